@@ -1,0 +1,221 @@
+//! Arguments, reports, exit codes.
+
+mod explain;
+mod print;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::{Directories, Environment, PolicySource};
+use crate::daemon;
+use crate::engine::{LONGEST_TIMEOUT, Settings};
+use crate::fetch::credentials::Source;
+use crate::fetch::registry;
+
+/// What the exit code means; vouchd(1), EXIT STATUS. Of several, the highest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Exit {
+    /// Allowed, or asked and answered.
+    Success = 0,
+    /// Denied by policy.
+    Denied = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// Nothing could be decided.
+    Undecided = 3,
+    /// The policy or the configuration cannot be used.
+    Configuration = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Success => 0,
+            Exit::Denied => 1,
+            Exit::Usage => 2,
+            Exit::Undecided => 3,
+            Exit::Configuration => 4,
+        })
+    }
+}
+
+/// Decides whether a container image may be used
+#[derive(Debug, Parser)]
+#[command(name = "vouchd", version, about, max_term_width = 79, infer_long_args = false)]
+#[command(after_help = "Exit status: 0 allowed, 1 denied by policy, 2 usage, 3 could not be decided,\n4 policy or configuration unusable.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Verify images: may they be used, and exactly which digests
+    Verify(verify::Verify),
+    /// Explain, offline, what the policy requires of an image and where
+    /// signatures are looked for
+    Explain(explain::Explain),
+    /// Serve org.vouchd.Verifier1 on the system bus
+    Daemon(Daemon),
+}
+
+/// Where the configuration is; the same for every command that reads it.
+#[derive(Args, Debug)]
+struct ConfigurationArguments {
+    /// Use this policy instead of /etc/vouchd/policy.json or
+    /// /etc/containers/policy.json
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    /// Use this directory instead of registries.d
+    #[arg(long, value_name = "DIR")]
+    registries_d: Option<PathBuf>,
+
+    /// Read registry credentials from this file only
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
+
+    /// Use the certificates in this directory for every registry
+    #[arg(long, value_name = "DIR")]
+    cert_dir: Option<PathBuf>,
+}
+
+impl ConfigurationArguments {
+    fn any(&self) -> bool {
+        self.policy.is_some()
+            || self.registries_d.is_some()
+            || self.authfile.is_some()
+            || self.cert_dir.is_some()
+    }
+
+    fn settings(self, environment: Environment) -> Settings {
+        let user_files = environment.user.is_some();
+        let named = self.authfile.or_else(|| {
+            // Rule U-1: the variable is the command line's, not the library's.
+            std::env::var_os("REGISTRY_AUTH_FILE").filter(|v| user_files && !v.is_empty()).map(PathBuf::from)
+        });
+        Settings {
+            registries_d: match self.registries_d {
+                Some(path) => Directories::explicit(path, &environment),
+                None => Directories::search(&environment),
+            },
+            registry: registry::Settings {
+                cert_dir: self.cert_dir,
+                auth: match named {
+                    Some(path) => Source::File(path),
+                    None => Source::default_files(environment.uid, user_files),
+                },
+            },
+            policy: match self.policy {
+                Some(path) => PolicySource::Explicit(path),
+                None => PolicySource::Search(environment),
+            },
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Daemon {
+    #[command(flatten)]
+    configuration: ConfigurationArguments,
+
+    /// Use this message bus instead of the system bus
+    #[arg(long, value_name = "ADDRESS")]
+    bus_address: Option<String>,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    // A broken pipe ends the output, not the verdict: the exit code still tells.
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            print::failure(&format!("cannot start: {error}"));
+            return Exit::Undecided.into();
+        }
+    };
+    let exit = match arguments.command {
+        Command::Verify(command) => runtime.block_on(verify::run(command)),
+        Command::Explain(command) => explain::run(command),
+        Command::Daemon(command) => runtime.block_on(run_daemon(command)),
+    };
+    // Threads that still wait for a disk or a name server must not keep the answer back.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+async fn run_daemon(command: Daemon) -> Exit {
+    daemon::init_logging();
+    let options = daemon::Options {
+        bus_address: command.bus_address,
+        settings: command.configuration.settings(Environment::system()),
+    };
+    match daemon::run(options).await {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            print::failure(&error.to_string());
+            Exit::Undecided
+        }
+    }
+}
+
+/// Reads `90`, `90s`, `500ms` or `5m`.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let number: u64 = digits.parse().map_err(|_| "a number of seconds is wanted, such as 90".to_owned())?;
+    let duration = match unit {
+        "" | "s" => Some(Duration::from_secs(number)),
+        "ms" => Some(Duration::from_millis(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        _ => return Err("the units are ms, s and m".to_owned()),
+    };
+    match duration {
+        Some(duration) if !duration.is_zero() && duration <= LONGEST_TIMEOUT => Ok(duration),
+        Some(_) | None => Err(format!("it must be more than 0 and at most {} s", LONGEST_TIMEOUT.as_secs())),
+    }
+}
+
+/// The definition of the command line, for the tests that hold it against the manual.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn timeouts_have_units_and_limits() {
+        for (text, wanted) in [
+            ("90", Some(Duration::from_secs(90))),
+            ("90s", Some(Duration::from_secs(90))),
+            ("250ms", Some(Duration::from_millis(250))),
+            ("5m", Some(Duration::from_secs(300))),
+            ("0", None),
+            ("601", None),
+            ("", None),
+            ("-1", None),
+            ("1h", None),
+            ("99999999999999999999", None),
+            ("999999999999999999m", None),
+        ] {
+            assert_eq!(parse_timeout(text).ok(), wanted, "{text}");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Rendering for people and machines. Nothing else prints.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::diagnostic::escape;
+use crate::report::{Report, RequirementReport, SignatureReport};
+
+use super::explain::ExplainReport;
+
+/// Writes to standard output. A reader that went away is no failure: the exit code still tells.
+fn out(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Writes to standard error.
+fn err(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// One line of output.
+pub(super) fn line(text: &str) {
+    out(&format!("{}\n", escape(text)));
+}
+
+/// Why the command could not do its work.
+pub(super) fn failure(message: &str) {
+    err(&format!("vouchd: {}\n", escape(message)));
+}
+
+/// How to mend it.
+pub(super) fn help(help: &str) {
+    if !help.is_empty() {
+        err(&format!("help: {}\n", escape(help)));
+    }
+}
+
+/// One JSON object on one line.
+pub(super) fn json(report: &impl Serialize) {
+    match serde_json::to_string(report) {
+        Ok(text) => out(&format!("{text}\n")),
+        Err(error) => failure(&format!("cannot write the report: {error}")),
+    }
+}
+
+/// One line that says why an image must not be used.
+pub(super) fn refusal(report: &Report) {
+    err(&format!("vouchd: {}\n", headline(report)));
+    help(report.help.as_deref().unwrap_or_default());
+}
+
+fn headline(report: &Report) -> String {
+    let reference = escape(&report.reference);
+    let reason = || {
+        let message = escape(report.message.as_deref().unwrap_or_default());
+        format!("{message} [{}]", escape(report.code.as_deref().unwrap_or_default()))
+    };
+    match (report.allowed, report.decided) {
+        (true, _) if report.authenticated => format!("{reference}: allowed, signature verified"),
+        (true, _) => format!("{reference}: allowed, no signature required"),
+        (false, true) => format!("{reference}: denied: {}", reason()),
+        (false, false) => format!("{reference}: not decided: {}", reason()),
+    }
+}
+
+/// A whole report. What could not be decided goes to standard error.
+pub(super) fn report(report: &Report) {
+    let mut text = format!("{}\n", headline(report));
+    if let Some(scope) = &report.scope {
+        let name = match &scope.transport {
+            Some(transport) => format!("scope {} \"{}\"", escape(transport), escape(&scope.name)),
+            None => escape(&scope.name),
+        };
+        let (line, column) = (scope.line, scope.column);
+        text.push_str(&format!("  policy    {}:{line}:{column}, {name}\n", escape(&scope.file)));
+    }
+    if let Some(digest) = report.manifest_digest.as_ref().or(report.resolved_digest.as_ref()) {
+        text.push_str(&format!("  manifest  {}\n", escape(digest)));
+    }
+    if let Some(digest) = report.instance_digest.as_ref().filter(|d| Some(*d) != report.manifest_digest.as_ref()) {
+        text.push_str(&format!("  instance  {}\n", escape(digest)));
+    }
+    let several = report.requirements.iter().any(|r| r.subject == "instance");
+    for requirement in &report.requirements {
+        push_requirement(&mut text, requirement, several);
+    }
+    if let Some(pinned) = &report.pinned_reference {
+        let note = if report.pinned_reference_accepted {
+            ""
+        } else {
+            "  (the policy refuses this form: use the tag and compare digests)"
+        };
+        text.push_str(&format!("  pinned    {}{note}\n", escape(pinned)));
+    }
+    for warning in &report.warnings {
+        text.push_str(&format!("warning: {}\n", escape(warning)));
+    }
+    if let Some(help) = &report.help {
+        text.push_str(&format!("help: {}\n", escape(help)));
+    }
+    if report.decided { out(&text) } else { err(&text) }
+}
+
+fn push_requirement(text: &mut String, requirement: &RequirementReport, several: bool) {
+    let subject = if several { format!(" of the {}", escape(&requirement.subject)) } else { String::new() };
+    let outcome = match &requirement.message {
+        None => "satisfied".to_owned(),
+        Some(message) => format!("not satisfied: {}", escape(message)),
+    };
+    text.push_str(&format!("  {}{subject}: {outcome}\n", escape(&requirement.kind)));
+    for signature in &requirement.signatures {
+        push_signature(text, signature);
+    }
+}
+
+fn push_signature(text: &mut String, signature: &SignatureReport) {
+    let location = escape(&signature.location);
+    match &signature.signer {
+        Some(signer) if signature.accepted => {
+            let time = signature.time.as_ref().map(|t| format!(", {}", escape(t))).unwrap_or_default();
+            let (kind, id) = (escape(&signer.kind), escape(&signer.id));
+            text.push_str(&format!("    counts      {location}: {kind} key {id}{time}\n"));
+        }
+        Some(_) | None => {
+            let message = escape(signature.message.as_deref().unwrap_or_default());
+            let code = escape(signature.code.as_deref().unwrap_or_default());
+            text.push_str(&format!("    not counted {location}: {message} [{code}]\n"));
+        }
+    }
+}
+
+/// What the policy requires of an image.
+pub(super) fn explanation(report: &ExplainReport) {
+    let mut text = format!("{}\n", escape(&report.reference));
+    let name = match &report.transport {
+        Some(transport) => format!("scope {} \"{}\"", escape(transport), escape(&report.scope)),
+        None => escape(&report.scope),
+    };
+    let (line, column) = (report.line, report.column);
+    text.push_str(&format!("  policy    {}:{line}:{column}, {name}\n", escape(&report.policy_path)));
+    text.push_str(&format!("            {}\n", escape(&report.policy_digest)));
+    let chain: Vec<String> = report.scope_chain.iter().map(|s| format!("\"{}\"", escape(s))).collect();
+    text.push_str(&format!("  tried     {}\n", chain.join(", ")));
+    text.push_str(&format!("  outcome   {}\n", report.outcome));
+    for requirement in &report.requirements {
+        text.push_str(&format!("  {}: {}\n", requirement.kind, escape(&requirement.description)));
+        if let Some(identity) = &requirement.signed_identity {
+            text.push_str(&format!("    signed identity {}\n", escape(identity)));
+        }
+    }
+    if let Some(stores) = &report.stores {
+        let origin = |origin: &Option<String>| match origin {
+            Some(origin) => escape(origin),
+            None => "built in".to_owned(),
+        };
+        text.push_str(&format!(
+            "  lookaside {}  ({})\n",
+            escape(&stores.lookaside),
+            origin(&stores.lookaside_origin)
+        ));
+        let attachments = if stores.use_sigstore_attachments { "looked for" } else { "not looked for" };
+        text.push_str(&format!("  attachments are {attachments}  ({})\n", origin(&stores.attachments_origin)));
+    }
+    out(&text);
+}

@@ -1,0 +1,285 @@
+//! `vouchd verify`
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::Environment;
+use crate::dbus;
+use crate::engine::{self, Engine};
+use crate::evaluate::evidence::{Question, Subject};
+use crate::manifest::Platform;
+use crate::reference::{self, ImageName, Transport};
+use crate::report::{Report, Route};
+
+use super::{ConfigurationArguments, Exit, parse_timeout, print};
+
+/// Verify images: may they be used, and exactly which digests
+#[derive(Args, Debug)]
+pub(super) struct Verify {
+    /// The images, such as docker://quay.io/acme/app:1.2, dir:/srv/image or
+    /// quay.io/acme/app:1.2
+    #[arg(value_name = "REF", required = true)]
+    references: Vec<String>,
+
+    #[command(flatten)]
+    configuration: ConfigurationArguments,
+
+    /// Give up after this time, such as 90, 500ms or 5m
+    #[arg(long, value_name = "TIME", default_value = "90s", value_parser = parse_timeout)]
+    timeout: Duration,
+
+    /// Refuse unless a signature was required and verified
+    #[arg(long)]
+    require_signature: bool,
+
+    /// The platform of the image in an index; default: this host's
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
+    platform: Option<Platform>,
+
+    /// Which manifest of a multi-platform image must satisfy the policy
+    #[arg(long, value_enum, default_value = "either")]
+    subject: SubjectArgument,
+
+    /// Print nothing but the reasons of a refusal
+    #[arg(long, short)]
+    quiet: bool,
+
+    /// Print one JSON object per image
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+
+    /// Print only the reference that names exactly what was allowed
+    #[arg(long, conflicts_with_all = ["quiet", "json"])]
+    print_pinned: bool,
+
+    /// Decide in this process
+    #[arg(long, conflicts_with = "bus")]
+    direct: bool,
+
+    /// Ask the daemon
+    #[arg(long, conflicts_with_all = ["policy", "registries_d", "authfile", "cert_dir", "user_config"])]
+    bus: bool,
+
+    /// Ask the daemon on this message bus instead of the system bus
+    #[arg(long, value_name = "ADDRESS", requires = "bus")]
+    bus_address: Option<String>,
+
+    /// As root, let the files and variables of the user count too
+    #[arg(long)]
+    user_config: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SubjectArgument {
+    /// Index and instance
+    Both,
+    /// Index or instance
+    Either,
+    /// The instance for the platform, as podman asks
+    Instance,
+    /// The manifest that the reference names
+    TopLevel,
+}
+
+impl From<SubjectArgument> for Subject {
+    fn from(argument: SubjectArgument) -> Self {
+        match argument {
+            SubjectArgument::Both => Self::Both,
+            SubjectArgument::Either => Self::Either,
+            SubjectArgument::Instance => Self::Instance,
+            SubjectArgument::TopLevel => Self::TopLevel,
+        }
+    }
+}
+
+fn parse_platform(text: &str) -> Result<Platform, String> {
+    Platform::parse(text).ok_or_else(|| "the form is OS/ARCH[/VARIANT], such as linux/arm64/v8".to_owned())
+}
+
+/// An image as the command line names it.
+struct Argument {
+    /// The name with a transport.
+    name: String,
+    require_signature: bool,
+    warning: Option<&'static str>,
+}
+
+impl Argument {
+    /// Takes the prefixes of ostree off and puts a transport on; vouchd(1), IMAGE NAMES.
+    fn parse(text: &str) -> Self {
+        let unverified = "ostree would not verify this image; the verdict is that of the policy";
+        let (rest, require_signature, warning) = if let Some(rest) = text.strip_prefix("ostree-image-signed:") {
+            (rest.to_owned(), true, None)
+        } else if let Some(rest) = text.strip_prefix("ostree-unverified-image:") {
+            (rest.to_owned(), false, Some(unverified))
+        } else if let Some(rest) = text.strip_prefix("ostree-unverified-registry:") {
+            (format!("docker://{rest}"), false, Some(unverified))
+        } else {
+            (text.to_owned(), false, None)
+        };
+        // A bare name counts only if it says which registry: short names are somebody else's guess (T-22).
+        let bare = matches!(ImageName::parse(&rest), Err(reference::Error::Transport))
+            && rest.split_once('/').is_some_and(|(host, _)| {
+                host == "localhost" || (host.contains(['.', ':']) && reference::is_domain(host))
+            });
+        let name = if bare { format!("docker://{rest}") } else { rest };
+        Self { name, require_signature, warning }
+    }
+
+    fn is_registry(&self) -> bool {
+        ImageName::parse(&self.name).is_ok_and(|name| name.transport() == Transport::Docker)
+    }
+}
+
+/// The name with a transport; see [`Argument::parse`].
+pub(super) fn complete(text: &str) -> String {
+    Argument::parse(text).name
+}
+
+pub(super) async fn run(command: Verify) -> Exit {
+    let arguments: Vec<Argument> = command.references.iter().map(|r| Argument::parse(r)).collect();
+    let mut exit = Exit::Success;
+    let deciders = match Deciders::new(&command, &arguments) {
+        Ok(deciders) => deciders,
+        Err(error) => {
+            for text in &command.references {
+                let report = Report::of_error(text, Route::Direct, &error);
+                exit = exit.max(show(&command, &report, exit_of(&error)));
+            }
+            return exit;
+        }
+    };
+    for (text, argument) in command.references.iter().zip(&arguments) {
+        let (mut report, this) = deciders.decide(text, argument, &command).await;
+        report.warnings.extend(argument.warning.map(str::to_owned));
+        exit = exit.max(show(&command, &report, this));
+    }
+    exit
+}
+
+/// Who may decide. The daemon is asked only about what it would decide from the same files.
+struct Deciders {
+    bus: bool,
+    direct: Option<Engine>,
+}
+
+impl Deciders {
+    fn new(command: &Verify, arguments: &[Argument]) -> Result<Self, engine::Error> {
+        let root = nix::unistd::geteuid().is_root();
+        let own_files = command.configuration.any() || command.user_config;
+        let by_itself = root && !own_files && arguments.iter().all(Argument::is_registry);
+        let bus = command.bus || (by_itself && !command.direct);
+        let direct = if command.bus { None } else { Some(Engine::new(command.settings())?) };
+        Ok(Self { bus, direct })
+    }
+
+    async fn decide(&self, text: &str, argument: &Argument, command: &Verify) -> (Report, Exit) {
+        let question = Question {
+            require_signature: command.require_signature || argument.require_signature,
+            subject: command.subject.into(),
+            platform: command.platform.clone().unwrap_or_else(Platform::host),
+        };
+        if self.bus {
+            let address = command.bus_address.as_deref();
+            match dbus::evaluate(address, &argument.name, &question, command.timeout).await {
+                Ok(mut report) => {
+                    text.clone_into(&mut report.reference);
+                    report.route = Route::Bus;
+                    let exit = if report.allowed { Exit::Success } else { Exit::Denied };
+                    return (report, exit);
+                }
+                Err(dbus::ClientError::NotAvailable(_)) if self.direct.is_some() => {}
+                Err(error) => {
+                    let exit = if error.is_configuration() { Exit::Configuration } else { Exit::Undecided };
+                    let code = error.code().to_owned();
+                    let report = Report::undecided(text, Route::Bus, &code, error.to_string(), error.help());
+                    return (report, exit);
+                }
+            }
+        }
+        let Some(engine) = &self.direct else {
+            let message = "nobody is left to decide".to_owned();
+            return (Report::undecided(text, Route::Direct, "internal-error", message, ""), Exit::Undecided);
+        };
+        match engine.verify(&argument.name, &question, command.timeout, engine::now()).await {
+            Ok(answer) => {
+                let report = Report::of_answer(text, Route::Direct, &answer);
+                let exit = if report.allowed { Exit::Success } else { Exit::Denied };
+                (report, exit)
+            }
+            Err(error) => (Report::of_error(text, Route::Direct, &error), exit_of(&error)),
+        }
+    }
+}
+
+impl Verify {
+    fn settings(&self) -> engine::Settings {
+        let configuration = ConfigurationArguments {
+            policy: self.configuration.policy.clone(),
+            registries_d: self.configuration.registries_d.clone(),
+            authfile: self.configuration.authfile.clone(),
+            cert_dir: self.configuration.cert_dir.clone(),
+        };
+        configuration.settings(Environment::from_process(self.user_config))
+    }
+}
+
+pub(super) fn exit_of(error: &engine::Error) -> Exit {
+    match error {
+        engine::Error::Reference { .. } => Exit::Usage,
+        error if error.is_configuration() => Exit::Configuration,
+        _ => Exit::Undecided,
+    }
+}
+
+/// Prints the report in the form that was asked for.
+fn show(command: &Verify, report: &Report, exit: Exit) -> Exit {
+    if command.json {
+        print::json(report);
+    } else if command.print_pinned {
+        match &report.pinned_reference {
+            Some(pinned) if report.allowed => print::line(pinned),
+            Some(_) | None if report.allowed => {
+                print::failure(&format!(
+                    "\"{}\" is allowed, but images of its transport cannot be named by digest",
+                    report.reference
+                ));
+                return exit.max(Exit::Undecided);
+            }
+            Some(_) | None => print::refusal(report),
+        }
+    } else if command.quiet {
+        if !report.allowed {
+            print::refusal(report);
+        }
+    } else {
+        print::report(report);
+    }
+    exit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_completed_but_never_guessed() {
+        for (text, name, required) in [
+            ("docker://a/b", "docker://a/b", false),
+            ("quay.io/a/b:1", "docker://quay.io/a/b:1", false),
+            ("localhost/a", "docker://localhost/a", false),
+            ("h:5000/a@sha256:00", "docker://h:5000/a@sha256:00", false),
+            ("busybox", "busybox", false),
+            ("a/b:1", "a/b:1", false),
+            ("dir:/x", "dir:/x", false),
+            ("ostree-image-signed:docker://q.io/a", "docker://q.io/a", true),
+            ("ostree-image-signed:registry:q.io/a", "registry:q.io/a", true),
+            ("ostree-unverified-registry:q.io/a:1", "docker://q.io/a:1", false),
+            ("ostree-unverified-image:docker://q.io/a", "docker://q.io/a", false),
+        ] {
+            let argument = Argument::parse(text);
+            assert_eq!((argument.name.as_str(), argument.require_signature), (name, required), "{text}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! [`RegularFile`]: a file opened without waiting for anybody, and read up to a limit.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::OFlag;
+
+/// Device number of `/dev/null`, to which masked configuration links; null(4).
+const NULL_DEVICE: u64 = 0x103;
+
+/// How long a file must have been left alone before its identity tells its contents: 2 s (T-23).
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// An open regular file, or `/dev/null`, which reads as empty.
+#[derive(Debug)]
+pub struct RegularFile {
+    file: File,
+    metadata: Metadata,
+}
+
+impl RegularFile {
+    /// Opens the file; a FIFO or a device is an error and never waited for.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+            .open(path)?;
+        let metadata = file.metadata()?;
+        let null = metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE;
+        if metadata.is_file() || null {
+            Ok(Self { file, metadata })
+        } else {
+            Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
+        }
+    }
+
+    /// As [`RegularFile::open`]; nothing if there is no such file.
+    pub fn find(path: &Path) -> io::Result<Option<Self>> {
+        match Self::open(path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the file was when it was opened.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Reads everything; more than `limit` bytes are an error.
+    pub fn read(&self, limit: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        (&self.file).take(most).read_to_end(&mut bytes)?;
+        if bytes.len() > limit {
+            return Err(io::Error::new(ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// What the file is now, if it has been left alone long enough for that to tell its contents (T-23).
+    pub fn settled_identity(&self) -> io::Result<Option<Identity>> {
+        let identity = Identity::of(&self.file.metadata()?);
+        let age = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()
+            .and_then(|now| now.checked_sub(identity.changed()?));
+        Ok(age.is_some_and(|age| age > SETTLED).then_some(identity))
+    }
+}
+
+/// Which file it is, and which version of it, as far as stat(2) tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// The time of the last change since 1970, contents or not.
+    fn changed(&self) -> Option<Duration> {
+        let (seconds, nanoseconds) = self.changed.max(self.modified);
+        Some(Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?))
+    }
+}

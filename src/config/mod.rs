@@ -1,0 +1,313 @@
+//! Where things are on this host: policy.json and registries.d.
+//!
+//! What the search depends on comes in as an [`Environment`]; nothing here reads a variable on its way.
+
+mod file;
+mod lookaside_url;
+mod registries_d;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::diagnostic::{Code, escape};
+
+pub use file::{Identity, RegularFile};
+pub use lookaside_url::LookasideUrl;
+pub use registries_d::{Directories, Origin, RegistriesD};
+
+/// Largest policy file: 32 MiB, design decision 6.
+pub const POLICY_BYTES: usize = 32 << 20;
+
+/// Largest configuration file of any other kind: 4 MiB, design decision 6.
+pub const CONFIGURATION_BYTES: usize = 4 << 20;
+
+/// What the search for configuration depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// What `/` stands for in the paths of the system's own files (rule L-6).
+    pub root: PathBuf,
+    /// Whose configuration is meant.
+    pub uid: u32,
+    /// The files and variables of the user, where they count.
+    pub user: Option<User>,
+}
+
+/// What belongs to the user and not to the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// `$HOME`, or what the user database says.
+    pub home: PathBuf,
+    /// `$XDG_CONFIG_HOME`, if it is set and not empty; XDG Base Directory Specification.
+    pub xdg_config_home: Option<PathBuf>,
+    /// `$CONTAINERS_POLICY_JSON`, if it is set and not empty (rule L-2).
+    pub policy_json: Option<PathBuf>,
+}
+
+impl Environment {
+    /// The system's configuration and nobody else's; what the daemon reads, whatever its uid (T-22).
+    pub fn system() -> Self {
+        Self { root: PathBuf::from("/"), uid: 0, user: None }
+    }
+
+    /// What this process sees; as root the user's own files count only if `user_config` (T-22).
+    pub fn from_process(user_config: bool) -> Self {
+        let uid = nix::unistd::geteuid();
+        if uid.is_root() && !user_config {
+            return Self::system();
+        }
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let home = set("HOME")
+            .map(PathBuf::from)
+            .or_else(|| nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.dir))
+            .unwrap_or_else(|| PathBuf::from("/"));
+        // Rule D-12: inside `podman unshare` root is somebody else.
+        let outer_uid = set("_CONTAINERS_ROOTLESS_UID").and_then(|text| text.to_str()?.parse().ok());
+        let path = |value: Option<OsString>| value.map(PathBuf::from);
+        Self {
+            root: PathBuf::from("/"),
+            uid: outer_uid.unwrap_or(uid.as_raw()),
+            user: Some(User {
+                home,
+                xdg_config_home: path(set("XDG_CONFIG_HOME")),
+                policy_json: path(set("CONTAINERS_POLICY_JSON")),
+            }),
+        }
+    }
+
+    /// A path of the system, below [`Environment::root`].
+    fn system_path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// A path below the user's `containers` directory, where the user's files count.
+    fn user_path(&self, name: &str) -> Option<PathBuf> {
+        let user = self.user.as_ref()?;
+        let base = user.xdg_config_home.clone().unwrap_or_else(|| user.home.join(".config"));
+        Some(base.join("containers").join(name))
+    }
+}
+
+/// Which policy.json is meant; design decision 3.2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicySource {
+    /// This file and no other (rule L-1).
+    Explicit(PathBuf),
+    /// The first of our own, the user's, the system's and the vendor's (rules L-2, L-3).
+    Search(Environment),
+}
+
+/// A policy.json as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Where it was found.
+    pub path: PathBuf,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl PolicySource {
+    /// Finds the file and reads it.
+    ///
+    /// Only a path that is truly absent leads to the next one; whatever else is wrong is an error (T-23).
+    pub fn read(&self) -> Result<PolicyFile, Error> {
+        let environment = match self {
+            Self::Explicit(path) => return read_policy(path, &open_policy(path)?),
+            Self::Search(environment) => environment,
+        };
+        let own = environment.system_path("/etc/vouchd/policy.json");
+        if !is_absent(&own)? {
+            let file = open_policy(&own)?;
+            check_owner(&own, &file)?;
+            return read_policy(&own, &file);
+        }
+        if let Some(path) = environment.user.as_ref().and_then(|user| user.policy_json.as_deref()) {
+            return read_policy(path, &open_policy(path)?);
+        }
+        let mut searched = vec![own];
+        let rest = [
+            environment.user_path("policy.json"),
+            Some(environment.system_path("/etc/containers/policy.json")),
+            Some(environment.system_path("/usr/share/containers/policy.json")),
+        ];
+        for path in rest.into_iter().flatten() {
+            if !is_absent(&path)? {
+                return read_policy(&path, &open_policy(&path)?);
+            }
+            searched.push(path);
+        }
+        Err(Error::PolicyMissing { searched })
+    }
+}
+
+fn open_policy(path: &Path) -> Result<RegularFile, Error> {
+    RegularFile::open(path)
+        .map_err(|error| Error::PolicyUnreadable { path: path.to_owned(), detail: error.to_string() })
+}
+
+fn read_policy(path: &Path, file: &RegularFile) -> Result<PolicyFile, Error> {
+    match file.read(POLICY_BYTES) {
+        Ok(bytes) => Ok(PolicyFile { path: path.to_owned(), bytes }),
+        Err(error) => Err(Error::PolicyUnreadable { path: path.to_owned(), detail: error.to_string() }),
+    }
+}
+
+/// Whether nothing has this name. A symbolic link that leads nowhere is something, on the way to it too (T-23).
+fn is_absent(path: &Path) -> Result<bool, Error> {
+    let unreadable = |detail: String| Error::PolicyUnreadable { path: path.to_owned(), detail };
+    for ancestor in path.ancestors() {
+        match fs::symlink_metadata(ancestor) {
+            Ok(_) if ancestor == path => return Ok(false),
+            Ok(_) => {
+                return fs::metadata(ancestor)
+                    .map(|_| true)
+                    .map_err(|error| unreadable(format!("\"{}\": {error}", ancestor.display())));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(error.to_string())),
+        }
+    }
+    Ok(true)
+}
+
+/// Our own policy must be root's, and so must the directories that hold its name and its bytes.
+fn check_owner(path: &Path, file: &RegularFile) -> Result<(), Error> {
+    let untrusted = |detail: String| Error::PolicyUntrusted { path: path.to_owned(), detail };
+    let target = fs::canonicalize(path).map_err(|error| untrusted(error.to_string()))?;
+    let check = |what: &Path, metadata: &fs::Metadata| {
+        if metadata.uid() != 0 {
+            return Err(untrusted(format!("\"{}\" is not owned by root", what.display())));
+        }
+        if metadata.mode() & 0o022 != 0 {
+            return Err(untrusted(format!("\"{}\" can be written by others than root", what.display())));
+        }
+        Ok(())
+    };
+    check(&target, file.metadata())?;
+    for directory in [path.parent(), target.parent()].into_iter().flatten() {
+        let metadata = fs::metadata(directory).map_err(|error| untrusted(error.to_string()))?;
+        check(directory, &metadata)?;
+    }
+    Ok(())
+}
+
+/// Why the configuration cannot be used: nothing has been decided.
+///
+/// Texts from outside are kept raw and escaped where they are printed; no variant holds credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// One setting of registries.d is in two files (rule D-6).
+    Conflict {
+        /// The scope under `docker`; `None` for `default-docker`.
+        scope: Option<String>,
+        /// The file that was read first.
+        first: PathBuf,
+        /// The other file.
+        second: PathBuf,
+    },
+    /// A lookaside URL in registries.d cannot be used.
+    LookasideUrl {
+        /// Where it is set.
+        origin: Origin,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// There is no policy.json (rule L-4).
+    PolicyMissing {
+        /// Where one was looked for.
+        searched: Vec<PathBuf>,
+    },
+    /// The policy cannot be read.
+    PolicyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Somebody else than root could have written the policy (T-23).
+    PolicyUntrusted {
+        /// The file.
+        path: PathBuf,
+        /// Who could, and where.
+        detail: String,
+    },
+    /// A file or directory of registries.d cannot be used.
+    RegistriesD {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// The stable name of the cause.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Conflict { .. } | Self::LookasideUrl { .. } | Self::RegistriesD { .. } => {
+                Code::RegistriesDInvalid
+            }
+            Self::PolicyMissing { .. } => Code::PolicyMissing,
+            Self::PolicyUnreadable { .. } => Code::PolicyUnreadable,
+            Self::PolicyUntrusted { .. } => Code::PolicyInvalid,
+        }
+    }
+
+    /// What can be done about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Conflict { .. } => "remove the setting from one of the two files",
+            Self::LookasideUrl { .. } => "write a URL that begins with https://, http:// or file:///",
+            Self::PolicyMissing { .. } => {
+                "write /etc/containers/policy.json, or name a file with --policy; see containers-policy.json(5)"
+            }
+            Self::PolicyUnreadable { .. } => {
+                "correct the file or its permissions, or name another with --policy"
+            }
+            Self::PolicyUntrusted { .. } => {
+                "give the file and its directory to root and let nobody else write to them"
+            }
+            Self::RegistriesD { .. } => "correct the file or its permissions; see containers-registries.d(5)",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |path: &Path| escape(&path.to_string_lossy());
+        match self {
+            Self::Conflict { scope: Some(scope), first, second } => write!(
+                f,
+                "docker scope \"{}\" is both in \"{}\" and in \"{}\"",
+                escape(scope),
+                shown(first),
+                shown(second)
+            ),
+            Self::Conflict { scope: None, first, second } => {
+                write!(f, "\"default-docker\" is both in \"{}\" and in \"{}\"", shown(first), shown(second))
+            }
+            Self::LookasideUrl { origin, detail } => {
+                write!(f, "cannot use the lookaside URL of {origin}: {detail}")
+            }
+            Self::PolicyMissing { searched } => {
+                let searched: Vec<String> = searched.iter().map(|p| format!("\"{}\"", shown(p))).collect();
+                write!(f, "there is no policy.json: looked for {}", searched.join(", "))
+            }
+            Self::PolicyUnreadable { path, detail } => {
+                write!(f, "cannot read the policy \"{}\": {}", shown(path), escape(detail))
+            }
+            Self::PolicyUntrusted { path, detail } => {
+                write!(f, "the policy \"{}\" is not trusted: {}", shown(path), escape(detail))
+            }
+            Self::RegistriesD { path, detail } => {
+                write!(f, "cannot use \"{}\": {}", shown(path), escape(detail))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

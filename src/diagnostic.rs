@@ -1,0 +1,251 @@
+//! [`Code`] and [`Diagnostic`]: what can be said about a policy, a signature or a run, and where.
+
+use std::fmt;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)+) => {
+        /// A stable name for one cause, the same in text, JSON, journal and on the bus.
+        ///
+        /// Each is described in vouchd-codes(7); a test holds the page and this list together.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Code {
+            $($(#[$doc])* $variant,)+
+        }
+
+        impl Code {
+            /// Every code, in alphabetical order.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The kebab-case text.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// registries.d does not enable attachments and no other signature was found.
+    AttachmentsDisabled = "attachments-disabled",
+    /// An authentication file cannot be read or understood.
+    AuthFileInvalid = "auth-file-invalid",
+    /// The cryptographic check failed with every key the requirement accepts.
+    BadSignature = "bad-signature",
+    /// The daemon was asked for and is not there, or the bus failed.
+    BusUnavailable = "bus-unavailable",
+    /// Certificates for a registry cannot be read or understood.
+    CertificatesInvalid = "certificates-invalid",
+    /// The manifest is not the one a digest names.
+    DigestMismatch = "digest-mismatch",
+    /// One object has a member twice.
+    DuplicateKey = "duplicate-key",
+    /// More was sent than one verification may hold.
+    EvidenceTooLarge = "evidence-too-large",
+    /// The signature names another image.
+    IdentityMismatch = "identity-mismatch",
+    /// The registry has no such image.
+    ImageNotFound = "image-not-found",
+    /// A fault of vouchd itself.
+    InternalError = "internal-error",
+    /// A base64 member is not valid.
+    InvalidBase64 = "invalid-base64",
+    /// A signedIdentity object is not valid.
+    InvalidIdentity = "invalid-identity",
+    /// The document is not JSON.
+    InvalidJson = "invalid-json",
+    /// A remapIdentity prefix is not valid.
+    InvalidPrefix = "invalid-prefix",
+    /// The image name cannot be understood.
+    InvalidReference = "invalid-reference",
+    /// A requirement object is not valid.
+    InvalidRequirement = "invalid-requirement",
+    /// A scope is not valid for its transport.
+    InvalidScope = "invalid-scope",
+    /// A value has the wrong JSON type.
+    InvalidType = "invalid-type",
+    /// A member has a value that is not allowed.
+    InvalidValue = "invalid-value",
+    /// The signing key has expired.
+    KeyExpired = "key-expired",
+    /// A key file holds no usable key.
+    KeyFileInvalid = "key-file-invalid",
+    /// A key file cannot be read.
+    KeyFileUnreadable = "key-file-unreadable",
+    /// The signing key has been revoked.
+    KeyRevoked = "key-revoked",
+    /// The signature was made by a key that the requirement does not name.
+    KeyUnknown = "key-unknown",
+    /// The key may not make this kind of signature.
+    KeyUnusable = "key-unusable",
+    /// A local image cannot be read.
+    LocalImageInvalid = "local-image-invalid",
+    /// A signature in a lookaside store cannot be read.
+    LookasideUnavailable = "lookaside-unavailable",
+    /// The manifest cannot be used for this question.
+    ManifestInvalid = "manifest-invalid",
+    /// The signed payload is not well formed.
+    MalformedPayload = "malformed-payload",
+    /// A signature is not well formed.
+    MalformedSignature = "malformed-signature",
+    /// A mandatory member is missing.
+    MissingKey = "missing-key",
+    /// The image index has no image for the platform.
+    NoMatchingPlatform = "no-matching-platform",
+    /// The policy file cannot be used.
+    PolicyInvalid = "policy-invalid",
+    /// No policy file was found.
+    PolicyMissing = "policy-missing",
+    /// The policy file cannot be read.
+    PolicyUnreadable = "policy-unreadable",
+    /// A file under registries.d cannot be used.
+    RegistriesDInvalid = "registries-d-invalid",
+    /// The registry wants other credentials.
+    RegistryAuth = "registry-auth",
+    /// The registry answered with something that is not allowed.
+    RegistryProtocol = "registry-protocol",
+    /// The registry cannot be reached, or failed.
+    RegistryUnavailable = "registry-unavailable",
+    /// The policy has a reject requirement for this image.
+    RejectedByPolicy = "rejected-by-policy",
+    /// Nothing was verified although it was asked for.
+    SignatureRequired = "signature-required",
+    /// The signature has expired.
+    SignatureExpired = "signature-expired",
+    /// The signature was made in the future.
+    SignatureNotYetValid = "signature-not-yet-valid",
+    /// The deadline passed.
+    TimedOut = "timed-out",
+    /// A member is not known.
+    UnknownKey = "unknown-key",
+    /// The type of a requirement or identity is not known.
+    UnknownType = "unknown-type",
+    /// The image has no signature that could count.
+    Unsigned = "unsigned",
+    /// The policy asks for something that this version cannot check.
+    Unsupported = "unsupported",
+    /// Images of this transport cannot be read.
+    UnsupportedTransport = "unsupported-transport",
+    /// The command line is wrong.
+    Usage = "usage",
+    /// The signature uses an algorithm that is too weak.
+    WeakAlgorithm = "weak-algorithm",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How bad a diagnostic is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Note,
+    /// Probably not what was meant.
+    Warning,
+    /// The document cannot be used.
+    Error,
+}
+
+/// A range of bytes in a document, end excluded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// First byte after.
+    pub end: usize,
+}
+
+/// A place in a document, both numbers from 1; columns count characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+}
+
+impl Span {
+    /// Where the span begins in `document`.
+    pub fn position(self, document: &[u8]) -> Position {
+        let before = document.get(..self.start).unwrap_or(document);
+        let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at.saturating_add(1));
+        let line = before.iter().filter(|b| **b == b'\n').count().saturating_add(1);
+        let text = String::from_utf8_lossy(before.get(line_start..).unwrap_or_default());
+        Position { line, column: text.chars().count().saturating_add(1) }
+    }
+}
+
+/// One thing to say about a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The cause.
+    pub code: Code,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it is.
+    pub span: Span,
+    /// What is wrong, lower case, no full stop; text from the document is escaped.
+    pub message: String,
+    /// How to mend it.
+    pub help: Option<String>,
+}
+
+/// `text` with everything that could act on a terminal or a log escaped.
+///
+/// Printable characters stay, including those outside ASCII; control characters, bidirectional
+/// controls, zero-width characters and line separators become `\u{…}`.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hazardous(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn is_hazardous(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00ad}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_kebab_case_and_sorted() {
+        let texts: Vec<_> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        let mut sorted = texts.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), texts.len());
+        for text in texts {
+            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{text}");
+        }
+    }
+
+    #[test]
+    fn positions_count_lines_and_characters_from_one() {
+        let text = "a\nbé c\n".as_bytes();
+        for (start, line, column) in [(0, 1, 1), (2, 2, 1), (5, 2, 3), (8, 3, 1), (99, 3, 1)] {
+            let span = Span { start, end: start };
+            assert_eq!(span.position(text), Position { line, column }, "{start}");
+        }
+    }
+
+    #[test]
+    fn control_and_direction_characters_are_escaped() {
+        assert_eq!(escape("a\x1b[31m\u{202e}é\n"), "a\\u{1b}[31m\\u{202e}é\\u{a}");
+    }
+}

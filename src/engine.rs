@@ -1,0 +1,332 @@
+//! [`Engine`]: one verification from name to verdict.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::config::{self, Directories, Origin, PolicySource, RegistriesD};
+use crate::diagnostic::{Code, Diagnostic, Position, escape};
+use crate::digest::Digest;
+use crate::evaluate;
+use crate::evaluate::evidence::{Evidence, Needs, Question};
+use crate::evaluate::verdict::{Decision, Role, Verdict};
+use crate::fetch::{self, Budget, Client, local, registry};
+use crate::nonempty::NonEmpty;
+use crate::policy::{Match, Policy};
+use crate::reference::{self, ImageName, ImageReference, Place};
+use crate::verify::Timestamp;
+
+/// How long one verification may take by default: 90 s, design decision 6.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// The longest time that a caller may ask for: 10 min, org.vouchd.Verifier1.
+pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Where the engine finds its configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which policy.json.
+    pub policy: PolicySource,
+    /// Which registries.d.
+    pub registries_d: Directories,
+    /// How registries are reached.
+    pub registry: registry::Settings,
+}
+
+/// Everything that a verification needs and that outlives it.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    client: Client,
+    /// The policy as last parsed, by the digest of its text.
+    parsed: Mutex<Option<Arc<LoadedPolicy>>>,
+}
+
+/// A policy file that was read and parsed.
+#[derive(Debug)]
+pub struct LoadedPolicy {
+    /// The file.
+    pub path: PathBuf,
+    /// SHA-256 of its text.
+    pub digest: Digest,
+    /// Its text.
+    pub text: Vec<u8>,
+    /// What it says.
+    pub policy: Policy,
+}
+
+/// A verdict with what it was reached from.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The image.
+    pub image: ImageReference,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The policy.
+    pub policy: Arc<LoadedPolicy>,
+    /// The reference that names exactly what was allowed, where the transport can.
+    pub pinned: Option<ImageReference>,
+    /// Whether the policy also accepts the pinned reference.
+    pub pinned_accepted: bool,
+    /// The number of requests that were made.
+    pub requests: usize,
+}
+
+impl Answer {
+    /// The digest of the instance that was judged.
+    pub fn instance_digest(&self) -> Option<&Digest> {
+        self.verdict.subjects.iter().find(|s| s.role == Role::Instance).and_then(|s| s.digest.as_ref())
+    }
+}
+
+/// What would be required of an image, and where its signatures would be looked for.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// The image.
+    pub image: ImageReference,
+    /// The policy.
+    pub policy: Arc<LoadedPolicy>,
+    /// Where signatures are looked for; `None` for images outside registries.
+    pub stores: Option<Stores>,
+}
+
+impl Explanation {
+    /// The scope that applies, and its requirements.
+    pub fn matched(&self) -> Match<'_> {
+        self.policy.policy.lookup(&self.image)
+    }
+}
+
+/// Where the signatures of an image in a registry are looked for.
+#[derive(Clone, Debug)]
+pub struct Stores {
+    /// The lookaside store, without credentials.
+    pub lookaside: String,
+    /// Where it is set; `None` for the built-in one.
+    pub lookaside_origin: Option<Origin>,
+    /// Whether sigstore attachments are looked for.
+    pub attachments: bool,
+    /// Where that is set; `None` for the built-in no.
+    pub attachments_origin: Option<Origin>,
+}
+
+/// Why there is no verdict.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configuration cannot be used.
+    Config(config::Error),
+    /// Evidence could not be gathered.
+    Fetch(fetch::Error),
+    /// The policy is not valid.
+    PolicyInvalid {
+        /// The file.
+        path: PathBuf,
+        /// Every problem, with its place.
+        problems: NonEmpty<(Position, Diagnostic)>,
+    },
+    /// The image name is not valid.
+    Reference {
+        /// The name as given.
+        text: String,
+        /// What is wrong with it.
+        error: reference::Error,
+    },
+}
+
+impl Error {
+    /// The stable name of the cause.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Config(error) => error.code(),
+            Self::Fetch(error) => error.code(),
+            Self::PolicyInvalid { .. } => Code::PolicyInvalid,
+            Self::Reference { .. } => Code::InvalidReference,
+        }
+    }
+
+    /// What can be done about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Config(error) => error.help(),
+            Self::Fetch(error) => error.help(),
+            Self::PolicyInvalid { .. } => "mend the policy; until then every image is refused",
+            Self::Reference { .. } => "write TRANSPORT:REFERENCE, such as docker://quay.io/fedora/fedora:43; see containers-transports(5)",
+        }
+    }
+
+    /// Whether the fault is in what the administrator wrote: the policy, the configuration or a key.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::PolicyInvalid { .. } => true,
+            Self::Fetch(error) => matches!(
+                error,
+                fetch::Error::AuthFile { .. } | fetch::Error::Certificates { .. } | fetch::Error::KeyFile { .. }
+            ),
+            Self::Reference { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Fetch(error) => error.fmt(f),
+            Self::PolicyInvalid { path, problems } => {
+                let (position, problem) = problems.first();
+                write!(
+                    f,
+                    "{}:{}:{}: {} [{}]",
+                    escape(&path.to_string_lossy()),
+                    position.line,
+                    position.column,
+                    problem.message,
+                    problem.code
+                )?;
+                match problems.count() {
+                    1 => Ok(()),
+                    count => write!(f, " (and {} more)", count.saturating_sub(1)),
+                }
+            }
+            Self::Reference { text, error } => {
+                write!(f, "\"{}\" is not an image name: {}", escape(text), escape(&error.to_string()))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<fetch::Error> for Error {
+    fn from(error: fetch::Error) -> Self {
+        Self::Fetch(error)
+    }
+}
+
+impl Engine {
+    /// An engine that has read nothing yet.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let client = Client::new(settings.registry.clone())?;
+        Ok(Self { settings, client, parsed: Mutex::new(None) })
+    }
+
+    /// The policy as it is on disk now. Its text is read each time, and parsed only when it has changed.
+    pub fn policy(&self) -> Result<Arc<LoadedPolicy>, Error> {
+        let file = self.settings.policy.read()?;
+        let digest = Digest::sha256(&file.bytes);
+        let known = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known.filter(|known| known.digest == digest && known.path == file.path) {
+            return Ok(known);
+        }
+        let policy = Policy::parse(&file.bytes).map_err(|problems| {
+            let place = |problem: &Diagnostic| (problem.span.position(&file.bytes), problem.clone());
+            let first = NonEmpty::one(place(problems.first()));
+            let problems = NonEmpty::from_vec(problems.iter().map(place).collect()).unwrap_or(first);
+            Error::PolicyInvalid { path: file.path.clone(), problems }
+        })?;
+        let loaded = Arc::new(LoadedPolicy { path: file.path, digest, text: file.bytes, policy });
+        *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// May this image be used? `now` is the time of judgement, `timeout` that of everything.
+    pub async fn verify(
+        &self,
+        name: &str,
+        question: &Question,
+        timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Answer, Error> {
+        let deadline = Instant::now() + timeout;
+        let policy = self.policy()?;
+        let image = resolve(name)?;
+        let registries_d = RegistriesD::load(&self.settings.registries_d)?;
+        let plan = evaluate::plan(&policy.policy, &image, question);
+        let needs = plan.needs();
+        let budget = Budget::new();
+        let gathering = self.client.gather(&image, &needs, question, &registries_d, &budget, deadline);
+        let evidence = tokio::time::timeout_at(deadline, gathering).await.map_err(|_| {
+            fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }
+        })??;
+        let verdict = plan.judge(&evidence, now);
+        let granted = match &verdict.decision {
+            Decision::Allow(grant) => grant.digest(),
+            Decision::Deny(_) => None,
+        };
+        let pinned = granted.and_then(|digest| image.pinned(digest));
+        let pinned_accepted = match &pinned {
+            Some(pinned) => self.judge_pinned(&policy.policy, pinned, question, &needs, evidence, now).await,
+            None => false,
+        };
+        Ok(Answer { image, verdict, policy, pinned, pinned_accepted, requests: budget.requests_made() })
+    }
+
+    /// Whether the policy accepts the same evidence under the name that pins it.
+    async fn judge_pinned(
+        &self,
+        policy: &Policy,
+        pinned: &ImageReference,
+        question: &Question,
+        gathered: &Needs,
+        mut evidence: Evidence,
+        now: Timestamp,
+    ) -> bool {
+        let plan = evaluate::plan(policy, pinned, question);
+        let needs = plan.needs();
+        if needs.signatures && !gathered.signatures {
+            return false;
+        }
+        if self.client.add_keys(&needs, &mut evidence).await.is_err() {
+            return false;
+        }
+        // A name that pins the instance leads to a manifest that is no index.
+        if let Some(instance) = evidence.instance.take() {
+            if pinned.pinned_digest() == Some(&instance.digest) {
+                evidence.top_level = Some(instance.manifest);
+            } else {
+                evidence.instance = Some(instance);
+            }
+        }
+        matches!(plan.judge(&evidence, now).decision, Decision::Allow(_))
+    }
+
+    /// Which requirements apply, and where signatures would be looked for. Never touches the network.
+    pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
+        let policy = self.policy()?;
+        let image = resolve(name)?;
+        let registries_d = RegistriesD::load(&self.settings.registries_d)?;
+        let stores = match (image.place(), image.docker_reference()) {
+            (Place::Registry, Some(named)) => Some(Stores {
+                lookaside: registries_d.lookaside_read(named)?.to_string(),
+                lookaside_origin: registries_d.lookaside_read_origin(named),
+                attachments: registries_d.use_attachments(named),
+                attachments_origin: registries_d.attachments_origin(named),
+            }),
+            (Place::Registry | Place::Dir(_) | Place::Layout { .. } | Place::Elsewhere, _) => None,
+        };
+        Ok(Explanation { image, policy, stores })
+    }
+}
+
+/// Reads an image name and looks its paths up.
+pub fn resolve(name: &str) -> Result<ImageReference, Error> {
+    let parsed = ImageName::parse(name)
+        .map_err(|error| Error::Reference { text: name.to_owned(), error })?;
+    Ok(local::resolve(parsed)?)
+}
+
+/// The present time.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

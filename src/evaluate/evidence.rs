@@ -1,0 +1,90 @@
+//! [`Needs`] and [`Evidence`]: what the outside world is asked for, and all that it may contribute.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::manifest::Platform;
+use crate::verify::UntrustedSignature;
+use crate::verify::trust::KeyMaterial;
+
+/// What to gather before a plan can be judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The manifest, and with an index the manifest of the instance.
+    pub manifest: bool,
+    /// The signatures of every manifest that is gathered.
+    pub signatures: bool,
+    /// Key files, as the policy spells them.
+    pub key_files: BTreeSet<String>,
+    /// Keys that stand in the policy itself.
+    pub key_data: BTreeSet<Arc<[u8]>>,
+}
+
+/// Which manifest of a multi-platform image must satisfy the policy; design decision 3.8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// Index and instance.
+    Both,
+    /// Index or instance: what the skopeo image proxy asks since 2026-04 (rule E-33).
+    Either,
+    /// The instance for the platform: what podman, buildah and `skopeo copy` ask (rule E-30).
+    Instance,
+    /// The manifest that the reference names.
+    TopLevel,
+}
+
+/// How the caller wants the question understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Refuse unless a requirement that verifies signatures was satisfied (rule E-6).
+    pub require_signature: bool,
+    /// Which manifest counts.
+    pub subject: Subject,
+    /// Which instance of an index is meant.
+    pub platform: Platform,
+}
+
+/// A signature and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocatedSignature {
+    /// Path or URL, without credentials. Untrusted: escape before printing.
+    pub location: String,
+    /// The signature.
+    pub signature: UntrustedSignature,
+}
+
+/// A manifest and the signatures stored for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestEvidence {
+    /// The bytes as they were received.
+    pub bytes: Vec<u8>,
+    /// The type that the source claimed; it never decides what the digest is.
+    pub media_type: String,
+    /// In the order of their stores.
+    pub signatures: Vec<LocatedSignature>,
+}
+
+/// An instance of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceEvidence {
+    /// The digest that the index gives for it.
+    pub digest: Digest,
+    /// Its manifest.
+    pub manifest: ManifestEvidence,
+}
+
+/// Everything that a judgement may use.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// The manifest that the reference names, if it was needed.
+    pub top_level: Option<ManifestEvidence>,
+    /// If that is an index: the instance for the platform. In a judgement of an instance alone, the only manifest.
+    pub instance: Option<InstanceEvidence>,
+    /// Key files by the path in the policy.
+    pub key_files: BTreeMap<String, Arc<KeyMaterial>>,
+    /// Keys of the policy itself, so that they are parsed once; one that is missing here is parsed again.
+    pub key_data: BTreeMap<Arc<[u8]>, Arc<KeyMaterial>>,
+    /// Whether registries.d kept sigstore attachments from being looked for.
+    pub attachments_disabled: bool,
+}

@@ -1,0 +1,364 @@
+//! Plan and judge: the policy says what is needed; the verdict follows from what was gathered.
+
+pub mod evidence;
+pub mod verdict;
+
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::manifest;
+use crate::nonempty::NonEmpty;
+use crate::policy::{KeySource, KeyType, Match, Policy, Requirement, SignedBy, SignedIdentity, Signer, SigstoreSigned};
+use crate::reference::{ImageReference, Place};
+use crate::verify::trust::KeyMaterial;
+use crate::verify::{Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore};
+
+use evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
+use verdict::{Decision, Grant, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, Verdict};
+
+/// The requirements that apply to an image, and how the question is meant.
+#[derive(Clone, Debug)]
+pub struct Plan<'p> {
+    image: &'p ImageReference,
+    question: &'p Question,
+    matched: Match<'p>,
+}
+
+/// Chooses the scope (rules S-20 to S-22).
+pub fn plan<'p>(policy: &'p Policy, image: &'p ImageReference, question: &'p Question) -> Plan<'p> {
+    Plan { image, question, matched: policy.lookup(image) }
+}
+
+impl<'p> Plan<'p> {
+    /// The scope and its requirements.
+    pub fn matched(&self) -> &Match<'p> {
+        &self.matched
+    }
+
+    /// What must be gathered. Nothing, if the answer is no whatever is gathered.
+    pub fn needs(&self) -> Needs {
+        let requirements = self.matched.requirements;
+        if requirements.iter().any(|r| foregone(r).is_some()) {
+            return Needs::default();
+        }
+        let mut needs = Needs { manifest: self.image.place() != &Place::Elsewhere, ..Needs::default() };
+        for requirement in requirements.iter() {
+            match requirement {
+                Requirement::InsecureAcceptAnything
+                | Requirement::Reject
+                | Requirement::SignedBaseLayer(_) => {}
+                Requirement::SignedBy(SignedBy { keys, .. })
+                | Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Keys { keys, .. }, .. }) => {
+                    needs.manifest = true;
+                    needs.signatures = true;
+                    needs.key_files.extend(keys.paths().iter().cloned());
+                    needs.key_data.extend(keys.data().iter().cloned());
+                }
+                Requirement::SigstoreSigned(_) => {}
+            }
+        }
+        needs
+    }
+
+    /// The verdict. It depends on nothing but its arguments, and always exists.
+    pub fn judge(&self, evidence: &Evidence, now: Timestamp) -> Verdict {
+        let subjects = self.subjects(evidence, now);
+        let (decision, authenticated) = self.decide(&subjects);
+        let resolved_digest = evidence.top_level.as_ref().and_then(|m| manifest::digest(&m.bytes).ok());
+        let warnings = self.warnings(&subjects, &decision);
+        Verdict {
+            decision,
+            authenticated,
+            scope: self.matched.scope.clone(),
+            scope_span: self.matched.span,
+            subjects,
+            resolved_digest,
+            warnings,
+        }
+    }
+
+    /// Judges each manifest that the question is about.
+    fn subjects(&self, evidence: &Evidence, now: Timestamp) -> Vec<SubjectVerdict> {
+        let top_level = || {
+            let wanted = self.image.pinned_digest();
+            self.judge_manifest(Role::TopLevel, evidence.top_level.as_ref(), wanted, evidence, now)
+        };
+        let Some(instance) = &evidence.instance else { return vec![top_level()] };
+        let instance = || {
+            let (wanted, manifest) = (Some(&instance.digest), Some(&instance.manifest));
+            self.judge_manifest(Role::Instance, manifest, wanted, evidence, now)
+        };
+        if evidence.top_level.is_none() {
+            return vec![instance()];
+        }
+        match self.question.subject {
+            Subject::Instance => vec![instance()],
+            Subject::TopLevel => vec![top_level()],
+            Subject::Both | Subject::Either => vec![top_level(), instance()],
+        }
+    }
+
+    fn decide(&self, subjects: &[SubjectVerdict]) -> (Decision, bool) {
+        // With `either` the first acceptable manifest is granted, one that is authenticated before any other.
+        let granted = match self.question.subject {
+            Subject::Both => subjects.first().filter(|_| subjects.iter().all(SubjectVerdict::is_accepted)),
+            Subject::Either | Subject::Instance | Subject::TopLevel => subjects
+                .iter()
+                .find(|s| s.is_accepted() && s.is_authenticated())
+                .or_else(|| subjects.iter().find(|s| s.is_accepted())),
+        };
+        let Some(granted) = granted else {
+            // Rule E-33: if both fail, the instance's reason is reported.
+            let reason = subjects.iter().rev().find_map(SubjectVerdict::rejection);
+            return (Decision::Deny(reason.cloned().unwrap_or(Rejection::RejectedByPolicy)), false);
+        };
+        let authenticated = match self.question.subject {
+            Subject::Both => subjects.iter().all(SubjectVerdict::is_authenticated),
+            Subject::Either | Subject::Instance | Subject::TopLevel => granted.is_authenticated(),
+        };
+        if self.question.require_signature && !authenticated {
+            return (Decision::Deny(Rejection::SignatureRequired), false);
+        }
+        let grant = match &granted.digest {
+            Some(digest) => Grant::pinned(digest.clone()),
+            None => Grant::unpinned(self.image.transport()),
+        };
+        (Decision::Allow(grant), authenticated)
+    }
+
+    fn warnings(&self, subjects: &[SubjectVerdict], decision: &Decision) -> Vec<&'static str> {
+        let refused = |role| subjects.iter().any(|s| s.role == role && !s.is_accepted());
+        match decision {
+            Decision::Deny(_) => Vec::new(),
+            Decision::Allow(_) if refused(Role::Instance) => vec![
+                "only the index satisfies the policy: podman and \"skopeo copy\" judge the instance and will refuse this image",
+            ],
+            Decision::Allow(_) if refused(Role::TopLevel) => vec![
+                "only the instance for the platform satisfies the policy: skopeo image proxies from 1.13 to 1.22.1 judge the index and will refuse this image",
+            ],
+            Decision::Allow(_) => Vec::new(),
+        }
+    }
+
+    fn judge_manifest(
+        &self,
+        role: Role,
+        manifest: Option<&ManifestEvidence>,
+        wanted: Option<&Digest>,
+        evidence: &Evidence,
+        now: Timestamp,
+    ) -> SubjectVerdict {
+        let found = manifest.map(|m| check_digest(&m.bytes, wanted));
+        let requirements = self
+            .matched
+            .requirements
+            .iter()
+            .map(|requirement| match (foregone(requirement), &found) {
+                (Some(rejection), _) => refused(requirement, rejection),
+                (None, Some(Err(rejection))) => refused(requirement, rejection.clone()),
+                (None, Some(Ok(_)) | None) => {
+                    let context = Context { image: self.image, evidence, now, digest: found.as_ref().and_then(|f| f.as_ref().ok()) };
+                    context.judge(requirement, manifest.map(|m| m.signatures.as_slice()).unwrap_or_default())
+                }
+            })
+            .collect();
+        SubjectVerdict { role, digest: found.and_then(Result::ok), requirements }
+    }
+}
+
+/// The digest of the manifest, which must be the one that the reference or the index names.
+///
+/// Rules E-20 and E-21: only SHA-256 is computed, so a reference by another algorithm never matches.
+fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejection> {
+    let found = manifest::digest(bytes).map_err(|_| Rejection::ManifestInvalid)?;
+    match wanted {
+        Some(wanted) if *wanted != found => {
+            Err(Rejection::DigestMismatch { wanted: wanted.clone(), found })
+        }
+        Some(_) | None => Ok(found),
+    }
+}
+
+/// Why no evidence can satisfy the requirement, if that is so.
+pub fn foregone(requirement: &Requirement) -> Option<Rejection> {
+    let unsupported = |what| Some(Rejection::Unsupported { what });
+    match requirement {
+        Requirement::InsecureAcceptAnything => None,
+        Requirement::Reject => Some(Rejection::RejectedByPolicy),
+        Requirement::SignedBaseLayer(_) => unsupported("\"signedBaseLayer\", as no tool can"),
+        Requirement::SignedBy(SignedBy { key_type, .. }) => match key_type {
+            KeyType::GpgKeys => None,
+            KeyType::SignedByGpgKeys | KeyType::X509Certificates | KeyType::SignedByX509Cas => {
+                unsupported("a \"keyType\" other than \"GPGKeys\", as no tool can")
+            }
+        },
+        Requirement::SigstoreSigned(SigstoreSigned { signer, .. }) => match signer {
+            Signer::Keys { rekor: None, .. } => None,
+            Signer::Keys { rekor: Some(_), .. } => unsupported("a transparency log entry (\"rekorPublicKey…\")"),
+            Signer::Fulcio { .. } => unsupported("a \"fulcio\" certificate"),
+            Signer::Pki(_) => unsupported("a \"pki\" certificate"),
+        },
+    }
+}
+
+fn refused(requirement: &Requirement, rejection: Rejection) -> RequirementVerdict {
+    RequirementVerdict {
+        kind: requirement.kind(),
+        verifies_signatures: requirement.verifies_signatures(),
+        outcome: Outcome::Rejected(NonEmpty::one(rejection)),
+        signatures: Vec::new(),
+    }
+}
+
+/// What one requirement is judged with.
+struct Context<'e> {
+    image: &'e ImageReference,
+    evidence: &'e Evidence,
+    now: Timestamp,
+    digest: Option<&'e Digest>,
+}
+
+impl Context<'_> {
+    fn judge(&self, requirement: &Requirement, signatures: &[LocatedSignature]) -> RequirementVerdict {
+        let (signatures, rejections) = match requirement {
+            Requirement::InsecureAcceptAnything => (Vec::new(), None),
+            Requirement::Reject => return refused(requirement, Rejection::RejectedByPolicy),
+            Requirement::SignedBaseLayer(_) => {
+                return refused(requirement, Rejection::Unsupported { what: "\"signedBaseLayer\"" });
+            }
+            Requirement::SignedBy(signed_by) => self.signed_by(signed_by, signatures),
+            Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Keys { keys, rekor: None }, identity }) => {
+                self.sigstore_keys(keys, identity, signatures)
+            }
+            Requirement::SigstoreSigned(_) => {
+                return refused(requirement, Rejection::Unsupported { what: "this kind of sigstoreSigned" });
+            }
+        };
+        RequirementVerdict {
+            kind: requirement.kind(),
+            verifies_signatures: requirement.verifies_signatures(),
+            outcome: rejections.map_or(Outcome::Accepted, Outcome::Rejected),
+            signatures,
+        }
+    }
+
+    /// Rule E-13: the first acceptable simple-signing signature.
+    fn signed_by(
+        &self,
+        requirement: &SignedBy,
+        signatures: &[LocatedSignature],
+    ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
+        let mut candidates = Vec::new();
+        let mut other_format = 0_usize;
+        for located in signatures {
+            match &located.signature {
+                UntrustedSignature::SimpleSigning(blob) => candidates.push((located, blob)),
+                UntrustedSignature::Sigstore(_) => other_format = other_format.saturating_add(1),
+            }
+        }
+        let unsigned = Rejection::Unsigned { other_format, other_type: 0 };
+        let keys = self.keys(&requirement.keys);
+        first_accepted(&candidates, "simple-signing", unsigned, |blob| {
+            let claim = openpgp::verify(blob, &usable(&keys)?, self.now)?;
+            self.check_claim(claim, &requirement.identity)
+        })
+    }
+
+    /// Rule E-14: the first acceptable cosign signature.
+    fn sigstore_keys(
+        &self,
+        keys: &KeySource,
+        identity: &SignedIdentity,
+        signatures: &[LocatedSignature],
+    ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
+        let mut candidates: Vec<(&LocatedSignature, &UntrustedSigstore)> = Vec::new();
+        let (mut other_format, mut other_type) = (0_usize, 0_usize);
+        for located in signatures {
+            match &located.signature {
+                UntrustedSignature::Sigstore(layer) if layer.mime_type == sigstore::SIGNATURE_MIME_TYPE => {
+                    candidates.push((located, layer));
+                }
+                UntrustedSignature::Sigstore(_) => other_type = other_type.saturating_add(1),
+                UntrustedSignature::SimpleSigning(_) => other_format = other_format.saturating_add(1),
+            }
+        }
+        let unsigned = if self.evidence.attachments_disabled && other_type == 0 {
+            Rejection::AttachmentsDisabled
+        } else {
+            Rejection::Unsigned { other_format, other_type }
+        };
+        let keys = self.keys(keys);
+        first_accepted(&candidates, "sigstore", unsigned, |layer| {
+            let claim = sigstore::verify(layer, &usable(&keys)?)?;
+            self.check_claim(claim, identity)
+        })
+    }
+
+    /// The keys of a requirement; every file must be in the evidence.
+    fn keys(&self, source: &KeySource) -> Result<Vec<Arc<KeyMaterial>>, Rejection> {
+        let files = source.paths().iter().map(|path| {
+            self.evidence.key_files.get(path).cloned().ok_or_else(|| Rejection::KeyFileInvalid {
+                source: format!("\"{path}\""),
+                detail: "it was not read",
+            })
+        });
+        let data = source.data().iter().map(|data| {
+            Ok(match self.evidence.key_data.get(data) {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(KeyMaterial::of_policy(data)),
+            })
+        });
+        files.chain(data).collect()
+    }
+
+    /// Rule E-23: first the digest, then the identity.
+    fn check_claim(&self, claim: Verified<Claim>, identity: &SignedIdentity) -> Result<Verified<Claim>, Rejection> {
+        let payload = &claim.get().payload;
+        let found = self.digest.ok_or(Rejection::ManifestInvalid)?;
+        if payload.manifest_digest != *found {
+            let wanted = payload.manifest_digest.clone();
+            return Err(Rejection::DigestMismatch { wanted, found: found.clone() });
+        }
+        let image = self.image.docker_reference();
+        if !identity.accepts(image, &payload.docker_reference) {
+            let signed = payload.docker_reference.clone();
+            return Err(Rejection::IdentityMismatch { signed, wanted: identity.wanted(image) });
+        }
+        Ok(claim)
+    }
+}
+
+/// The keys, or why there are none, which is found only when there is a signature to check (rule E-16).
+fn usable(keys: &Result<Vec<Arc<KeyMaterial>>, Rejection>) -> Result<Vec<&KeyMaterial>, Rejection> {
+    match keys {
+        Ok(keys) => Ok(keys.iter().map(AsRef::as_ref).collect()),
+        Err(rejection) => Err(rejection.clone()),
+    }
+}
+
+/// Looks at `candidates` in order until one is accepted; `unsigned` is the reason if there is none.
+fn first_accepted<T>(
+    candidates: &[(&LocatedSignature, T)],
+    kind: &'static str,
+    unsigned: Rejection,
+    verify: impl Fn(&T) -> Result<Verified<Claim>, Rejection>,
+) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
+    let mut verdicts = Vec::new();
+    let mut rejections = Vec::new();
+    for (located, candidate) in candidates {
+        let result = verify(candidate);
+        let accepted = result.is_ok();
+        if let Err(rejection) = &result {
+            rejections.push(rejection.clone());
+        }
+        verdicts.push(SignatureVerdict {
+            kind,
+            location: located.location.clone(),
+            result: result.map(|claim| (claim.get().signer.clone(), claim.get().time)),
+        });
+        if accepted {
+            return (verdicts, None);
+        }
+    }
+    (verdicts, Some(NonEmpty::from_vec(rejections).unwrap_or_else(|| NonEmpty::one(unsigned))))
+}

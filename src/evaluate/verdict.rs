@@ -1,0 +1,137 @@
+//! [`Verdict`]: the whole answer, with every reason.
+
+use crate::digest::Digest;
+use crate::policy::Scope;
+use crate::diagnostic::Span;
+use crate::nonempty::NonEmpty;
+use crate::reference::Transport;
+use crate::verify::{Rejection, Signer, Timestamp};
+
+/// Whether an image may be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The answer.
+    pub decision: Decision,
+    /// Whether a requirement that verifies signatures was satisfied by a manifest that was accepted.
+    pub authenticated: bool,
+    /// The scope that applied.
+    pub scope: Scope,
+    /// Where that scope stands in the policy.
+    pub scope_span: Span,
+    /// Each manifest that was judged.
+    pub subjects: Vec<SubjectVerdict>,
+    /// What the reference resolved to, judged or not.
+    pub resolved_digest: Option<Digest>,
+    /// Things to know that do not change the answer.
+    pub warnings: Vec<&'static str>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The image may be used.
+    Allow(Grant),
+    /// It may not; the headline of the reasons.
+    Deny(Rejection),
+}
+
+/// What may be used. Only a judgement makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant(Granted);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Granted {
+    Pinned(Digest),
+    Unpinned(Transport),
+}
+
+impl Grant {
+    pub(in crate::evaluate) fn pinned(digest: Digest) -> Self {
+        Self(Granted::Pinned(digest))
+    }
+
+    pub(in crate::evaluate) fn unpinned(transport: Transport) -> Self {
+        Self(Granted::Unpinned(transport))
+    }
+
+    /// The digest of a manifest that was itself accepted (T-11); `None` where none was read.
+    pub fn digest(&self) -> Option<&Digest> {
+        match &self.0 {
+            Granted::Pinned(digest) => Some(digest),
+            Granted::Unpinned(_) => None,
+        }
+    }
+}
+
+/// Which manifest of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// An instance of an index.
+    Instance,
+    /// What the reference names.
+    TopLevel,
+}
+
+/// The judgement of one manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubjectVerdict {
+    /// Which one.
+    pub role: Role,
+    /// Its digest; `None` if no manifest was needed.
+    pub digest: Option<Digest>,
+    /// Each requirement in the order of the policy.
+    pub requirements: Vec<RequirementVerdict>,
+}
+
+impl SubjectVerdict {
+    /// The reason of the first requirement that is not satisfied (rule E-4).
+    pub fn rejection(&self) -> Option<&Rejection> {
+        self.requirements.iter().find_map(|requirement| match &requirement.outcome {
+            Outcome::Accepted => None,
+            Outcome::Rejected(reasons) => reasons.iter().max_by_key(|r| r.rank()),
+        })
+    }
+
+    /// Whether all requirements are satisfied.
+    pub fn is_accepted(&self) -> bool {
+        self.rejection().is_none()
+    }
+
+    /// Whether a requirement that verifies signatures is satisfied.
+    pub fn is_authenticated(&self) -> bool {
+        self.requirements.iter().any(|r| r.verifies_signatures && r.outcome == Outcome::Accepted)
+    }
+}
+
+/// The judgement of one requirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequirementVerdict {
+    /// Its `type`.
+    pub kind: &'static str,
+    /// Whether satisfying it means that a signature was verified.
+    pub verifies_signatures: bool,
+    /// The result.
+    pub outcome: Outcome,
+    /// The signatures that were looked at, in order; none after the first that was accepted (rule E-13).
+    pub signatures: Vec<SignatureVerdict>,
+}
+
+/// The result of one requirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Satisfied.
+    Accepted,
+    /// Not satisfied, for these reasons.
+    Rejected(NonEmpty<Rejection>),
+}
+
+/// The judgement of one signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureVerdict {
+    /// `simple-signing` or `sigstore`.
+    pub kind: &'static str,
+    /// Where it was found. Untrusted: escape before printing.
+    pub location: String,
+    /// Who signed and when, or why it does not count.
+    pub result: Result<(Signer, Option<Timestamp>), Rejection>,
+}

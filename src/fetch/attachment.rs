@@ -1,0 +1,185 @@
+//! Sigstore attachments: the layers of the manifest at the tag `sha256-<hex>.sig` (rules ).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use tokio::time::Instant;
+
+use crate::digest::Digest;
+use crate::evaluate::evidence::LocatedSignature;
+use crate::fetch::registry::{Client, Document};
+use crate::fetch::{Budget, Error, SIGNATURE_BYTES};
+use crate::manifest::OCI_MANIFEST;
+use crate::reference::Named;
+use crate::verify::{UntrustedSignature, UntrustedSigstore};
+
+/// Most layers of an attachment manifest: 1,024, design decision 6.
+pub const LAYERS: usize = 1_024;
+
+/// Most annotations of a layer: 128, so that 4 MiB of them cannot grow to many times that in memory (T-28).
+pub const ANNOTATIONS: usize = 128;
+
+/// The signatures attached to the manifest with this digest, in the order of their layers (rules ).
+///
+/// None if there is no attachment manifest; one that cannot be read in full is an error.
+pub async fn signatures(
+    client: &Client,
+    image: &Named,
+    digest: &Digest,
+    budget: &Budget,
+    deadline: Instant,
+) -> Result<Vec<LocatedSignature>, Error> {
+    let tag = format!("{}-{}.sig", digest.algorithm().name(), digest.hex());
+    let Some(document) = client.attachment(image, &tag, budget, deadline).await? else { return Ok(Vec::new()) };
+    let place = format!("docker://{}:{tag}", image.name());
+    let broken = |detail: &str| Error::RegistryProtocol {
+        registry: image.domain().to_owned(),
+        detail: format!("the signatures at {place}: {detail}"),
+    };
+    let layers = layers(&document).map_err(|detail| broken(&detail))?;
+    let fetches = layers.into_iter().zip(1..).map(|(layer, number)| {
+        let location = format!("{place}#{number}");
+        async move {
+            let payload = client.blob(image, &layer.digest, SIGNATURE_BYTES, budget, deadline).await?;
+            let signature = UntrustedSigstore { mime_type: layer.media_type, payload, annotations: layer.annotations };
+            Ok(LocatedSignature { location, signature: UntrustedSignature::Sigstore(signature) })
+        }
+    });
+    stream::iter(fetches).buffered(AT_A_TIME).try_collect().await
+}
+
+/// A layer of an attachment manifest.
+struct Layer {
+    media_type: String,
+    digest: Digest,
+    annotations: BTreeMap<String, String>,
+}
+
+/// Rules, up to fetching.
+fn layers(document: &Document) -> Result<Vec<Layer>, String> {
+    if document.media_type != OCI_MANIFEST {
+        return Err(format!("the type is \"{}\", not \"{OCI_MANIFEST}\"", document.media_type));
+    }
+    let manifest: Manifest =
+        serde_json::from_slice(&document.bytes).map_err(|e| format!("not an image manifest: {e}"))?;
+    let mut layers = Vec::new();
+    for (descriptor, number) in manifest.0.into_iter().zip(1..) {
+        let Descriptor { media_type, digest, annotations } = descriptor;
+        let digest = Digest::parse(&digest.unwrap_or_default())
+            .ok_or_else(|| format!("layer {number} has no valid digest"))?;
+        let annotations = annotations.map(|a| a.0).unwrap_or_default();
+        layers.push(Layer { media_type: media_type.unwrap_or_default(), digest, annotations });
+    }
+    Ok(layers)
+}
+
+/// The descriptors of `layers`. Nothing else is kept; members that make the document ambiguous are refused (rule A-4).
+struct Manifest(Vec<Descriptor>);
+
+impl<'de> Deserialize<'de> for Manifest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Manifest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Manifest, A::Error> {
+                let mut layers: Option<Layers> = None;
+                while let Some(key) = members.next_key::<String>()? {
+                    if key.eq_ignore_ascii_case("layers") {
+                        if layers.is_some() {
+                            return Err(A::Error::custom("the member \"layers\" is there twice"));
+                        }
+                        layers = Some(members.next_value::<Option<Layers>>()?.unwrap_or_default());
+                    } else if AMBIGUOUS.iter().any(|name| key.eq_ignore_ascii_case(name)) {
+                        if members.next_value::<Option<IgnoredAny>>()?.is_some() {
+                            return Err(A::Error::custom("it has a member of another kind of manifest"));
+                        }
+                    } else {
+                        members.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Manifest(layers.unwrap_or_default().0))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// At most [`LAYERS`] descriptors.
+#[derive(Default)]
+struct Layers(Vec<Descriptor>);
+
+impl<'de> Deserialize<'de> for Layers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements;
+        impl<'de> Visitor<'de> for Elements {
+            type Value = Layers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of layers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Layers, A::Error> {
+                let mut layers = Vec::new();
+                while let Some(layer) = elements.next_element()? {
+                    if layers.len() == LAYERS {
+                        return Err(A::Error::custom(format!("it has more than {LAYERS} layers")));
+                    }
+                    layers.push(layer);
+                }
+                Ok(Layers(layers))
+            }
+        }
+        deserializer.deserialize_seq(Elements)
+    }
+}
+
+/// OCI image-spec, descriptor.md. `size` is not compared and `urls` are not asked (rule A-5, T-29).
+#[derive(Deserialize)]
+struct Descriptor {
+    #[serde(rename = "mediaType")]
+    media_type: Option<String>,
+    digest: Option<String>,
+    annotations: Option<Annotations>,
+}
+
+/// At most [`ANNOTATIONS`] texts; the last of equal keys counts and null is empty, as in the reference's decoder.
+struct Annotations(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Annotations;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Annotations, A::Error> {
+                let mut annotations = BTreeMap::new();
+                while let Some((key, value)) = members.next_entry::<String, Option<String>>()? {
+                    annotations.insert(key, value.unwrap_or_default());
+                    if annotations.len() > ANNOTATIONS {
+                        return Err(A::Error::custom(format!("a layer has more than {ANNOTATIONS} annotations")));
+                    }
+                }
+                Ok(Annotations(annotations))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// Members of an index and of Docker's manifests (rule A-4).
+const AMBIGUOUS: [&str; 3] = ["manifests", "fsLayers", "history"];
+
+/// Layers fetched at a time: the most that speed up a registry without troubling it.
+const AT_A_TIME: usize = 4;

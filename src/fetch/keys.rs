@@ -1,0 +1,77 @@
+//! [`KeyFiles`]: the keys that policies name, read and parsed again only when they have changed.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::{Identity, RegularFile};
+use crate::fetch::{Error, KEY_FILE_BYTES};
+use crate::verify::trust::KeyMaterial;
+
+/// Most key files kept: 256, each at most [`KEY_FILE_BYTES`] long.
+const KEPT: usize = 256;
+
+/// Key files by path. What it gives is what reading the file would give (rules P-14, T-23).
+#[derive(Debug, Default)]
+pub struct KeyFiles {
+    kept: Mutex<HashMap<String, (Identity, Arc<KeyMaterial>)>>,
+    of_policy: Mutex<HashMap<Arc<[u8]>, Arc<KeyMaterial>>>,
+}
+
+impl KeyFiles {
+    /// Keeps nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The contents of the file; a relative path starts in the working directory. It blocks.
+    pub fn load(&self, path: &str) -> Result<Arc<KeyMaterial>, Error> {
+        self.load_changed(path)
+            .map_err(|error| Error::KeyFile { path: path.to_owned(), detail: error.to_string() })
+    }
+
+    /// A key that stands in the policy itself.
+    pub fn of_policy(&self, bytes: &Arc<[u8]>) -> Arc<KeyMaterial> {
+        let mut kept = self.of_policy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(bytes) {
+            return Arc::clone(known);
+        }
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        let material = Arc::new(KeyMaterial::of_policy(bytes));
+        kept.insert(Arc::clone(bytes), Arc::clone(&material));
+        material
+    }
+
+    fn load_changed(&self, path: &str) -> io::Result<Arc<KeyMaterial>> {
+        let file = RegularFile::open(Path::new(path))?;
+        let before = file.settled_identity()?;
+        if let Some(identity) = before
+            && let Some(material) = self.kept(path, identity)
+        {
+            return Ok(material);
+        }
+        let material = Arc::new(KeyMaterial::new(path.to_owned(), file.read(KEY_FILE_BYTES)?));
+        // A file that is being written may have been read in half.
+        let after = file.settled_identity()?;
+        if let Some(identity) = before.filter(|_| before == after) {
+            self.keep(path, identity, Arc::clone(&material));
+        }
+        Ok(material)
+    }
+
+    fn kept(&self, path: &str, identity: Identity) -> Option<Arc<KeyMaterial>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(path).filter(|(known, _)| *known == identity).map(|(_, material)| Arc::clone(material))
+    }
+
+    fn keep(&self, path: &str, identity: Identity, material: Arc<KeyMaterial>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.clear();
+        }
+        kept.insert(path.to_owned(), (identity, material));
+    }
+}

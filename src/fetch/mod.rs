@@ -1,0 +1,465 @@
+//! The only input and output: registries, lookaside stores, local images, key files.
+//!
+//! Every read has a limit, and everything that one verification reads comes out of one [`Budget`].
+
+pub mod attachment;
+pub mod credentials;
+pub mod keys;
+pub mod local;
+pub mod lookaside;
+pub mod registry;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::time::Instant;
+
+use crate::config::RegistriesD;
+use crate::diagnostic::{Code, escape};
+use crate::digest::Digest;
+use crate::evaluate::evidence::{Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
+use crate::manifest::{self, NoInstance};
+use crate::reference::{ImageReference, LayoutImage, Named, Place, Transport};
+
+/// Largest manifest: 4 MiB, as the reference allows (rule H-10).
+pub const MANIFEST_BYTES: usize = 4 << 20;
+
+/// Largest signature blob or attachment layer: 4 MiB (rules K-6, A-5).
+pub const SIGNATURE_BYTES: usize = crate::verify::SIGNATURE_BYTES;
+
+/// Largest key file: 4 MiB, design decision 6.
+pub const KEY_FILE_BYTES: usize = 4 << 20;
+
+/// Most bytes held for one verification: 32 MiB (T-28).
+pub const EVIDENCE_BYTES: usize = 32 << 20;
+
+/// Most requests for one verification: 300 (T-28).
+pub const EVIDENCE_REQUESTS: usize = 300;
+
+/// The one who gathers: connections, tokens and key files that outlive a verification.
+#[derive(Debug)]
+pub struct Client {
+    registry: registry::Client,
+    keys: Arc<keys::KeyFiles>,
+}
+
+impl Client {
+    /// A client that has asked nothing yet.
+    pub fn new(settings: registry::Settings) -> Result<Self, Error> {
+        Ok(Self { registry: registry::Client::new(settings)?, keys: Arc::new(keys::KeyFiles::new()) })
+    }
+
+    /// Gathers what `needs` says, and nothing else.
+    pub async fn gather(
+        &self,
+        image: &ImageReference,
+        needs: &Needs,
+        question: &Question,
+        registries_d: &RegistriesD,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Evidence, Error> {
+        let mut evidence = Evidence::default();
+        self.add_keys(needs, &mut evidence).await?;
+        if !needs.manifest {
+            return Ok(evidence);
+        }
+        let source = match (image.place(), image.docker_reference()) {
+            (Place::Registry, Some(named)) => {
+                let stores = needs.signatures.then_some(registries_d);
+                evidence.attachments_disabled = !registries_d.use_attachments(named);
+                Source::Registry(RegistrySource { client: &self.registry, named, stores, budget, deadline })
+            }
+            (Place::Dir(path), _) => Source::Dir { path, budget },
+            (Place::Layout { path, image }, _) => Source::Layout { path, image, budget },
+            (Place::Registry | Place::Elsewhere, _) => {
+                return Err(Error::UnsupportedTransport(image.transport()));
+            }
+        };
+        let top_level = source.top_level().await?;
+        let index_type = index_type_of(&top_level).filter(|_| question.subject != Subject::TopLevel);
+        let Some(index_type) = index_type.map(str::to_owned) else {
+            evidence.top_level = Some(source.with_signatures(top_level).await?);
+            return Ok(evidence);
+        };
+        let wanted = manifest::choose_instance(&top_level.bytes, &index_type, &question.platform)
+            .map_err(|error| match error {
+                NoInstance::Malformed => source.malformed("the image index cannot be read"),
+                NoInstance::NoMatch => Error::NoMatchingPlatform { wanted: question.platform.to_string() },
+            })?;
+        let instance = async {
+            let instance = source.instance(&wanted).await?;
+            // Rule E-34.
+            if index_type_of(&instance).is_some() {
+                return Err(source.malformed("the image index holds another index for the platform"));
+            }
+            source.with_signatures(instance).await
+        };
+        let judged_top_level = async {
+            match question.subject {
+                Subject::Instance => Ok(top_level),
+                Subject::Both | Subject::Either | Subject::TopLevel => source.with_signatures(top_level).await,
+            }
+        };
+        let (top_level, instance) = tokio::try_join!(judged_top_level, instance)?;
+        evidence.top_level = Some(top_level);
+        evidence.instance = Some(InstanceEvidence { digest: wanted, manifest: instance });
+        Ok(evidence)
+    }
+
+    /// Adds the keys that `needs` names (rules P-14, E-17: a file that cannot be read is an error).
+    pub async fn add_keys(&self, needs: &Needs, evidence: &mut Evidence) -> Result<(), Error> {
+        for data in &needs.key_data {
+            evidence.key_data.insert(Arc::clone(data), self.keys.of_policy(data));
+        }
+        if needs.key_files.is_empty() {
+            return Ok(());
+        }
+        let (keys, paths) = (Arc::clone(&self.keys), needs.key_files.clone());
+        let files: BTreeMap<_, _> = blocking(move || {
+            paths.into_iter().map(|path| Ok((path.clone(), keys.load(&path)?))).collect()
+        })
+        .await?;
+        evidence.key_files.extend(files);
+        Ok(())
+    }
+}
+
+/// Runs what waits for a disk where it holds nobody else up.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
+        Err(Error::Local { path: String::new(), detail: format!("reading failed: {panic}") })
+    })
+}
+
+/// The index type of a manifest, by what the source claims or by what the bytes show.
+fn index_type_of(manifest: &ManifestEvidence) -> Option<&str> {
+    [manifest.media_type.as_str(), manifest::sniff_media_type(&manifest.bytes)]
+        .into_iter()
+        .find(|media_type| manifest::is_index(media_type))
+}
+
+/// Where the manifests and signatures of one image come from.
+enum Source<'a> {
+    Dir { path: &'a str, budget: &'a Budget },
+    Layout { path: &'a str, image: &'a LayoutImage, budget: &'a Budget },
+    Registry(RegistrySource<'a>),
+}
+
+struct RegistrySource<'a> {
+    client: &'a registry::Client,
+    named: &'a Named,
+    /// Where signatures are; `None` if none are needed.
+    stores: Option<&'a RegistriesD>,
+    budget: &'a Budget,
+    deadline: Instant,
+}
+
+impl Source<'_> {
+    async fn top_level(&self) -> Result<ManifestEvidence, Error> {
+        match self {
+            Self::Dir { path, budget } => local::read_dir(path, budget),
+            Self::Layout { path, image, budget } => local::read_layout(path, image, budget),
+            Self::Registry(source) => {
+                let digest = source.named.digest().map(ToString::to_string);
+                let reference = digest.as_deref().or(source.named.tag()).unwrap_or("latest");
+                source.manifest(reference).await
+            }
+        }
+    }
+
+    async fn instance(&self, digest: &Digest) -> Result<ManifestEvidence, Error> {
+        match self {
+            Self::Dir { path, budget } => local::read_dir_instance(path, digest, budget),
+            Self::Layout { path, budget, .. } => local::read_layout_instance(path, digest, budget),
+            Self::Registry(source) => source.manifest(&digest.to_string()).await,
+        }
+    }
+
+    /// Adds the signatures of `manifest`; local images come with theirs.
+    async fn with_signatures(&self, mut manifest: ManifestEvidence) -> Result<ManifestEvidence, Error> {
+        if let Self::Registry(source) = self {
+            // A manifest without a digest has no signatures either, and is refused when it is judged.
+            if let Ok(digest) = manifest::digest(&manifest.bytes) {
+                manifest.signatures = source.signatures(&digest).await?;
+            }
+        }
+        Ok(manifest)
+    }
+
+    fn malformed(&self, detail: &str) -> Error {
+        let detail = detail.to_owned();
+        match self {
+            Self::Dir { path, .. } | Self::Layout { path, .. } => {
+                Error::Local { path: (*path).to_owned(), detail }
+            }
+            Self::Registry(source) => {
+                Error::RegistryProtocol { registry: source.named.domain().to_owned(), detail }
+            }
+        }
+    }
+}
+
+impl RegistrySource<'_> {
+    async fn manifest(&self, reference: &str) -> Result<ManifestEvidence, Error> {
+        let document = self.client.manifest(self.named, reference, self.budget, self.deadline).await?;
+        Ok(ManifestEvidence { bytes: document.bytes, media_type: document.media_type, signatures: Vec::new() })
+    }
+
+    /// The lookaside store and the attachments, asked side by side; a failure of either fails both (rule X-4).
+    async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {
+        let Some(stores) = self.stores else { return Ok(Vec::new()) };
+        let base = stores.lookaside_read(self.named).map_err(|error| Error::Lookaside {
+            location: self.named.name(),
+            detail: error.to_string(),
+        })?;
+        let (client, named, budget, deadline) = (self.client, self.named, self.budget, self.deadline);
+        let attachments = async {
+            if stores.use_attachments(named) {
+                attachment::signatures(client, named, digest, budget, deadline).await
+            } else {
+                Ok(Vec::new())
+            }
+        };
+        let lookaside = lookaside::signatures(client, named, &base, digest, budget, deadline);
+        let (mut signatures, attached) = tokio::try_join!(lookaside, attachments)?;
+        signatures.extend(attached);
+        Ok(signatures)
+    }
+}
+
+/// What one verification may still read and ask (T-28).
+#[derive(Debug)]
+pub struct Budget {
+    bytes: AtomicUsize,
+    requests: AtomicUsize,
+}
+
+impl Budget {
+    /// A full budget.
+    pub fn new() -> Self {
+        Self { bytes: AtomicUsize::new(EVIDENCE_BYTES), requests: AtomicUsize::new(EVIDENCE_REQUESTS) }
+    }
+
+    /// Pays for one request.
+    pub fn request(&self) -> Result<(), Error> {
+        Self::spend(&self.requests, 1)
+    }
+
+    /// Pays for bytes that will be held; call it as they arrive.
+    pub fn bytes(&self, count: usize) -> Result<(), Error> {
+        Self::spend(&self.bytes, count)
+    }
+
+    /// The number of requests paid for so far.
+    pub fn requests_made(&self) -> usize {
+        EVIDENCE_REQUESTS.saturating_sub(self.requests.load(Ordering::Relaxed))
+    }
+
+    fn spend(account: &AtomicUsize, count: usize) -> Result<(), Error> {
+        account
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count))
+            .map(|_| ())
+            .map_err(|_| Error::EvidenceTooLarge)
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Why evidence could not be gathered: nothing has been decided.
+///
+/// Texts from outside are kept raw and escaped where they are printed; no variant holds credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// An authentication file cannot be used.
+    AuthFile {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The files of a certificate directory cannot be used.
+    Certificates {
+        /// The file or directory.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// What arrived is not what its digest says.
+    DigestMismatch {
+        /// Where it came from.
+        location: String,
+        /// The digest that was asked for.
+        wanted: Digest,
+        /// The digest of the bytes.
+        found: Digest,
+    },
+    /// More bytes or requests than one verification may use.
+    EvidenceTooLarge,
+    /// The registry says that there is no such image.
+    ImageNotFound {
+        /// The image.
+        image: String,
+        /// What the registry said.
+        detail: String,
+    },
+    /// A key file cannot be read.
+    KeyFile {
+        /// The file as the policy names it.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A local image cannot be read.
+    Local {
+        /// The file or directory.
+        path: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A lookaside store cannot be read.
+    Lookaside {
+        /// The URL, without credentials.
+        location: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// An image index has nothing for the platform.
+    NoMatchingPlatform {
+        /// The platform.
+        wanted: String,
+    },
+    /// The registry refuses these credentials, or wants some.
+    RegistryAuth {
+        /// Host and port.
+        registry: String,
+        /// What the registry said.
+        detail: String,
+    },
+    /// The registry's answer breaks the rules.
+    RegistryProtocol {
+        /// Host and port.
+        registry: String,
+        /// Which rule, and how.
+        detail: String,
+    },
+    /// The registry cannot be reached, or failed.
+    RegistryUnavailable {
+        /// Host and port.
+        registry: String,
+        /// What happened.
+        detail: String,
+    },
+    /// The deadline passed.
+    TimedOut {
+        /// What was being waited for.
+        waiting_for: String,
+    },
+    /// This version cannot read images of the transport.
+    UnsupportedTransport(Transport),
+}
+
+impl Error {
+    /// The stable name of the cause.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::AuthFile { .. } => Code::AuthFileInvalid,
+            Self::Certificates { .. } => Code::CertificatesInvalid,
+            Self::DigestMismatch { .. } => Code::DigestMismatch,
+            Self::EvidenceTooLarge => Code::EvidenceTooLarge,
+            Self::ImageNotFound { .. } => Code::ImageNotFound,
+            Self::KeyFile { .. } => Code::KeyFileUnreadable,
+            Self::Local { .. } => Code::LocalImageInvalid,
+            Self::Lookaside { .. } => Code::LookasideUnavailable,
+            Self::NoMatchingPlatform { .. } => Code::NoMatchingPlatform,
+            Self::RegistryAuth { .. } => Code::RegistryAuth,
+            Self::RegistryProtocol { .. } => Code::RegistryProtocol,
+            Self::RegistryUnavailable { .. } => Code::RegistryUnavailable,
+            Self::TimedOut { .. } => Code::TimedOut,
+            Self::UnsupportedTransport(_) => Code::UnsupportedTransport,
+        }
+    }
+
+    /// What can be done about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::AuthFile { .. } => "correct the file, or name another with --authfile",
+            Self::Certificates { .. } => "correct the file, or name another directory with --cert-dir",
+            Self::DigestMismatch { .. } => {
+                "the server sent other bytes than were asked for; do not use the image from there"
+            }
+            Self::EvidenceTooLarge => "the image has more signatures than can be checked; ask its publisher",
+            Self::ImageNotFound { .. } => "check the name and the tag",
+            Self::KeyFile { .. } => "install the key, or correct its path in the policy",
+            Self::Local { .. } => "check the path and its permissions",
+            Self::Lookaside { .. } => {
+                "check the \"lookaside\" URL of this registry in registries.d; an absent signature must answer 404"
+            }
+            Self::NoMatchingPlatform { .. } => "name a platform that the image has, with --platform OS/ARCH[/VARIANT]",
+            Self::RegistryAuth { .. } => "log in with \"podman login\", or name an authentication file with --authfile",
+            Self::RegistryProtocol { .. } => "check that the host is a container registry",
+            Self::RegistryUnavailable { .. } => "check the network and the registry, and try again",
+            Self::TimedOut { .. } => "try again, or allow more time with --timeout",
+            Self::UnsupportedTransport(_) => "see \"Limitations\" in the README",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AuthFile { path, detail } => {
+                write!(f, "cannot use the authentication file \"{}\": {}", escape(path), escape(detail))
+            }
+            Self::Certificates { path, detail } => {
+                write!(f, "cannot use the certificates in \"{}\": {}", escape(path), escape(detail))
+            }
+            Self::DigestMismatch { location, wanted, found } => {
+                write!(f, "digest mismatch: {} should be {wanted} and is {found}", escape(location))
+            }
+            Self::EvidenceTooLarge => write!(
+                f,
+                "the image asks for more than {EVIDENCE_BYTES} bytes or {EVIDENCE_REQUESTS} requests of evidence"
+            ),
+            Self::ImageNotFound { image, detail } => {
+                write!(f, "\"{}\" does not exist: {}", escape(image), escape(detail))
+            }
+            Self::KeyFile { path, detail } => {
+                write!(f, "cannot read key \"{}\": {}", escape(path), escape(detail))
+            }
+            Self::Local { path, detail } => {
+                write!(f, "cannot read the image \"{}\": {}", escape(path), escape(detail))
+            }
+            Self::Lookaside { location, detail } => {
+                write!(f, "cannot read the lookaside store \"{}\": {}", escape(location), escape(detail))
+            }
+            Self::NoMatchingPlatform { wanted } => {
+                write!(f, "the image index has nothing for the platform {}", escape(wanted))
+            }
+            Self::RegistryAuth { registry, detail } => {
+                write!(f, "the registry {} refuses access: {}", escape(registry), escape(detail))
+            }
+            Self::RegistryProtocol { registry, detail } => {
+                write!(f, "the answer of {} is not allowed: {}", escape(registry), escape(detail))
+            }
+            Self::RegistryUnavailable { registry, detail } => {
+                write!(f, "the registry {} cannot be used: {}", escape(registry), escape(detail))
+            }
+            Self::TimedOut { waiting_for } => {
+                write!(f, "the deadline passed while waiting for {}", escape(waiting_for))
+            }
+            Self::UnsupportedTransport(transport) => {
+                write!(f, "images of the transport \"{transport}\" cannot be read yet")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}

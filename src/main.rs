@@ -1,0 +1,7 @@
+//! The `vouchd` command; see vouchd(1).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vouchd::cli::main()
+}

@@ -1,0 +1,301 @@
+//! [`Policy`]: what policy.json says; containers-policy.json(5).
+
+pub mod identity;
+pub mod parse;
+pub mod scope;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::diagnostic::Span;
+use crate::nonempty::NonEmpty;
+use crate::reference::ImageReference;
+
+pub use identity::SignedIdentity;
+
+/// A valid policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    default: Entry,
+    transports: HashMap<String, HashMap<String, Entry>>,
+}
+
+/// The requirements of one scope, and where the scope stands.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    requirements: Requirements,
+    span: Span,
+}
+
+/// A list of requirements, all of which must be satisfied; it cannot be empty (rule P-9).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requirements(NonEmpty<Requirement>);
+
+impl Requirements {
+    /// The requirements in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Requirement> {
+        self.0.iter()
+    }
+}
+
+/// One requirement of a scope.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Requirement {
+    /// `insecureAcceptAnything`
+    InsecureAcceptAnything,
+    /// `reject`
+    Reject,
+    /// `signedBaseLayer`, which the reference parses and always refuses (rule E-12).
+    SignedBaseLayer(SignedIdentity),
+    /// `signedBy`
+    SignedBy(SignedBy),
+    /// `sigstoreSigned`
+    SigstoreSigned(SigstoreSigned),
+}
+
+impl Requirement {
+    /// The `type` in policy.json.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::InsecureAcceptAnything => "insecureAcceptAnything",
+            Self::Reject => "reject",
+            Self::SignedBaseLayer(_) => "signedBaseLayer",
+            Self::SignedBy(_) => "signedBy",
+            Self::SigstoreSigned(_) => "sigstoreSigned",
+        }
+    }
+
+    /// Whether satisfying it means that a signature was verified (rule E-6).
+    pub fn verifies_signatures(&self) -> bool {
+        match self {
+            Self::InsecureAcceptAnything | Self::Reject | Self::SignedBaseLayer(_) => false,
+            Self::SignedBy(_) | Self::SigstoreSigned(_) => true,
+        }
+    }
+}
+
+/// A simple-signing signature by an OpenPGP key (rules P-22 to P-26).
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignedBy {
+    /// `keyType`
+    pub key_type: KeyType,
+    /// `keyPath`, `keyPaths` or `keyData`
+    pub keys: KeySource,
+    /// `signedIdentity`
+    pub identity: SignedIdentity,
+}
+
+/// What the keys of signedBy are; only the first can be checked, as in the reference (rule G-2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyType {
+    /// `GPGKeys`
+    GpgKeys,
+    /// `signedByGPGKeys`
+    SignedByGpgKeys,
+    /// `X509Certificates`
+    X509Certificates,
+    /// `signedByX509CAs`
+    SignedByX509Cas,
+}
+
+impl KeyType {
+    /// The text in policy.json.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::GpgKeys => "GPGKeys",
+            Self::SignedByGpgKeys => "signedByGPGKeys",
+            Self::X509Certificates => "X509Certificates",
+            Self::SignedByX509Cas => "signedByX509CAs",
+        }
+    }
+}
+
+/// Where keys or certificates come from: exactly one way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeySource {
+    /// One file.
+    Path(String),
+    /// Several files; the reference parses an empty list for signedBy and then finds no key (rule P-24).
+    Paths(Vec<String>),
+    /// In the policy, decoded from base64.
+    Data(Arc<[u8]>),
+    /// Several in the policy.
+    Datas(Vec<Arc<[u8]>>),
+}
+
+impl KeySource {
+    /// The files.
+    pub fn paths(&self) -> &[String] {
+        match self {
+            Self::Path(path) => std::slice::from_ref(path),
+            Self::Paths(paths) => paths,
+            Self::Data(_) | Self::Datas(_) => &[],
+        }
+    }
+
+    /// The keys in the policy.
+    pub fn data(&self) -> &[Arc<[u8]>] {
+        match self {
+            Self::Path(_) | Self::Paths(_) => &[],
+            Self::Data(data) => std::slice::from_ref(data),
+            Self::Datas(datas) => datas,
+        }
+    }
+}
+
+/// A sigstore signature (rules P-31 to P-39).
+#[derive(Clone, Debug, PartialEq)]
+pub struct SigstoreSigned {
+    /// Whose signatures count.
+    pub signer: Signer,
+    /// `signedIdentity`
+    pub identity: SignedIdentity,
+}
+
+/// Whose sigstore signatures count: exactly one kind (rules P-32 to P-37).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signer {
+    /// Public keys, optionally with proof that the signature was logged.
+    Keys {
+        /// `keyPath`, `keyPaths`, `keyData` or `keyDatas`
+        keys: KeySource,
+        /// `rekorPublicKey…`
+        rekor: Option<KeySource>,
+    },
+    /// A short-lived certificate, with proof that the signature was logged.
+    Fulcio {
+        /// `fulcio`
+        fulcio: Fulcio,
+        /// `rekorPublicKey…`
+        rekor: KeySource,
+    },
+    /// A certificate of one's own authority.
+    Pki(Pki),
+}
+
+/// `fulcio` (rule P-38).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fulcio {
+    /// `caPath` or `caData`
+    pub ca: KeySource,
+    /// `oidcIssuer`
+    pub oidc_issuer: String,
+    /// `subjectEmail`
+    pub subject_email: String,
+}
+
+/// `pki` (rule P-39).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pki {
+    /// `caRootsPath` or `caRootsData`
+    pub roots: KeySource,
+    /// `caIntermediatesPath` or `caIntermediatesData`
+    pub intermediates: Option<KeySource>,
+    /// `subjectEmail` and `subjectHostname`
+    pub subject: PkiSubject,
+}
+
+/// The names that a `pki` certificate must carry: at least one (rule P-39).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PkiSubject {
+    /// `subjectEmail`
+    Email(String),
+    /// `subjectHostname`
+    Hostname(String),
+    /// Both must match.
+    Both {
+        /// `subjectEmail`
+        email: String,
+        /// `subjectHostname`
+        hostname: String,
+    },
+}
+
+/// The scope that applies to an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Match<'p> {
+    /// Which scope.
+    pub scope: Scope,
+    /// Its requirements.
+    pub requirements: &'p Requirements,
+    /// Where the scope's key stands in the policy.
+    pub span: Span,
+}
+
+/// A scope of policy.json.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// `default`
+    Default,
+    /// A scope of a transport; the name is empty for the transport's default.
+    Transport {
+        /// Name of the transport.
+        transport: String,
+        /// Name of the scope.
+        name: String,
+    },
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Transport { transport, name } => write!(f, "{transport} \"{name}\""),
+        }
+    }
+}
+
+impl Policy {
+    /// The one scope whose requirements apply: the first hit, nothing merged (rules S-20, S-21).
+    pub fn lookup(&self, image: &ImageReference) -> Match<'_> {
+        let transport = image.transport().name();
+        let found = self.transports.get(transport).and_then(|scopes| {
+            Self::candidates(image).find_map(|name| scopes.get_key_value(name))
+        });
+        match found {
+            Some((name, entry)) => Match {
+                scope: Scope::Transport { transport: transport.to_owned(), name: name.clone() },
+                requirements: &entry.requirements,
+                span: entry.span,
+            },
+            None => Match {
+                scope: Scope::Default,
+                requirements: &self.default.requirements,
+                span: self.default.span,
+            },
+        }
+    }
+
+    /// The scopes of the image's transport that are tried, most specific first, the empty one last.
+    pub fn candidates(image: &ImageReference) -> impl Iterator<Item = &str> {
+        std::iter::once(image.policy_identity())
+            .chain(image.policy_namespaces().iter().map(String::as_str))
+            .chain(std::iter::once(""))
+    }
+
+    /// Every scope with its requirements, `default` first, then in the order of their places in the file.
+    pub fn scopes(&self) -> Vec<Match<'_>> {
+        let mut scopes: Vec<Match<'_>> = self
+            .transports
+            .iter()
+            .flat_map(|(transport, scopes)| {
+                scopes.iter().map(move |(name, entry)| Match {
+                    scope: Scope::Transport { transport: transport.clone(), name: name.clone() },
+                    requirements: &entry.requirements,
+                    span: entry.span,
+                })
+            })
+            .collect();
+        scopes.sort_by_key(|m| m.span.start);
+        scopes.insert(
+            0,
+            Match {
+                scope: Scope::Default,
+                requirements: &self.default.requirements,
+                span: self.default.span,
+            },
+        );
+        scopes
+    }
+}

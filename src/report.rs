@@ -1,0 +1,260 @@
+//! [`Report`]: a verdict as data, the same in `--json` and over D-Bus.
+//!
+//! The keys are fixed by `schema`; keys may be added, and readers must ignore those they do not know.
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Answer, Error};
+use crate::evaluate::verdict::{Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict};
+use crate::policy::Scope;
+use crate::verify::{Rejection, Signer};
+
+/// The version of the keys.
+pub const SCHEMA: u32 = 1;
+
+/// Which process decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Route {
+    /// The daemon, asked over D-Bus.
+    Bus,
+    /// The process that prints.
+    Direct,
+}
+
+/// The answer to the question whether one image may be used.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// The image as it was asked for.
+    pub reference: String,
+    /// Which process decided.
+    pub route: Route,
+    /// Whether the image may be used. All that a caller needs to look at.
+    pub allowed: bool,
+    /// Whether there is a verdict at all; if not, `allowed` is false.
+    pub decided: bool,
+    /// Whether a signature was required and verified.
+    pub authenticated: bool,
+    /// Why the image is refused or the question undecided; absent if it is allowed.
+    pub code: Option<String>,
+    /// The same in words.
+    pub message: Option<String>,
+    /// What can be done about it.
+    pub help: Option<String>,
+    /// Digest of a manifest that was itself accepted.
+    pub manifest_digest: Option<String>,
+    /// Digest of the instance for the platform, if the image is an index and the instance was judged.
+    pub instance_digest: Option<String>,
+    /// Digest of what the reference names, judged or not.
+    pub resolved_digest: Option<String>,
+    /// The reference that names exactly what was allowed; absent where the transport cannot.
+    pub pinned_reference: Option<String>,
+    /// Whether the policy also accepts that reference; if not, pull by tag and compare digests.
+    pub pinned_reference_accepted: bool,
+    /// The policy file.
+    pub policy: Option<PolicyReport>,
+    /// The scope that applied.
+    pub scope: Option<ScopeReport>,
+    /// Every requirement of every manifest that was judged.
+    pub requirements: Vec<RequirementReport>,
+    /// Things to know that do not change the answer.
+    pub warnings: Vec<String>,
+    /// The number of requests that were made.
+    pub requests: u64,
+}
+
+/// A policy file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PolicyReport {
+    /// Where it is.
+    pub path: String,
+    /// SHA-256 of its bytes.
+    pub digest: String,
+}
+
+/// A scope and its place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ScopeReport {
+    /// The transport; absent for `default`.
+    pub transport: Option<String>,
+    /// The scope; `default` for the policy's default, empty for the transport's.
+    pub name: String,
+    /// The policy file.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
+}
+
+/// The judgement of one requirement for one manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RequirementReport {
+    /// `top-level` or `instance`.
+    pub subject: String,
+    /// Digest of that manifest.
+    pub digest: Option<String>,
+    /// Type of the requirement.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it is satisfied.
+    pub satisfied: bool,
+    /// If not, why.
+    pub code: Option<String>,
+    /// The same in words.
+    pub message: Option<String>,
+    /// The signatures that were looked at.
+    pub signatures: Vec<SignatureReport>,
+}
+
+/// The judgement of one signature.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SignatureReport {
+    /// `simple-signing` or `sigstore`.
+    pub kind: String,
+    /// Where it was found.
+    pub location: String,
+    /// Whether it counts.
+    pub accepted: bool,
+    /// If not, why.
+    pub code: Option<String>,
+    /// The same in words.
+    pub message: Option<String>,
+    /// Who signed, if it verified.
+    pub signer: Option<SignerReport>,
+    /// When, as the signer says.
+    pub time: Option<String>,
+}
+
+/// A verified signer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SignerReport {
+    /// `openpgp` or `public-key`.
+    pub kind: String,
+    /// OpenPGP fingerprint, or SHA-256 of the SubjectPublicKeyInfo.
+    pub id: String,
+}
+
+impl Report {
+    /// The report of a verdict.
+    pub fn of_answer(reference: &str, route: Route, answer: &Answer) -> Self {
+        let verdict = &answer.verdict;
+        let (manifest_digest, rejection) = match &verdict.decision {
+            Decision::Allow(grant) => (grant.digest(), None),
+            Decision::Deny(rejection) => (None, Some(rejection)),
+        };
+        let position = verdict.scope_span.position(&answer.policy.text);
+        let file = answer.policy.path.to_string_lossy().into_owned();
+        let (transport, name) = match &verdict.scope {
+            Scope::Default => (None, "default".to_owned()),
+            Scope::Transport { transport, name } => (Some(transport.clone()), name.clone()),
+        };
+        Self {
+            schema: SCHEMA,
+            reference: reference.to_owned(),
+            route,
+            allowed: rejection.is_none(),
+            decided: true,
+            authenticated: verdict.authenticated,
+            code: rejection.map(|r| r.code().to_string()),
+            message: rejection.map(ToString::to_string),
+            help: rejection.map(|r| r.help().to_owned()),
+            manifest_digest: manifest_digest.map(ToString::to_string),
+            instance_digest: answer.instance_digest().map(ToString::to_string),
+            resolved_digest: verdict.resolved_digest.as_ref().map(ToString::to_string),
+            pinned_reference: answer.pinned.as_ref().map(|p| p.text().to_owned()),
+            pinned_reference_accepted: answer.pinned_accepted,
+            policy: Some(PolicyReport { path: file.clone(), digest: answer.policy.digest.to_string() }),
+            scope: Some(ScopeReport {
+                transport,
+                name,
+                file,
+                line: u64::try_from(position.line).unwrap_or(u64::MAX),
+                column: u64::try_from(position.column).unwrap_or(u64::MAX),
+            }),
+            requirements: verdict.subjects.iter().flat_map(requirements).collect(),
+            warnings: verdict.warnings.iter().map(|w| (*w).to_owned()).collect(),
+            requests: u64::try_from(answer.requests).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The report of a question that could not be decided: the image must not be used.
+    pub fn of_error(reference: &str, route: Route, error: &Error) -> Self {
+        Self::undecided(reference, route, error.code().as_str(), error.to_string(), error.help())
+    }
+
+    /// As [`Report::of_error`], from its parts.
+    pub fn undecided(reference: &str, route: Route, code: &str, message: String, help: &str) -> Self {
+        Self {
+            schema: SCHEMA,
+            reference: reference.to_owned(),
+            route,
+            allowed: false,
+            decided: false,
+            authenticated: false,
+            code: Some(code.to_owned()),
+            message: Some(message),
+            help: Some(help.to_owned()).filter(|help| !help.is_empty()),
+            manifest_digest: None,
+            instance_digest: None,
+            resolved_digest: None,
+            pinned_reference: None,
+            pinned_reference_accepted: false,
+            policy: None,
+            scope: None,
+            requirements: Vec::new(),
+            warnings: Vec::new(),
+            requests: 0,
+        }
+    }
+}
+
+fn requirements(subject: &SubjectVerdict) -> Vec<RequirementReport> {
+    let role = match subject.role {
+        Role::Instance => "instance",
+        Role::TopLevel => "top-level",
+    };
+    let report = |requirement: &RequirementVerdict| {
+        let rejection = match &requirement.outcome {
+            Outcome::Accepted => None,
+            Outcome::Rejected(reasons) => reasons.iter().max_by_key(|r| r.rank()),
+        };
+        RequirementReport {
+            subject: role.to_owned(),
+            digest: subject.digest.as_ref().map(ToString::to_string),
+            kind: requirement.kind.to_owned(),
+            satisfied: rejection.is_none(),
+            code: rejection.map(|r| r.code().to_string()),
+            message: rejection.map(Rejection::to_string),
+            signatures: requirement.signatures.iter().map(signature).collect(),
+        }
+    };
+    subject.requirements.iter().map(report).collect()
+}
+
+fn signature(verdict: &SignatureVerdict) -> SignatureReport {
+    let rejection = verdict.result.as_ref().err();
+    let accepted = verdict.result.as_ref().ok();
+    SignatureReport {
+        kind: verdict.kind.to_owned(),
+        location: verdict.location.clone(),
+        accepted: accepted.is_some(),
+        code: rejection.map(|r| r.code().to_string()),
+        message: rejection.map(ToString::to_string),
+        signer: accepted.map(|(signer, _)| match signer {
+            Signer::OpenPgp { fingerprint } => {
+                SignerReport { kind: "openpgp".to_owned(), id: fingerprint.clone() }
+            }
+            Signer::PublicKey { spki } => SignerReport { kind: "public-key".to_owned(), id: spki.to_string() },
+        }),
+        time: accepted.and_then(|(_, time)| time.map(|t| t.to_string())),
+    }
+}

@@ -1,0 +1,449 @@
+//! Cryptography and payloads: bytes, keys and a time in; [`Verified`] or [`Rejection`] out.
+//!
+//! Nothing here knows policy.json, opens a file, or asks the time.
+
+pub mod openpgp;
+pub mod payload;
+pub mod sigstore;
+pub mod trust;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::diagnostic::{Code, escape};
+use crate::digest::Digest;
+use crate::json;
+
+pub use payload::Payload;
+
+/// Largest signature blob or payload: 4 MiB, as the reference allows over HTTP (rules K-6, A-5).
+pub const SIGNATURE_BYTES: usize = 4 << 20;
+
+/// Deepest JSON nesting in payloads: 64, design decision 6.
+pub const PAYLOAD_DEPTH: usize = 64;
+
+/// Seconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339 in UTC, to the second.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let days = self.0.div_euclid(86_400);
+        let second = self.0.rem_euclid(86_400);
+        // Days to a date of the proleptic Gregorian calendar, in years that begin in March.
+        let shifted = days.saturating_add(719_468);
+        let era = shifted.div_euclid(146_097);
+        let day = shifted.rem_euclid(146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day_of_year = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day_of_year + 2) / 153;
+        let (date, month) =
+            (day_of_year - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+        let year = year + era.saturating_mul(400) + i64::from(month <= 2);
+        let (h, m, s) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{date:02}T{h:02}:{m:02}:{s:02}Z")
+    }
+}
+
+/// A signature as a store gave it: nothing about it has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UntrustedSignature {
+    /// An OpenPGP message around a simple-signing payload.
+    SimpleSigning(Vec<u8>),
+    /// A payload with annotations, as cosign stores it.
+    Sigstore(UntrustedSigstore),
+}
+
+/// A layer of a sigstore attachment manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UntrustedSigstore {
+    /// Media type of the layer.
+    pub mime_type: String,
+    /// The layer.
+    pub payload: Vec<u8>,
+    /// The layer's annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Why a stored blob is no signature of any format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MalformedBlob {
+    /// No bytes.
+    #[error("it is empty")]
+    Empty,
+    /// The name between the NUL and the line end is not known.
+    #[error("it begins with NUL but names no known signature format")]
+    Format,
+    /// The sigstore-json body is not what it must be.
+    #[error("its sigstore-json body is malformed")]
+    Json,
+    /// The first byte begins no OpenPGP message.
+    #[error("it is not a signature: its first byte begins no binary OpenPGP message")]
+    NotOpenPgp,
+}
+
+impl UntrustedSignature {
+    /// Reads a stored blob (rules B-1 to B-4).
+    pub fn from_blob(blob: &[u8]) -> Result<Self, MalformedBlob> {
+        match blob.first() {
+            None => Err(MalformedBlob::Empty),
+            Some(0) => Self::from_framed(blob.get(1..).unwrap_or_default()),
+            // Rule B-3, which lists 0x3D where 0x93 was meant.
+            Some(0x88..=0x8b | 0x90..=0x92 | 0xa0..=0xa3 | 0xc2 | 0xc4 | 0xc8 | 0x3d) => {
+                Ok(Self::SimpleSigning(blob.to_vec()))
+            }
+            Some(_) => Err(MalformedBlob::NotOpenPgp),
+        }
+    }
+
+    /// `format\nbody`, with the leading NUL taken off.
+    fn from_framed(rest: &[u8]) -> Result<Self, MalformedBlob> {
+        let end = rest.iter().position(|b| *b == b'\n').ok_or(MalformedBlob::Format)?;
+        let (name, body) = rest.split_at(end);
+        let body = body.get(1..).unwrap_or_default();
+        match name {
+            b"simple-signing" => Ok(Self::SimpleSigning(body.to_vec())),
+            b"sigstore-json" => Self::from_sigstore_json(body),
+            _ => Err(MalformedBlob::Format),
+        }
+    }
+
+    /// Rule B-4: unknown members are ignored.
+    fn from_sigstore_json(body: &[u8]) -> Result<Self, MalformedBlob> {
+        let value = json::parse(body, PAYLOAD_DEPTH).map_err(|_| MalformedBlob::Json)?;
+        let members = value.members().ok_or(MalformedBlob::Json)?;
+        let mut signature =
+            UntrustedSigstore { mime_type: String::new(), payload: Vec::new(), annotations: BTreeMap::new() };
+        for member in members {
+            match &*member.key {
+                "mimeType" => {
+                    member.value.text().ok_or(MalformedBlob::Json)?.clone_into(&mut signature.mime_type);
+                }
+                "payload" => {
+                    let text = member.value.text().ok_or(MalformedBlob::Json)?;
+                    signature.payload = json::decode_base64(text).ok_or(MalformedBlob::Json)?;
+                }
+                "annotations" => {
+                    for entry in member.value.members().ok_or(MalformedBlob::Json)? {
+                        let value = entry.value.text().ok_or(MalformedBlob::Json)?;
+                        signature.annotations.insert(entry.key.clone().into_owned(), value.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(Self::Sigstore(signature))
+    }
+}
+
+/// A value whose signature has been verified; only this module and those below it can make one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified<T>(T);
+
+impl<T> Verified<T> {
+    /// Asserts that everything about `value` has been verified.
+    pub(in crate::verify) fn assert(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The value.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What a verified signature says, and who says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The signed statement. It may be about another image.
+    pub payload: Payload,
+    /// Who signed.
+    pub signer: Signer,
+    /// When, as the signer says, if the format tells.
+    pub time: Option<Timestamp>,
+}
+
+/// The key behind a verified signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// An OpenPGP certificate.
+    OpenPgp {
+        /// Fingerprint of the primary key, upper-case hexadecimal.
+        fingerprint: String,
+    },
+    /// A bare public key.
+    PublicKey {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest,
+    },
+}
+
+/// Why a signature, or an image, does not satisfy a requirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// No signature was found, and registries.d keeps attachments from being looked for.
+    AttachmentsDisabled,
+    /// The signature does not verify.
+    BadSignature,
+    /// The manifest is not the one that was signed, or asked for.
+    DigestMismatch {
+        /// The digest that was signed or asked for.
+        wanted: Digest,
+        /// The digest of the manifest.
+        found: Digest,
+    },
+    /// The signature names another image.
+    IdentityMismatch {
+        /// The name that was signed.
+        signed: String,
+        /// What the policy wants, in words.
+        wanted: String,
+    },
+    /// The signing key has expired.
+    KeyExpired {
+        /// Fingerprint or key ID.
+        key: String,
+    },
+    /// What the policy gives as a key is none.
+    KeyFileInvalid {
+        /// The file, or the member that holds the key.
+        source: String,
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The signing key has been revoked.
+    KeyRevoked {
+        /// Fingerprint or key ID.
+        key: String,
+    },
+    /// The policy does not accept the signing key.
+    KeyUnknown {
+        /// Fingerprint or key ID, if the signature names one.
+        key: Option<String>,
+    },
+    /// The key may not sign.
+    KeyUnusable {
+        /// Fingerprint or key ID.
+        key: String,
+        /// Why not.
+        detail: &'static str,
+    },
+    /// The signed payload is not what its format demands.
+    MalformedPayload {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The signature is not what its format demands.
+    MalformedSignature {
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The manifest's embedded signatures cannot be read, so that it has no digest (rule E-22).
+    ManifestInvalid,
+    /// A `reject` requirement.
+    RejectedByPolicy,
+    /// The signature has expired.
+    SignatureExpired,
+    /// The signature was made in the future.
+    SignatureNotYetValid {
+        /// When it says that it was made.
+        created: Timestamp,
+    },
+    /// The policy accepts the image without a signature, and the caller asked for one.
+    SignatureRequired,
+    /// No signature that this requirement could use.
+    Unsigned {
+        /// Signatures of another format that were passed over.
+        other_format: usize,
+        /// Sigstore attachments that are no signatures.
+        other_type: usize,
+    },
+    /// This version cannot check what the requirement asks for.
+    Unsupported {
+        /// What it asks for.
+        what: &'static str,
+    },
+    /// The algorithm is too weak.
+    WeakAlgorithm {
+        /// Its name.
+        algorithm: String,
+    },
+}
+
+impl Rejection {
+    /// The stable name of the cause.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::AttachmentsDisabled => Code::AttachmentsDisabled,
+            Self::BadSignature => Code::BadSignature,
+            Self::DigestMismatch { .. } => Code::DigestMismatch,
+            Self::IdentityMismatch { .. } => Code::IdentityMismatch,
+            Self::KeyExpired { .. } => Code::KeyExpired,
+            Self::KeyFileInvalid { .. } => Code::KeyFileInvalid,
+            Self::KeyRevoked { .. } => Code::KeyRevoked,
+            Self::KeyUnknown { .. } => Code::KeyUnknown,
+            Self::KeyUnusable { .. } => Code::KeyUnusable,
+            Self::MalformedPayload { .. } => Code::MalformedPayload,
+            Self::MalformedSignature { .. } => Code::MalformedSignature,
+            Self::ManifestInvalid => Code::ManifestInvalid,
+            Self::RejectedByPolicy => Code::RejectedByPolicy,
+            Self::SignatureExpired => Code::SignatureExpired,
+            Self::SignatureNotYetValid { .. } => Code::SignatureNotYetValid,
+            Self::SignatureRequired => Code::SignatureRequired,
+            Self::Unsigned { .. } => Code::Unsigned,
+            Self::Unsupported { .. } => Code::Unsupported,
+            Self::WeakAlgorithm { .. } => Code::WeakAlgorithm,
+        }
+    }
+
+    /// How close the signature came: of several rejections the one with the highest rank is the headline.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::RejectedByPolicy | Self::Unsupported { .. } => 9,
+            Self::DigestMismatch { .. } | Self::ManifestInvalid => 8,
+            Self::IdentityMismatch { .. } => 7,
+            Self::KeyRevoked { .. } | Self::KeyExpired { .. } | Self::SignatureExpired => 6,
+            Self::SignatureNotYetValid { .. } | Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
+            Self::MalformedPayload { .. } => 4,
+            Self::KeyFileInvalid { .. } => 4,
+            Self::BadSignature => 3,
+            Self::KeyUnknown { .. } => 2,
+            Self::MalformedSignature { .. } => 1,
+            Self::AttachmentsDisabled | Self::SignatureRequired | Self::Unsigned { .. } => 0,
+        }
+    }
+
+    /// What the administrator can do about it, if there is something to say.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::AttachmentsDisabled => {
+                "set \"use-sigstore-attachments: true\" for this registry in a file under registries.d, or sign into a lookaside store"
+            }
+            Self::BadSignature => {
+                "the signature was made with another key, or was altered; check that the policy has the publisher's present key"
+            }
+            Self::DigestMismatch { .. } => {
+                "the image is not the one that was signed; do not use it, and ask its publisher"
+            }
+            Self::IdentityMismatch { .. } => {
+                "the signature is for another image; if the publisher signs under that name, set \"signedIdentity\" in the policy"
+            }
+            Self::KeyExpired { .. } => "ask the publisher for the key with a later expiry, or for signatures by a new key",
+            Self::KeyFileInvalid { .. } => "replace the key with the publisher's public key in the form the requirement wants",
+            Self::KeyRevoked { .. } => "the publisher has withdrawn this key; install the new one",
+            Self::KeyUnknown { .. } => "if you trust that key, add it to the requirement; otherwise do not use the image",
+            Self::KeyUnusable { .. } => "ask the publisher for a signature by a key that may sign",
+            Self::MalformedPayload { .. } | Self::MalformedSignature { .. } => {
+                "the signature cannot be used; ask the publisher to sign again"
+            }
+            Self::ManifestInvalid => "the image is damaged; pull it from another place",
+            Self::RejectedByPolicy => "if the image is wanted, give its repository a scope of its own in the policy",
+            Self::SignatureExpired => "ask the publisher for a fresh signature",
+            Self::SignatureNotYetValid { .. } => "check the clock of this host and of the signer",
+            Self::SignatureRequired => {
+                "the policy accepts this image unsigned; add a scope with signedBy or sigstoreSigned, or drop --require-signature"
+            }
+            Self::Unsigned { .. } => {
+                "check that the publisher signs this image, and where; \"vouchd explain\" shows where signatures are looked for"
+            }
+            Self::Unsupported { .. } => "see \"Limitations\" in the README",
+            Self::WeakAlgorithm { .. } => "ask the publisher for a signature with SHA-256 or better, and RSA of 2048 bits or more",
+        }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AttachmentsDisabled => f.write_str(
+                "a signature is required, none was found, and registries.d does not enable sigstore attachments for this registry",
+            ),
+            Self::BadSignature => f.write_str("the signature does not verify with any key of the requirement"),
+            Self::DigestMismatch { wanted, found } => {
+                write!(f, "digest mismatch: {wanted} was wanted, the manifest is {found}")
+            }
+            Self::IdentityMismatch { signed, wanted } => {
+                write!(f, "the signature is for \"{}\", and the policy wants {}", escape(signed), escape(wanted))
+            }
+            Self::KeyExpired { key } => write!(f, "the signing key {} has expired", escape(key)),
+            Self::KeyFileInvalid { source, detail } => write!(f, "{} is no usable key: {detail}", escape(source)),
+            Self::KeyRevoked { key } => write!(f, "the signing key {} has been revoked", escape(key)),
+            Self::KeyUnknown { key: Some(key) } => {
+                write!(f, "signed by the key {}, which the policy does not accept", escape(key))
+            }
+            Self::KeyUnknown { key: None } => f.write_str("signed by a key that the policy does not accept"),
+            Self::KeyUnusable { key, detail } => write!(f, "the key {} cannot be used: {detail}", escape(key)),
+            Self::MalformedPayload { detail } => write!(f, "the signed payload is malformed: {}", escape(detail)),
+            Self::MalformedSignature { detail } => write!(f, "the signature is malformed: {detail}"),
+            Self::ManifestInvalid => f.write_str("the embedded signatures of the schema 1 manifest are malformed"),
+            Self::RejectedByPolicy => f.write_str("the policy rejects this image"),
+            Self::SignatureExpired => f.write_str("the signature has expired"),
+            Self::SignatureNotYetValid { created } => {
+                write!(f, "the signature was made in the future, at {created}")
+            }
+            Self::SignatureRequired => {
+                f.write_str("the policy accepts the image, but no signature was required and verified")
+            }
+            Self::Unsigned { other_format: 0, other_type: 0 } => {
+                f.write_str("a signature is required, and the image has none")
+            }
+            Self::Unsigned { other_format, other_type } => write!(
+                f,
+                "a signature is required, and the image has none of the kind ({other_format} of another format, {other_type} attachments that are no signatures)"
+            ),
+            Self::Unsupported { what } => write!(f, "this version cannot check {what}"),
+            Self::WeakAlgorithm { algorithm } => {
+                write!(f, "the signature uses {}, which is too weak", escape(algorithm))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_print_as_rfc_3339() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_827_696, "2000-02-29T12:34:56Z"),
+            (1_795_132_800, "2026-11-20T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Timestamp(seconds).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_signature_packets_are_unframed_blobs() {
+        let accepted: Vec<u8> =
+            (1..=255).filter(|b| UntrustedSignature::from_blob(&[*b, 0, 0]).is_ok()).collect();
+        assert_eq!(
+            accepted,
+            [0x3d, 0x88, 0x89, 0x8a, 0x8b, 0x90, 0x91, 0x92, 0xa0, 0xa1, 0xa2, 0xa3, 0xc2, 0xc4, 0xc8]
+        );
+    }
+
+    #[test]
+    fn framed_blobs_name_their_format() {
+        let parse = |blob: &[u8]| UntrustedSignature::from_blob(blob);
+        assert_eq!(parse(b""), Err(MalformedBlob::Empty));
+        assert_eq!(parse(b"\0simple-signing"), Err(MalformedBlob::Format));
+        assert_eq!(parse(b"\0other\nx"), Err(MalformedBlob::Format));
+        assert_eq!(parse(b"\0simple-signing\n-x"), Ok(UntrustedSignature::SimpleSigning(b"-x".to_vec())));
+        assert_eq!(parse(b"\0sigstore-json\n[]"), Err(MalformedBlob::Json));
+        let body = b"\0sigstore-json\n{\"mimeType\":\"m\",\"payload\":\"eA==\",\"annotations\":{\"a\":\"b\"},\"x\":1}";
+        assert_eq!(
+            parse(body),
+            Ok(UntrustedSignature::Sigstore(UntrustedSigstore {
+                mime_type: "m".into(),
+                payload: b"x".to_vec(),
+                annotations: [("a".to_owned(), "b".to_owned())].into(),
+            }))
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! [`KeyMaterial`]: the bytes of one key file or key member, parsed at most once per kind of use.
+
+use std::sync::OnceLock;
+
+use super::openpgp::Certificates;
+use super::sigstore::{KeyError, PublicKey};
+
+/// The bytes that a policy gives as keys, from a file or from the policy itself.
+#[derive(Debug)]
+pub struct KeyMaterial {
+    /// The file, or the member of the policy, for messages.
+    source: String,
+    bytes: Vec<u8>,
+    certificates: OnceLock<Certificates>,
+    public_key: OnceLock<Result<PublicKey, KeyError>>,
+}
+
+impl KeyMaterial {
+    /// Keeps `bytes`; whether they hold a key is found when one is needed (rule P-13).
+    pub fn new(source: String, bytes: Vec<u8>) -> Self {
+        Self { source, bytes, certificates: OnceLock::new(), public_key: OnceLock::new() }
+    }
+
+    /// Keys that stand in the policy itself.
+    pub fn of_policy(bytes: &[u8]) -> Self {
+        Self::new("the key in the policy".to_owned(), bytes.to_vec())
+    }
+
+    /// Where the bytes are from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The OpenPGP certificates in it, possibly none (rule G-8).
+    pub fn certificates(&self) -> &Certificates {
+        self.certificates.get_or_init(|| Certificates::parse(&self.bytes))
+    }
+
+    /// The public key in it (rule C-3).
+    pub fn public_key(&self) -> Result<&PublicKey, KeyError> {
+        self.public_key.get_or_init(|| PublicKey::from_pem(&self.bytes)).as_ref().map_err(|e| *e)
+    }
+}
