@@ -21,23 +21,15 @@ use vouchd::evaluate::evidence::{
 use vouchd::evaluate::verdict::Decision;
 use vouchd::manifest::Platform;
 use vouchd::policy::{Policy, Scope, SignedIdentity};
-use vouchd::reference::{ImageName, Named};
+use vouchd::fetch::local;
+use vouchd::reference::{Found, ImageName, ImageReference, Lookup, Named};
 use vouchd::verify::trust::KeyMaterial;
 use vouchd::verify::{UntrustedSignature, UntrustedSigstore};
 
 fn main() -> ExitCode {
-    let set = std::env::args().nth(1).unwrap_or_default();
-    let answer: fn(&Value) -> Answer = match set.as_str() {
-        "identity-match" => identity_match,
-        "policy-parse" => policy_parse,
-        "reference-normalize" => reference_normalize,
-        "registries-d" => registries_d,
-        "scope-match" => scope_match,
-        "signature-verify" => signature_verify,
-        _ => {
-            eprintln!("usage: replay SET, where SET is a set of the vectors, such as policy-parse");
-            return ExitCode::from(2);
-        }
+    let Some(answer) = std::env::args().nth(1).and_then(|set| answerer(&set)) else {
+        eprintln!("usage: replay SET, where SET is a set of the vectors, such as policy-parse");
+        return ExitCode::from(2);
     };
     let mut out = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
@@ -58,7 +50,21 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-type Answer = Result<Map<String, Value>, String>;
+/// What answers the cases of a set.
+pub(crate) fn answerer(set: &str) -> Option<fn(&Value) -> Answer> {
+    Some(match set {
+        "identity-match" => identity_match,
+        "policy-parse" => policy_parse,
+        "reference-normalize" => reference_normalize,
+        "registries-d" => registries_d,
+        "scope-match" => scope_match,
+        "signature-verify" => signature_verify,
+        _ => return None,
+    })
+}
+
+/// The answer to one case, without its id; an error means that the case itself cannot be read.
+pub(crate) type Answer = Result<Map<String, Value>, String>;
 
 fn object(value: Value) -> Answer {
     match value {
@@ -86,15 +92,17 @@ fn policy_parse(case: &Value) -> Answer {
     })
 }
 
-/// The working directory of the cases, where it exists.
-fn enter_work_directory() {
-    let _ = std::env::set_current_dir("/tmp/pv");
+/// Where relative paths in the cases start.
+const WORK_DIRECTORY: &str = "/tmp/pv";
+
+fn resolve(name: &str) -> Result<ImageReference, String> {
+    let parsed = ImageName::parse(name).map_err(|e| e.to_string())?;
+    local::resolve_in(Path::new(WORK_DIRECTORY), parsed).map_err(|e| e.to_string())
 }
 
 fn scope_match(case: &Value) -> Answer {
-    enter_work_directory();
     let Ok(policy) = Policy::parse(text(case, "policy")?.as_bytes()) else { return verdict("policy-error") };
-    let Ok(image) = engine::resolve(text(case, "image")?) else { return verdict("reference-error") };
+    let Ok(image) = resolve(text(case, "image")?) else { return verdict("reference-error") };
     let matched = policy.lookup(&image);
     let keys = matched.requirements.iter().find_map(|requirement| match requirement {
         vouchd::policy::Requirement::SignedBy(signed_by) => signed_by.keys.paths().first(),
@@ -129,7 +137,7 @@ fn named(named: &Named) -> Value {
 
 fn reference_normalize(case: &Value) -> Answer {
     let input = text(case, "input")?;
-    let docker = match engine::resolve(&format!("docker://{input}")) {
+    let docker = match resolve(&format!("docker://{input}")) {
         Err(_) => json!({ "verdict": "error" }),
         Ok(image) => json!({
             "verdict": "ok",
@@ -282,11 +290,11 @@ fn signature_verify(case: &Value) -> Answer {
 }
 
 /// A few images are directories below `/tmp/pv` that need not exist for the question.
-fn resolve_case_image(name: &str) -> Result<vouchd::reference::ImageReference, String> {
+fn resolve_case_image(name: &str) -> Result<ImageReference, String> {
     let parsed = ImageName::parse(name).map_err(|e| e.to_string())?;
     let found = match parsed.lookup() {
-        vouchd::reference::Lookup::Path(path) => vouchd::reference::Found::Path(path.to_owned()),
-        _ => return engine::resolve(name).map_err(|e| e.to_string()),
+        Lookup::Path(path) => Found::Path(path.to_owned()),
+        _ => return resolve(name),
     };
     parsed.into_reference(found).ok_or_else(|| "the image cannot be resolved".to_owned())
 }

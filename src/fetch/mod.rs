@@ -160,8 +160,14 @@ struct RegistrySource<'a> {
 impl Source<'_> {
     async fn top_level(&self) -> Result<ManifestEvidence, Error> {
         match self {
-            Self::Dir { path, budget } => local::read_dir(path, budget),
-            Self::Layout { path, image, budget } => local::read_layout(path, image, budget),
+            Self::Dir { path, budget } => {
+                let (path, budget) = ((*path).to_owned(), (*budget).clone());
+                blocking(move || local::read_dir(&path, &budget)).await
+            }
+            Self::Layout { path, image, budget } => {
+                let (path, image, budget) = ((*path).to_owned(), (*image).clone(), (*budget).clone());
+                blocking(move || local::read_layout(&path, &image, &budget)).await
+            }
             Self::Registry(source) => {
                 let digest = source.named.digest().map(ToString::to_string);
                 let reference = digest.as_deref().or(source.named.tag()).unwrap_or("latest");
@@ -172,8 +178,14 @@ impl Source<'_> {
 
     async fn instance(&self, digest: &Digest) -> Result<ManifestEvidence, Error> {
         match self {
-            Self::Dir { path, budget } => local::read_dir_instance(path, digest, budget),
-            Self::Layout { path, budget, .. } => local::read_layout_instance(path, digest, budget),
+            Self::Dir { path, budget } => {
+                let (path, digest, budget) = ((*path).to_owned(), digest.clone(), (*budget).clone());
+                blocking(move || local::read_dir_instance(&path, &digest, &budget)).await
+            }
+            Self::Layout { path, budget, .. } => {
+                let (path, digest, budget) = ((*path).to_owned(), digest.clone(), (*budget).clone());
+                blocking(move || local::read_layout_instance(&path, &digest, &budget)).await
+            }
             Self::Registry(source) => source.manifest(&digest.to_string()).await,
         }
     }
@@ -230,17 +242,20 @@ impl RegistrySource<'_> {
     }
 }
 
-/// What one verification may still read and ask (T-28).
-#[derive(Debug)]
+/// What one verification may still read and ask (T-28). Clones share one account.
+#[derive(Clone, Debug)]
 pub struct Budget {
-    bytes: AtomicUsize,
-    requests: AtomicUsize,
+    bytes: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
 }
 
 impl Budget {
     /// A full budget.
     pub fn new() -> Self {
-        Self { bytes: AtomicUsize::new(EVIDENCE_BYTES), requests: AtomicUsize::new(EVIDENCE_REQUESTS) }
+        Self {
+            bytes: Arc::new(AtomicUsize::new(EVIDENCE_BYTES)),
+            requests: Arc::new(AtomicUsize::new(EVIDENCE_REQUESTS)),
+        }
     }
 
     /// Pays for one request.

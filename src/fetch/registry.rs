@@ -153,6 +153,9 @@ impl Client {
         if !matches!(home.scheme(), "http" | "https") {
             return Err(malformed("the scheme is neither http nor https"));
         }
+        if !is_domain(registry_host) {
+            return Err(malformed("the registry has no host name"));
+        }
         let visit = Visit {
             registry: registry_host.to_owned(),
             home: home.clone(),
@@ -305,7 +308,7 @@ impl Client {
         if let Some(token) = credentials.and_then(|c| c.identity_token.as_ref()) {
             fields.extend([
                 ("grant_type", "refresh_token"),
-                ("client_id", env!("CARGO_PKG_NAME")),
+                ("client_id", "vouchd"),
                 ("refresh_token", token.expose()),
             ]);
             ask.form = Some(Secret::new(form(&fields)));

@@ -611,8 +611,16 @@ impl Parser {
         self.list(name, value)?.iter().map(|element| self.bytes(name, element)).collect()
     }
 
-    /// Rule P-13; null is no bytes. Arrays of numbers are refused: see tests/divergences.json.
+    /// Rule P-13: base64, or an array of numbers from 0 to 255; null is no bytes.
     fn bytes(&mut self, name: &str, value: &Value<'_>) -> Option<Arc<[u8]>> {
+        if let Some(elements) = value.elements() {
+            let bytes = elements.iter().map(byte).collect::<Option<Vec<u8>>>();
+            if bytes.is_none() {
+                let message = format!("\"{name}\" must be base64, or an array of numbers from 0 to 255");
+                self.problem(Code::InvalidBase64, value.span, message);
+            }
+            return bytes.map(Arc::from);
+        }
         let text = self.string(name, value)?;
         let bytes = json::decode_base64(&text);
         if bytes.is_none() {
@@ -620,6 +628,15 @@ impl Parser {
             self.problem(Code::InvalidBase64, value.span, message);
         }
         bytes.map(Arc::from)
+    }
+}
+
+/// An element of an array of bytes; null is 0.
+fn byte(value: &Value<'_>) -> Option<u8> {
+    match &value.data {
+        Data::Number(written) => written.parse().ok(),
+        Data::Null => Some(0),
+        Data::Bool(_) | Data::String(_) | Data::Array(_) | Data::Object(_) => None,
     }
 }
 

@@ -109,7 +109,7 @@ mod vectors {
     }
 }
 
-mod registries_d {
+mod settings {
     use super::*;
 
     fn load(content: &str) -> Result<RegistriesD, config::Error> {
@@ -139,6 +139,12 @@ mod registries_d {
         ] {
             let found = load(&format!("docker:\n  example.com:\n    use-sigstore-attachments: {value}\n"));
             assert_eq!(found.as_ref().ok().map(|c| c.use_attachments(&image)), wanted, "{value}: {found:?}");
+        }
+        for content in [
+            "\u{feff}default-docker:\r\n  use-sigstore-attachments: on\r\n",
+            "é: é\ndefault-docker: {é: é, use-sigstore-attachments: on}",
+        ] {
+            assert!(load(content).unwrap().use_attachments(&image), "{content}");
         }
         let alias = "x: &a off\ny: &b {use-sigstore-attachments: on}\ndocker:\n  example.com/a: {use-sigstore-attachments: *a}\n  example.com: {<<: *b}\n";
         let configuration = load(alias).unwrap();
@@ -322,7 +328,7 @@ mod policy {
         let tmp = TempDir::new().unwrap();
         let path = tmp.path().join("policy.json");
         let file = fs::File::create(&path).unwrap();
-        file.set_len(config::POLICY_BYTES as u64 + 1).unwrap();
+        file.set_len(u64::try_from(config::POLICY_BYTES + 1).unwrap()).unwrap();
         let error = PolicySource::Explicit(path).read().unwrap_err();
         assert_eq!(error.code(), Code::PolicyUnreadable);
         assert!(error.to_string().contains("33554432"), "{error}");
@@ -456,7 +462,7 @@ mod lookaside_store {
         refused("a device").await;
         if !is_root() {
             fs::write(&second, BLOB).unwrap();
-            fs::set_permissions(&second, fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(&second, fs::Permissions::from_mode(0o000)).unwrap();
             refused("not permitted").await;
         }
         assert_eq!(signatures(tmp.path()).await.unwrap().len(), 1);
