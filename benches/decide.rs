@@ -1,1 +1,277 @@
-fn main() {}
+//! What a decision costs, each figure beside the raw work that no implementation can avoid.
+//!
+//! `cargo bench`. Compare within one run only: the machine is the same for both.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::hint::black_box;
+use std::sync::Arc;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use divan::Bencher;
+use sequoia_openpgp as openpgp;
+use sequoia_openpgp::serialize::{MarshalInto, SerializeInto};
+use serde::Deserialize;
+
+use vouchd::digest::Digest;
+use vouchd::engine;
+use vouchd::evaluate::evidence::{Evidence, LocatedSignature, ManifestEvidence, Question, Subject};
+use vouchd::evaluate::verdict::Decision;
+use vouchd::evaluate::{Plan, plan};
+use vouchd::manifest::Platform;
+use vouchd::policy::Policy;
+use vouchd::reference::{ImageReference, Named};
+use vouchd::verify::trust::KeyMaterial;
+use vouchd::verify::{UntrustedSignature, UntrustedSigstore};
+
+fn main() {
+    divan::main();
+}
+
+const SCOPES: &[usize] = &[10, 1_000, 10_000];
+const IMAGE: &str = "registry.example/team-7/app:1.0";
+const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
+
+/// A policy with `count` scopes of the kinds that fleets have.
+fn policy(count: usize) -> String {
+    let scope = |n: usize| {
+        let requirement = match n % 3 {
+            0 => r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/etc/pki/containers/team.gpg","signedIdentity":{"type":"matchRepository"}}"#,
+            1 => r#"{"type":"sigstoreSigned","keyPath":"/etc/pki/containers/team.pub","signedIdentity":{"type":"matchRepoDigestOrExact"}}"#,
+            _ => r#"{"type":"reject"}"#,
+        };
+        format!("      \"registry.example/team-{n}/app\": [\n        {requirement}\n      ]")
+    };
+    let scopes: Vec<String> = (0..count).map(scope).collect();
+    format!(
+        "{{\n  \"default\": [{{\"type\": \"reject\"}}],\n  \"transports\": {{\n    \"docker\": {{\n{}\n    }}\n  }}\n}}\n",
+        scopes.join(",\n")
+    )
+}
+
+/// The same document as serde_json reads it into types, without any check of its meaning.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only read")]
+struct TypedPolicy {
+    default: Vec<TypedRequirement>,
+    transports: HashMap<String, HashMap<String, Vec<TypedRequirement>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[allow(dead_code, reason = "only read")]
+struct TypedRequirement {
+    r#type: String,
+    key_type: Option<String>,
+    key_path: Option<String>,
+    signed_identity: Option<TypedIdentity>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only read")]
+struct TypedIdentity {
+    r#type: String,
+}
+
+#[divan::bench_group]
+mod policy_parse {
+    use super::*;
+
+    #[divan::bench(args = SCOPES)]
+    fn vouchd(bencher: Bencher<'_, '_>, count: usize) {
+        let text = policy(count);
+        bencher.bench(|| Policy::parse(black_box(text.as_bytes())).unwrap());
+    }
+
+    #[divan::bench(args = SCOPES)]
+    fn raw_serde_json(bencher: Bencher<'_, '_>, count: usize) {
+        let text = policy(count);
+        bencher.bench(|| serde_json::from_slice::<TypedPolicy>(black_box(text.as_bytes())).unwrap());
+    }
+}
+
+#[divan::bench_group]
+mod lookup {
+    use super::*;
+
+    #[divan::bench(args = SCOPES)]
+    fn vouchd(bencher: Bencher<'_, '_>, count: usize) {
+        let policy = Policy::parse(policy(count).as_bytes()).unwrap();
+        let image = image();
+        bencher.bench(|| black_box(policy.lookup(black_box(&image)).span));
+    }
+
+    #[divan::bench(args = SCOPES)]
+    fn raw_hash_map(bencher: Bencher<'_, '_>, count: usize) {
+        let scopes: HashMap<String, usize> =
+            (0..count).map(|n| (format!("registry.example/team-{n}/app"), n)).collect();
+        bencher.bench(|| {
+            scopes.get(black_box("registry.example/team-7/app:1.0"))
+                .or_else(|| scopes.get(black_box("registry.example/team-7/app")))
+                .copied()
+        });
+    }
+}
+
+#[divan::bench]
+fn reference_parse(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| Named::parse(black_box(IMAGE)).unwrap());
+}
+
+fn image() -> ImageReference {
+    ImageReference::docker(Named::parse(IMAGE).unwrap()).unwrap()
+}
+
+fn question() -> Question {
+    Question { require_signature: true, subject: Subject::Either, platform: Platform::host() }
+}
+
+fn payload(kind: &str) -> String {
+    let digest = Digest::sha256(MANIFEST);
+    format!(
+        r#"{{"critical":{{"type":"{kind}","image":{{"docker-manifest-digest":"{digest}"}},"identity":{{"docker-reference":"{IMAGE}"}}}},"optional":{{}}}}"#
+    )
+}
+
+/// One image with one signature and one key file, ready to be judged.
+struct Case {
+    policy: Policy,
+    image: ImageReference,
+    question: Question,
+    evidence: Evidence,
+}
+
+impl Case {
+    fn new(requirement: &str, key: Vec<u8>, signature: UntrustedSignature) -> Self {
+        let text = format!(r#"{{"default":[{requirement}]}}"#);
+        let signature = LocatedSignature { location: "signature-1".to_owned(), signature };
+        let manifest = ManifestEvidence {
+            bytes: MANIFEST.to_vec(),
+            media_type: vouchd::manifest::OCI_MANIFEST.to_owned(),
+            signatures: vec![signature],
+        };
+        let key_files = BTreeMap::from([("/key".to_owned(), Arc::new(KeyMaterial::new("/key".to_owned(), key)))]);
+        let case = Self {
+            policy: Policy::parse(text.as_bytes()).unwrap(),
+            image: image(),
+            question: question(),
+            evidence: Evidence { top_level: Some(manifest), key_files, ..Evidence::default() },
+        };
+        assert!(case.judge(), "the case must be one that is allowed");
+        case
+    }
+
+    fn plan(&self) -> Plan<'_> {
+        plan(&self.policy, &self.image, &self.question)
+    }
+
+    fn judge(&self) -> bool {
+        matches!(self.plan().judge(&self.evidence, engine::now()).decision, Decision::Allow(_))
+    }
+}
+
+#[divan::bench_group]
+mod sigstore_signed_p256 {
+    use super::*;
+
+    fn signed() -> (Vec<u8>, Vec<u8>, String, Vec<u8>) {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap();
+        let payload = payload("cosign container image signature").into_bytes();
+        let signature = pair.sign(&random, &payload).unwrap().as_ref().to_vec();
+        let point = pair.public_key().as_ref().to_vec();
+        // RFC 5480: the SubjectPublicKeyInfo of a point on P-256.
+        let mut spki = vec![
+            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+            0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        ];
+        spki.extend_from_slice(&point);
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&spki));
+        (payload, signature, pem, spki)
+    }
+
+    #[divan::bench]
+    fn vouchd(bencher: Bencher<'_, '_>) {
+        let (payload, signature, pem, _) = signed();
+        let annotations = [("dev.cosignproject.cosign/signature".to_owned(), STANDARD.encode(signature))].into();
+        let layer = UntrustedSigstore {
+            mime_type: vouchd::verify::sigstore::SIGNATURE_MIME_TYPE.to_owned(),
+            payload,
+            annotations,
+        };
+        let requirement = r#"{"type":"sigstoreSigned","keyPath":"/key"}"#;
+        let case = Case::new(requirement, pem.into_bytes(), UntrustedSignature::Sigstore(layer));
+        bencher.bench(|| black_box(&case).judge());
+    }
+
+    #[divan::bench]
+    fn raw_verification(bencher: Bencher<'_, '_>) {
+        let (payload, signature, _, spki) = signed();
+        bencher.bench(|| {
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, black_box(&spki)).verify(&payload, &signature).unwrap();
+        });
+    }
+}
+
+#[divan::bench_group]
+mod signed_by {
+    use super::*;
+    use openpgp::cert::prelude::*;
+    use openpgp::packet::Signature;
+    use openpgp::packet::signature::SignatureBuilder;
+    use openpgp::serialize::stream::{LiteralWriter, Message, Signer};
+    use openpgp::types::{HashAlgorithm, SignatureType};
+    use std::io::Write;
+
+    const SUITES: &[&str] = &["rsa4096", "ed25519"];
+
+    fn cert(suite: &str) -> openpgp::Cert {
+        let suite = match suite {
+            "rsa4096" => CipherSuite::RSA4k,
+            _ => CipherSuite::Cv25519,
+        };
+        let builder = CertBuilder::new().add_userid("bench").set_cipher_suite(suite);
+        builder.set_primary_key_flags(openpgp::types::KeyFlags::empty().set_certification().set_signing())
+            .generate()
+            .unwrap()
+            .0
+    }
+
+    #[divan::bench(args = SUITES, sample_count = 20)]
+    fn vouchd(bencher: Bencher<'_, '_>, suite: &str) {
+        let cert = cert(suite);
+        let pair = cert.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+        let mut blob = Vec::new();
+        let signer = Signer::new(Message::new(&mut blob), pair).unwrap().build().unwrap();
+        let mut literal = LiteralWriter::new(signer).build().unwrap();
+        literal.write_all(payload("atomic container signature").as_bytes()).unwrap();
+        literal.finalize().unwrap();
+        let requirement = r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/key"}"#;
+        let key = SerializeInto::to_vec(&cert.strip_secret_key_material()).unwrap();
+        let case = Case::new(requirement, key, UntrustedSignature::SimpleSigning(blob));
+        bencher.bench(|| black_box(&case).judge());
+    }
+
+    /// One public-key operation of the same backend, without any cache.
+    #[divan::bench(args = SUITES, sample_count = 20)]
+    fn raw_verification(bencher: Bencher<'_, '_>, suite: &str) {
+        let cert = cert(suite);
+        let key = cert.primary_key().key().clone();
+        let mut pair = key.clone().parts_into_secret().unwrap().into_keypair().unwrap();
+        let signature: Signature = SignatureBuilder::new(SignatureType::Binary)
+            .set_hash_algo(HashAlgorithm::SHA512)
+            .sign_message(&mut pair, b"message")
+            .unwrap();
+        let digest = signature.computed_digest().unwrap().to_vec();
+        let key = key.parts_into_public();
+        bencher.bench(|| key.verify(signature.mpis(), HashAlgorithm::SHA512, black_box(&digest)).unwrap());
+    }
+}

@@ -114,8 +114,6 @@ codes! {
     SignatureRequired = "signature-required",
     /// The signature has expired.
     SignatureExpired = "signature-expired",
-    /// The signature was made in the future.
-    SignatureNotYetValid = "signature-not-yet-valid",
     /// The deadline passed.
     TimedOut = "timed-out",
     /// A member is not known.

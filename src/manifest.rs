@@ -78,14 +78,24 @@ fn sniff_schema2(members: &[Member<'_>]) -> &'static str {
     }
 }
 
+/// Whether Go's decoder takes `key` for `name`, which is ASCII: Unicode simple folding.
+fn folds(key: &str, name: &str) -> bool {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).eq(name.chars().map(fold))
+}
+
 fn last<'v, 'a>(members: &'v [Member<'a>], name: &str) -> Option<&'v Value<'a>> {
-    members.iter().rev().find(|m| m.key.eq_ignore_ascii_case(name)).map(|m| &m.value)
+    members.iter().rev().find(|m| folds(&m.key, name)).map(|m| &m.value)
 }
 
 /// The last string of that name, empty if there is none; `None` if any of that name is something else.
 fn last_text<'v>(members: &'v [Member<'_>], name: &str) -> Option<&'v str> {
     let mut text = "";
-    for member in members.iter().filter(|m| m.key.eq_ignore_ascii_case(name)) {
+    for member in members.iter().filter(|m| folds(&m.key, name)) {
         match &member.value.data {
             Data::String(value) => text = value,
             Data::Null => {}
@@ -98,7 +108,7 @@ fn last_text<'v>(members: &'v [Member<'_>], name: &str) -> Option<&'v str> {
 /// The last integer of that name, 0 if there is none; `None` if any of that name is something else.
 fn last_integer(members: &[Member<'_>], name: &str) -> Option<i64> {
     let mut integer = 0;
-    for member in members.iter().filter(|m| m.key.eq_ignore_ascii_case(name)) {
+    for member in members.iter().filter(|m| folds(&m.key, name)) {
         match &member.value.data {
             Data::Number(written) => integer = written.parse().ok()?,
             Data::Null => {}
@@ -296,6 +306,7 @@ mod tests {
             (r#"{"schemaVersion":1}"#, DOCKER_SCHEMA1),
             (r#"{"schemaVersion":1,"Signatures":[]}"#, DOCKER_SCHEMA1_SIGNED),
             (r#"{"schemaVersion":1,"signatures":[],"signatures":null}"#, DOCKER_SCHEMA1),
+            ("{\"\u{17f}chemaVersion\":1,\"\u{17f}ignatures\":[]}", DOCKER_SCHEMA1_SIGNED),
             (r#"{"schemaVersion":1,"mediaType":7}"#, ""),
             (r#"{"schemaVersion":"1"}"#, ""),
             (r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"}}"#, OCI_MANIFEST),

@@ -581,7 +581,7 @@ fn parse_layout(transport: Transport, rest: &str) -> Result<Parts, Error> {
 fn parse_index(text: &str) -> Result<u64, Error> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     let negative = text.starts_with('-') && digits.bytes().any(|b| b != b'0');
-    let value = i64::from_str_radix(digits, 10).ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
+    let value = digits.parse::<i64>().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()));
     match value.and_then(|v| u64::try_from(v).ok()) {
         Some(value) if !negative => Ok(value),
         Some(_) | None => Err(Error::LayoutImage(format!("@{text}"))),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::digest::Digest;
 use crate::evaluate::evidence::LocatedSignature;
-use crate::fetch::registry::{Client, Document};
+use crate::fetch::registry::{Client, Document, excerpt};
 use crate::fetch::{Budget, Error, SIGNATURE_BYTES};
 use crate::manifest::OCI_MANIFEST;
 use crate::reference::Named;
@@ -37,14 +37,15 @@ pub async fn signatures(
     let place = format!("docker://{}:{tag}", image.name());
     let broken = |detail: &str| Error::RegistryProtocol {
         registry: image.domain().to_owned(),
-        detail: format!("the signatures at {place}: {detail}"),
+        detail: format!("the signatures at {place}: {}", excerpt(detail)),
     };
     let layers = layers(&document).map_err(|detail| broken(&detail))?;
     let fetches = layers.into_iter().zip(1..).map(|(layer, number)| {
         let location = format!("{place}#{number}");
         async move {
             let payload = client.blob(image, &layer.digest, SIGNATURE_BYTES, budget, deadline).await?;
-            let signature = UntrustedSigstore { mime_type: layer.media_type, payload, annotations: layer.annotations };
+            let signature =
+                UntrustedSigstore { mime_type: layer.media_type, payload, annotations: layer.annotations };
             Ok(LocatedSignature { location, signature: UntrustedSignature::Sigstore(signature) })
         }
     });

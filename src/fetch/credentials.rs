@@ -188,9 +188,7 @@ impl Content {
         }
         let Some(auths) = &self.auths else { return Ok(None) };
         let namespaces = std::iter::successors(Some(repository), |key| Some(key.rsplit_once('/')?.0));
-        let exact = namespaces
-            .filter(|key| !file.legacy || *key == host)
-            .find_map(|key| auths.get(key));
+        let exact = namespaces.filter(|key| !file.legacy || *key == host).find_map(|key| auths.get(key));
         let entry = exact.or_else(|| {
             auths.iter().find(|(key, _)| entry_host(key, file.legacy) == one_docker_io(host)).map(|(_, e)| e)
         });

@@ -118,28 +118,26 @@ fn resolve_store(driver: Option<&str>, root: Option<&str>) -> Result<Store, Erro
     })
 }
 
-/// The image of a `dir:` directory with its signatures (rule B-6). It blocks.
-pub fn read_dir(path: &str, budget: &Budget) -> Result<ManifestEvidence, Error> {
-    read_dir_manifest(Path::new(path), "", budget)
-}
-
-/// One instance of the image index in a `dir:` directory, with its signatures (rule B-6). It blocks.
+/// The manifest of a `dir:` directory, or that of one instance of its index (rule B-6). It blocks.
 ///
 /// Whether the bytes have the digest is for the judgement to say, as for every instance.
-pub fn read_dir_instance(path: &str, digest: &Digest, budget: &Budget) -> Result<ManifestEvidence, Error> {
-    let prefix = match digest.algorithm() {
-        Algorithm::Sha256 => format!("{}.", digest.hex()),
-        Algorithm::Sha384 | Algorithm::Sha512 => format!("{}-{}.", digest.algorithm().name(), digest.hex()),
-    };
-    read_dir_manifest(Path::new(path), &prefix, budget)
+pub fn read_dir(path: &str, instance: Option<&Digest>, budget: &Budget) -> Result<ManifestEvidence, Error> {
+    let name = format!("{}manifest.json", prefix(instance));
+    let bytes = read(&Path::new(path).join(name), MANIFEST_BYTES, budget)?;
+    let media_type = manifest::sniff_media_type(&bytes).to_owned();
+    Ok(ManifestEvidence { bytes, media_type, signatures: Vec::new() })
 }
 
-fn read_dir_manifest(directory: &Path, prefix: &str, budget: &Budget) -> Result<ManifestEvidence, Error> {
-    let bytes = read(&directory.join(format!("{prefix}manifest.json")), MANIFEST_BYTES, budget)?;
+/// The signatures of a `dir:` directory, or those of one instance of its index (rule B-6). It blocks.
+pub fn read_dir_signatures(
+    path: &str,
+    instance: Option<&Digest>,
+    budget: &Budget,
+) -> Result<Vec<LocatedSignature>, Error> {
     let mut signatures = Vec::new();
     loop {
         let number = signatures.len().saturating_add(1);
-        let path = directory.join(format!("{prefix}signature-{number}"));
+        let path = Path::new(path).join(format!("{}signature-{number}", prefix(instance)));
         let Some(blob) = read_if_there(&path, SIGNATURE_BYTES, budget)? else { break };
         if signatures.len() == SIGNATURES {
             return Err(invalid(&path, &format!("there are more than {SIGNATURES} signatures")));
@@ -148,8 +146,16 @@ fn read_dir_manifest(directory: &Path, prefix: &str, budget: &Budget) -> Result<
             UntrustedSignature::from_blob(&blob).map_err(|error| invalid(&path, &error.to_string()))?;
         signatures.push(LocatedSignature { location: path.to_string_lossy().into_owned(), signature });
     }
-    let media_type = manifest::sniff_media_type(&bytes).to_owned();
-    Ok(ManifestEvidence { bytes, media_type, signatures })
+    Ok(signatures)
+}
+
+/// What the names of an instance's files begin with (rule B-6).
+fn prefix(instance: Option<&Digest>) -> String {
+    match instance.map(|digest| (digest.algorithm(), digest.hex())) {
+        None => String::new(),
+        Some((Algorithm::Sha256, hex)) => format!("{hex}."),
+        Some((algorithm @ (Algorithm::Sha384 | Algorithm::Sha512), hex)) => format!("{}-{hex}.", algorithm.name()),
+    }
 }
 
 /// An image of an OCI layout, which has no place for signatures (rule B-6). It blocks.

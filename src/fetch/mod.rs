@@ -68,9 +68,9 @@ impl Client {
         }
         let source = match (image.place(), image.docker_reference()) {
             (Place::Registry, Some(named)) => {
-                let stores = needs.signatures.then_some(registries_d);
                 evidence.attachments_disabled = !registries_d.use_attachments(named);
-                Source::Registry(RegistrySource { client: &self.registry, named, stores, budget, deadline })
+                let (client, stores) = (&self.registry, registries_d);
+                Source::Registry(RegistrySource { client, named, stores, budget, deadline })
             }
             (Place::Dir(path), _) => Source::Dir { path, budget },
             (Place::Layout { path, image }, _) => Source::Layout { path, image, budget },
@@ -78,32 +78,38 @@ impl Client {
                 return Err(Error::UnsupportedTransport(image.transport()));
             }
         };
-        let top_level = source.top_level().await?;
+        let signed = async |mut manifest: ManifestEvidence, instance: Option<&Digest>| {
+            if needs.signatures {
+                manifest.signatures = source.signatures(&manifest, instance).await?;
+            }
+            Ok::<_, Error>(manifest)
+        };
+        let top_level = source.manifest(None).await?;
         let index_type = index_type_of(&top_level).filter(|_| question.subject != Subject::TopLevel);
-        let Some(index_type) = index_type.map(str::to_owned) else {
-            evidence.top_level = Some(source.with_signatures(top_level).await?);
+        let Some(index_type) = index_type else {
+            evidence.top_level = Some(signed(top_level, None).await?);
             return Ok(evidence);
         };
-        let wanted = manifest::choose_instance(&top_level.bytes, &index_type, &question.platform)
+        let wanted = manifest::choose_instance(&top_level.bytes, index_type, &question.platform)
             .map_err(|error| match error {
                 NoInstance::Malformed => source.malformed("the image index cannot be read"),
                 NoInstance::NoMatch => Error::NoMatchingPlatform { wanted: question.platform.to_string() },
             })?;
         let instance = async {
-            let instance = source.instance(&wanted).await?;
+            let instance = source.manifest(Some(&wanted)).await?;
             // Rule E-34.
             if index_type_of(&instance).is_some() {
                 return Err(source.malformed("the image index holds another index for the platform"));
             }
-            source.with_signatures(instance).await
+            signed(instance, Some(&wanted)).await
         };
-        let judged_top_level = async {
+        let top_level = async {
             match question.subject {
                 Subject::Instance => Ok(top_level),
-                Subject::Both | Subject::Either | Subject::TopLevel => source.with_signatures(top_level).await,
+                Subject::Both | Subject::Either | Subject::TopLevel => signed(top_level, None).await,
             }
         };
-        let (top_level, instance) = tokio::try_join!(judged_top_level, instance)?;
+        let (top_level, instance) = tokio::try_join!(top_level, instance)?;
         evidence.top_level = Some(top_level);
         evidence.instance = Some(InstanceEvidence { digest: wanted, manifest: instance });
         Ok(evidence)
@@ -151,54 +157,54 @@ enum Source<'a> {
 struct RegistrySource<'a> {
     client: &'a registry::Client,
     named: &'a Named,
-    /// Where signatures are; `None` if none are needed.
-    stores: Option<&'a RegistriesD>,
+    stores: &'a RegistriesD,
     budget: &'a Budget,
     deadline: Instant,
 }
 
 impl Source<'_> {
-    async fn top_level(&self) -> Result<ManifestEvidence, Error> {
+    /// The manifest that the name means, or that of an instance.
+    async fn manifest(&self, instance: Option<&Digest>) -> Result<ManifestEvidence, Error> {
+        let instance = instance.cloned();
         match self {
             Self::Dir { path, budget } => {
                 let (path, budget) = ((*path).to_owned(), (*budget).clone());
-                blocking(move || local::read_dir(&path, &budget)).await
+                blocking(move || local::read_dir(&path, instance.as_ref(), &budget)).await
             }
             Self::Layout { path, image, budget } => {
                 let (path, image, budget) = ((*path).to_owned(), (*image).clone(), (*budget).clone());
-                blocking(move || local::read_layout(&path, &image, &budget)).await
+                blocking(move || match instance {
+                    None => local::read_layout(&path, &image, &budget),
+                    Some(digest) => local::read_layout_instance(&path, &digest, &budget),
+                })
+                .await
             }
             Self::Registry(source) => {
-                let digest = source.named.digest().map(ToString::to_string);
-                let reference = digest.as_deref().or(source.named.tag()).unwrap_or("latest");
-                source.manifest(reference).await
+                let digest = instance.as_ref().or(source.named.digest()).map(ToString::to_string);
+                source.manifest(digest.as_deref().or(source.named.tag()).unwrap_or("latest")).await
             }
         }
     }
 
-    async fn instance(&self, digest: &Digest) -> Result<ManifestEvidence, Error> {
+    /// The signatures stored for that manifest.
+    async fn signatures(
+        &self,
+        manifest: &ManifestEvidence,
+        instance: Option<&Digest>,
+    ) -> Result<Vec<LocatedSignature>, Error> {
         match self {
             Self::Dir { path, budget } => {
-                let (path, digest, budget) = ((*path).to_owned(), digest.clone(), (*budget).clone());
-                blocking(move || local::read_dir_instance(&path, &digest, &budget)).await
+                let (path, instance, budget) = ((*path).to_owned(), instance.cloned(), (*budget).clone());
+                blocking(move || local::read_dir_signatures(&path, instance.as_ref(), &budget)).await
             }
-            Self::Layout { path, budget, .. } => {
-                let (path, digest, budget) = ((*path).to_owned(), digest.clone(), (*budget).clone());
-                blocking(move || local::read_layout_instance(&path, &digest, &budget)).await
-            }
-            Self::Registry(source) => source.manifest(&digest.to_string()).await,
+            // Rule B-6: a layout has no place for them.
+            Self::Layout { .. } => Ok(Vec::new()),
+            // A manifest without a digest has none, and is refused when it is judged.
+            Self::Registry(source) => match manifest::digest(&manifest.bytes) {
+                Ok(digest) => source.signatures(&digest).await,
+                Err(_) => Ok(Vec::new()),
+            },
         }
-    }
-
-    /// Adds the signatures of `manifest`; local images come with theirs.
-    async fn with_signatures(&self, mut manifest: ManifestEvidence) -> Result<ManifestEvidence, Error> {
-        if let Self::Registry(source) = self {
-            // A manifest without a digest has no signatures either, and is refused when it is judged.
-            if let Ok(digest) = manifest::digest(&manifest.bytes) {
-                manifest.signatures = source.signatures(&digest).await?;
-            }
-        }
-        Ok(manifest)
     }
 
     fn malformed(&self, detail: &str) -> Error {
@@ -222,7 +228,7 @@ impl RegistrySource<'_> {
 
     /// The lookaside store and the attachments, asked side by side; a failure of either fails both (rule X-4).
     async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {
-        let Some(stores) = self.stores else { return Ok(Vec::new()) };
+        let stores = self.stores;
         let base = stores.lookaside_read(self.named).map_err(|error| Error::Lookaside {
             location: self.named.name(),
             detail: error.to_string(),

@@ -87,7 +87,12 @@ impl Client {
         budget: &Budget,
         deadline: Instant,
     ) -> Result<Document, Error> {
-        let visit = Visit::to_registry(image, format!("the manifest of {}", full_name(image, reference)), budget, deadline)?;
+        let visit = Visit::to_registry(
+            image,
+            format!("the manifest of {}", full_name(image, reference)),
+            budget,
+            deadline,
+        )?;
         match self.find_manifest(&visit, image, reference).await? {
             Ok(document) => Ok(document),
             Err(refusal) if refusal.is_missing() || refusal.status == StatusCode::NOT_FOUND => {
@@ -105,7 +110,8 @@ impl Client {
         budget: &Budget,
         deadline: Instant,
     ) -> Result<Option<Document>, Error> {
-        let visit = Visit::to_registry(image, format!("the signatures at {}", full_name(image, tag)), budget, deadline)?;
+        let visit =
+            Visit::to_registry(image, format!("the signatures at {}", full_name(image, tag)), budget, deadline)?;
         match self.find_manifest(&visit, image, tag).await? {
             Ok(document) => Ok(Some(document)),
             Err(refusal) if refusal.is_missing() => Ok(None),
@@ -234,10 +240,13 @@ impl Client {
                 return Ok(Ok(answer.response));
             }
             let challenge = answer.challenge().filter(|challenge| {
-                attempts_left > 0 && challenge.is_worth_trying(authorization.as_ref(), credentials.as_ref(), &scopes)
+                attempts_left > 0
+                    && challenge.is_worth_trying(authorization.as_ref(), credentials.as_ref(), &scopes)
             });
             let Some(challenge) = challenge else {
-                return Ok(Err(visit.refusal(answer.response, authorization.as_ref(), credentials.as_ref()).await?));
+                return Ok(Err(visit
+                    .refusal(answer.response, authorization.as_ref(), credentials.as_ref())
+                    .await?));
             };
             if authorization.is_some_and(|a| a.scheme == challenge.scheme) {
                 self.forget_tokens(&visit.registry, &scopes);
@@ -282,7 +291,8 @@ impl Client {
                 };
                 let header = format!("Bearer {}", token.secret.expose());
                 let scheme = Scheme::Bearer { realm, service };
-                let header = sensitive(&header).ok_or_else(|| visit.protocol("its token does not fit into a header"))?;
+                let header =
+                    sensitive(&header).ok_or_else(|| visit.protocol("its token does not fit into a header"))?;
                 Ok(Some(Authorization { header, scheme, fresh, secrets: vec![token.secret] }))
             }
         }
@@ -296,9 +306,10 @@ impl Client {
         class: Class,
         credentials: Option<&Credentials>,
     ) -> Result<Token, Error> {
-        let realm = Url::parse(&key.realm).map_err(|e| visit.protocol(&format!("its token realm is no URL: {e}")))?;
+        let realm =
+            Url::parse(&key.realm).map_err(|e| visit.protocol(&format!("its token realm is no URL: {e}")))?;
         check_steered_url(&realm).map_err(|detail| visit.protocol(&format!("its token realm {detail}")))?;
-        let host = realm.host_str().unwrap_or_default().to_owned();
+        let host = excerpt(realm.host_str().unwrap_or_default());
         let visit = visit.instead_for(format!("a token from {host}"));
         let mut ask = Ask { steered_from: Some(class), ..Ask::to(realm) };
         let mut shown = None;
@@ -425,9 +436,10 @@ impl<'a> Visit<'a> {
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { &registry };
         match Url::parse(&format!("https://{host}/")) {
             Ok(home) if is_domain(host) => Ok(Self { registry, home, waiting_for, budget, deadline }),
-            Ok(_) | Err(_) => {
-                Err(Error::RegistryUnavailable { registry, detail: "it is no host name with optional port".to_owned() })
-            }
+            Ok(_) | Err(_) => Err(Error::RegistryUnavailable {
+                registry,
+                detail: "it is no host name with optional port".to_owned(),
+            }),
         }
     }
 
@@ -505,12 +517,12 @@ impl<'a> Visit<'a> {
     }
 
     fn protocol(&self, detail: &str) -> Error {
-        let detail = format!("{}: {detail}", self.waiting_for);
+        let detail = format!("{}: {}", self.waiting_for, excerpt(detail));
         Error::RegistryProtocol { registry: self.registry.clone(), detail }
     }
 
     fn unavailable(&self, detail: &str) -> Error {
-        let detail = format!("{}: {detail}", self.waiting_for);
+        let detail = format!("{}: {}", self.waiting_for, excerpt(detail));
         Error::RegistryUnavailable { registry: self.registry.clone(), detail }
     }
 }
@@ -875,7 +887,8 @@ impl Certificates {
                     pair.push(b'\n');
                     pair.extend(read_certificate(&path.with_extension("key"))?);
                     let identity = reqwest::Identity::from_pem(&pair);
-                    let identity = identity.map_err(|_| certificate_error(path, "with its .key it is no key pair"))?;
+                    let identity =
+                        identity.map_err(|_| certificate_error(path, "with its .key it is no key pair"))?;
                     if found.client.replace(identity).is_some() {
                         return Err(certificate_error(dir, "more than one client certificate is not supported"));
                     }
@@ -962,7 +975,8 @@ impl Resolve for Reach {
         let reach = *self;
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| reach.allows(address.ip())).collect();
+            let allowed: Vec<SocketAddr> =
+                found.into_iter().filter(|address| reach.allows(address.ip())).collect();
             if allowed.is_empty() {
                 return Err(NotAllowed.into());
             }
@@ -1002,7 +1016,9 @@ impl Class {
             // Linux connects 0.0.0.0 to itself.
             [0 | 127, ..] => Self::Loopback,
             [169, 254, ..] => Self::LinkLocal,
-            [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18 | 19, ..] => Self::Private,
+            [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18 | 19, ..] => {
+                Self::Private
+            }
             [192, 0, 0, _] | [224..=255, ..] => Self::Reserved,
             _ => Self::Public,
         }
@@ -1055,7 +1071,8 @@ fn has_user(url: &Url) -> bool {
 }
 
 fn same_server(a: &Url, b: &Url) -> bool {
-    let server = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
+    let server =
+        |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default());
     server(a) == server(b)
 }
 
@@ -1165,7 +1182,8 @@ fn causes(error: &reqwest::Error) -> Vec<&(dyn StdError + 'static)> {
     iter::successors(Some(first), |e| (*e).source()).collect()
 }
 
-fn excerpt(text: &str) -> String {
+/// The beginning of a text from outside.
+pub(in crate::fetch) fn excerpt(text: &str) -> String {
     let mut short: String = text.chars().take(EXCERPT_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
@@ -1340,14 +1358,14 @@ mod tests {
             ("Basic realm=\"r\"", basic.clone()),
             ("basic", basic.clone()),
             ("BASIC realm=r, Bearer realm=\"x\"", basic.clone()),
-            ("Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:a:pull\"", bearer("https://a/t", "s", None)),
+            (
+                "Bearer realm=\"https://a/t\",service=\"s\",scope=\"repository:a:pull\"",
+                bearer("https://a/t", "s", None),
+            ),
             ("Bearer realm=\"https://a/t\"", bearer("https://a/t", "", None)),
             ("bearer REALM = \"a\\\"b,c\" , Service=s", bearer("a\"b,c", "s", None)),
             ("Bearer realm=\"a\",realm=\"b\"", bearer("a", "", None)),
-            (
-                "Bearer realm=\"a\",error=\"insufficient_scope\",scope=\"x y\"",
-                bearer("a", "", Some("x y")),
-            ),
+            ("Bearer realm=\"a\",error=\"insufficient_scope\",scope=\"x y\"", bearer("a", "", Some("x y"))),
             ("Bearer realm=\"a\",error=\"invalid_token\",scope=\"x\"", bearer("a", "", None)),
             ("Negotiate, Basic realm=\"r\"", basic.clone()),
             ("NTLM abc==, Bearer realm=\"a\"", bearer("a", "", None)),
@@ -1366,7 +1384,9 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_told_from_what_failed() {
-        let list = |code: &str, message: &str| format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"{message}\"}}]}}");
+        let list = |code: &str, message: &str| {
+            format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"{message}\"}}]}}")
+        };
         for (status, body, missing) in [
             (404, list("MANIFEST_UNKNOWN", "manifest unknown"), true),
             (400, list("MANIFEST_UNKNOWN", ""), true),

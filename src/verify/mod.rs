@@ -247,11 +247,6 @@ pub enum Rejection {
     RejectedByPolicy,
     /// The signature has expired.
     SignatureExpired,
-    /// The signature was made in the future.
-    SignatureNotYetValid {
-        /// When it says that it was made.
-        created: Timestamp,
-    },
     /// The policy accepts the image without a signature, and the caller asked for one.
     SignatureRequired,
     /// No signature that this requirement could use.
@@ -291,7 +286,6 @@ impl Rejection {
             Self::ManifestInvalid => Code::ManifestInvalid,
             Self::RejectedByPolicy => Code::RejectedByPolicy,
             Self::SignatureExpired => Code::SignatureExpired,
-            Self::SignatureNotYetValid { .. } => Code::SignatureNotYetValid,
             Self::SignatureRequired => Code::SignatureRequired,
             Self::Unsigned { .. } => Code::Unsigned,
             Self::Unsupported { .. } => Code::Unsupported,
@@ -306,7 +300,7 @@ impl Rejection {
             Self::DigestMismatch { .. } | Self::ManifestInvalid => 8,
             Self::IdentityMismatch { .. } => 7,
             Self::KeyRevoked { .. } | Self::KeyExpired { .. } | Self::SignatureExpired => 6,
-            Self::SignatureNotYetValid { .. } | Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
+            Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
             Self::MalformedPayload { .. } => 4,
             Self::KeyFileInvalid { .. } => 4,
             Self::BadSignature => 3,
@@ -342,7 +336,6 @@ impl Rejection {
             Self::ManifestInvalid => "the image is damaged; pull it from another place",
             Self::RejectedByPolicy => "if the image is wanted, give its repository a scope of its own in the policy",
             Self::SignatureExpired => "ask the publisher for a fresh signature",
-            Self::SignatureNotYetValid { .. } => "check the clock of this host and of the signer",
             Self::SignatureRequired => {
                 "the policy accepts this image unsigned; add a scope with signedBy or sigstoreSigned, or drop --require-signature"
             }
@@ -381,9 +374,6 @@ impl fmt::Display for Rejection {
             Self::ManifestInvalid => f.write_str("the embedded signatures of the schema 1 manifest are malformed"),
             Self::RejectedByPolicy => f.write_str("the policy rejects this image"),
             Self::SignatureExpired => f.write_str("the signature has expired"),
-            Self::SignatureNotYetValid { created } => {
-                write!(f, "the signature was made in the future, at {created}")
-            }
             Self::SignatureRequired => {
                 f.write_str("the policy accepts the image, but no signature was required and verified")
             }

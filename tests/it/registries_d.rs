@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use vouchd::config::{self, Directories, Environment, LookasideUrl, PolicySource, RegistriesD, User};
 use vouchd::diagnostic::Code;
 use vouchd::digest::Digest;
-use vouchd::evaluate::evidence::LocatedSignature;
+use vouchd::evaluate::evidence::{LocatedSignature, ManifestEvidence};
 use vouchd::fetch::keys::KeyFiles;
 use vouchd::fetch::{self, Budget, local, lookaside, registry};
 use vouchd::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -666,7 +666,7 @@ mod local_images {
     fn a_directory_holds_manifests_and_signatures() {
         let tmp = TempDir::new().unwrap();
         let path = tmp.path().to_str().unwrap();
-        let read = || local::read_dir(path, &Budget::new());
+        let read = || read_dir(path, None);
         assert_eq!(code(read()), Some(Code::LocalImageInvalid));
         write(&tmp.path().join("manifest.json"), MANIFEST);
         for number in [1, 2, 4] {
@@ -686,13 +686,13 @@ mod local_images {
         });
         for (digest, prefix) in [(&sha256, ""), (&sha512, "sha512-")] {
             assert_eq!(
-                code(local::read_dir_instance(path, digest, &Budget::new())),
+                code(read_dir(path, Some(digest))),
                 Some(Code::LocalImageInvalid)
             );
             let hex = digest.hex();
             write(&tmp.path().join(format!("{prefix}{hex}.manifest.json")), "{}");
             write(&tmp.path().join(format!("{prefix}{hex}.signature-1")), BLOB);
-            let found = local::read_dir_instance(path, digest, &Budget::new()).unwrap();
+            let found = read_dir(path, Some(digest)).unwrap();
             assert_eq!((found.bytes.as_slice(), found.signatures.len()), (b"{}".as_slice(), 1));
         }
     }
@@ -702,7 +702,7 @@ mod local_images {
         let tmp = TempDir::new().unwrap();
         let path = tmp.path().to_str().unwrap();
         let (manifest, signature) = (tmp.path().join("manifest.json"), tmp.path().join("signature-1"));
-        let read = || local::read_dir(path, &Budget::new());
+        let read = || read_dir(path, None);
         write(&manifest, MANIFEST);
         for blob in [b"".as_slice(), b"-----BEGIN", &[0x93], &vec![BLOB[0]; fetch::SIGNATURE_BYTES + 1]] {
             write(&signature, blob);
@@ -851,4 +851,12 @@ mod key_files {
         }
         assert!(keys.load("").is_err());
     }
+}
+
+/// A manifest of a `dir:` directory with its signatures.
+fn read_dir(path: &str, instance: Option<&Digest>) -> Result<ManifestEvidence, fetch::Error> {
+    let budget = Budget::new();
+    let mut evidence = local::read_dir(path, instance, &budget)?;
+    evidence.signatures = local::read_dir_signatures(path, instance, &budget)?;
+    Ok(evidence)
 }

@@ -1,7 +1,5 @@
 //! The registry client against scripted TLS servers on loopback: what it sends, to whom, and when it gives up.
 
-#![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "clippy knows only test functions as tests")]
-
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,7 +27,7 @@ const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 const MANIFEST: &[u8] = b"{\"schemaVersion\":2}";
 const TAG_PATH: &str = "/v2/ns/app/manifests/1";
 
-// ── What is asked ────────────────────────────────────────────────────────────────────────────────
+// What is asked.
 
 #[tokio::test]
 async fn an_anonymous_request_says_who_and_what_and_nothing_more() {
@@ -77,7 +75,7 @@ async fn tag_signature_manifest_and_payload_are_three_requests_on_one_connection
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
 }
 
-// ── Authentication ───────────────────────────────────────────────────────────────────────────────
+// Authentication.
 
 #[tokio::test]
 async fn basic_credentials_are_sent_when_asked_for_and_then_at_once() {
@@ -160,8 +158,11 @@ async fn an_identity_token_is_exchanged_by_post() {
             _ => guarded(seen, "Bearer t", &bearer(host)),
         })
         .await;
-    let entry = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"id&token\"}}}}}}", server.host);
-    assert!(rig.client(rig.auth_file(&entry)).manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+    let entry =
+        format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"id&token\"}}}}}}", server.host);
+    assert!(
+        rig.client(rig.auth_file(&entry)).manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok()
+    );
     let token = &server.seen()[1];
     assert_eq!((token.method.as_str(), token.header("authorization")), ("POST", None));
     assert_eq!(token.header("content-type"), Some("application/x-www-form-urlencoded"));
@@ -227,7 +228,9 @@ async fn refused_credentials_are_not_shown_again_nor_printed() {
         .await;
     let token_server = rig
         .server(|host, seen| match seen.path.split('?').next().unwrap() {
-            "/token" => Reply::status(401, "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"dTpodW50ZXIy\"}]}"),
+            "/token" => {
+                Reply::status(401, "{\"errors\":[{\"code\":\"UNAUTHORIZED\",\"message\":\"dTpodW50ZXIy\"}]}")
+            }
             _ => Reply::challenge(&bearer(host)),
         })
         .await;
@@ -292,7 +295,10 @@ async fn a_token_realm_must_be_https_and_somewhere_the_registry_may_lead() {
         assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, Code::RegistryProtocol);
         assert_eq!(server.count(), 1, "{realm}");
     }
-    assert!(tokio::time::timeout(Duration::from_millis(100), plain.accept()).await.is_err(), "no connection was made");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), plain.accept()).await.is_err(),
+        "no connection was made"
+    );
 }
 
 #[tokio::test]
@@ -332,7 +338,7 @@ async fn an_unusable_authentication_file_stops_everything() {
     assert_eq!(server.count(), 0);
 }
 
-// ── Redirects ────────────────────────────────────────────────────────────────────────────────────
+// Redirects.
 
 #[tokio::test]
 async fn a_redirect_to_another_port_loses_the_credentials() {
@@ -359,7 +365,8 @@ async fn credentials_lost_on_the_way_do_not_come_back() {
     let rig = Rig::new();
     let home = Arc::new(Mutex::new(String::new()));
     let back = Arc::clone(&home);
-    let other = rig.server(move |_, _| Reply::redirect(302, &format!("https://{}/back", back.lock().unwrap()))).await;
+    let other =
+        rig.server(move |_, _| Reply::redirect(302, &format!("https://{}/back", back.lock().unwrap()))).await;
     let target = format!("https://{}/", other.host);
     let server = rig
         .server(move |_, seen| match seen.path.as_str() {
@@ -424,7 +431,11 @@ async fn ten_redirects_are_followed_and_no_more() {
         let server = rig
             .server(move |_, seen| {
                 let hop: usize = seen.path.strip_prefix("/hop/").map_or(0, |n| n.parse().unwrap());
-                if hop == hops { Reply::manifest(MANIFEST) } else { Reply::redirect(302, &format!("/hop/{}", hop + 1)) }
+                if hop == hops {
+                    Reply::manifest(MANIFEST)
+                } else {
+                    Reply::redirect(302, &format!("/hop/{}", hop + 1))
+                }
             })
             .await;
         let budget = Budget::new();
@@ -437,13 +448,15 @@ async fn ten_redirects_are_followed_and_no_more() {
     }
 }
 
-// ── What comes back ──────────────────────────────────────────────────────────────────────────────
+// What comes back.
 
 #[tokio::test]
 async fn what_is_fetched_by_digest_has_that_digest() {
     let rig = Rig::new();
     let server = rig
-        .server(|_, _| Reply::manifest(MANIFEST).with("Docker-Content-Digest", &Digest::sha256(b"lie").to_string()))
+        .server(|_, _| {
+            Reply::manifest(MANIFEST).with("Docker-Content-Digest", &Digest::sha256(b"lie").to_string())
+        })
         .await;
     let client = rig.client(Source::Anonymous);
     for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
@@ -453,13 +466,18 @@ async fn what_is_fetched_by_digest_has_that_digest() {
         };
         assert_eq!(fetch(&right).await.unwrap().bytes, MANIFEST);
         let error = fetch(&wrong).await.unwrap_err();
-        assert!(matches!(&error, Error::DigestMismatch { wanted, found, .. } if *wanted == wrong && *found == right));
+        assert!(
+            matches!(&error, Error::DigestMismatch { wanted, found, .. } if *wanted == wrong && *found == right)
+        );
         let blob = client.blob(&server.image(), &wrong, 1 << 20, &Budget::new(), soon()).await;
         assert_code(blob, Code::DigestMismatch);
     }
     for neither in ["sha256:abc", "../x", "a/b", "a?b", "md5:d41d8cd98f00b204e9800998ecf8427e", "a%2fb"] {
         let count = server.count();
-        assert_code(client.manifest(&server.image(), neither, &Budget::new(), soon()).await, Code::RegistryProtocol);
+        assert_code(
+            client.manifest(&server.image(), neither, &Budget::new(), soon()).await,
+            Code::RegistryProtocol,
+        );
         assert_eq!(server.count(), count, "{neither}");
     }
 }
@@ -502,6 +520,18 @@ async fn a_registry_is_quoted_but_not_at_length() {
     let server = rig.server(move |_, _| Reply::oci_error(500, "OOPS", &long)).await;
     let text = rig.tag(&server).await.unwrap_err().to_string();
     assert!(text.contains("500") && text.contains("OOPS: xxx") && text.len() < 500, "{text}");
+
+    let long = "x".repeat(100_000);
+    let challenge = format!("Bearer realm=\"https://{long}.example/\"");
+    let realm = rig.server(move |_, _| Reply::challenge(&challenge)).await;
+    assert!(rig.tag(&realm).await.unwrap_err().to_string().len() < 1_000);
+    let body = format!("{{\"layers\":\"{long}\"}}");
+    let typed = rig.server(move |_, _| Reply::manifest(body.as_bytes())).await;
+    let untyped = rig.server(move |_, _| Reply::ok(b"{}").with("Content-Type", &long)).await;
+    for server in [typed, untyped] {
+        let result = signatures(&rig.client(Source::Anonymous), &server, MANIFEST, &Budget::new()).await;
+        assert!(result.unwrap_err().to_string().len() < 1_000);
+    }
 }
 
 #[tokio::test]
@@ -580,7 +610,7 @@ async fn nothing_outlives_the_deadline() {
     }
 }
 
-// ── TLS ──────────────────────────────────────────────────────────────────────────────────────────
+// TLS.
 
 #[tokio::test]
 async fn a_server_must_prove_its_name() {
@@ -607,9 +637,8 @@ async fn a_client_certificate_is_shown_to_the_registry_alone() {
         .server_named("127.0.0.1", Some(ClientCertificate::Required), move |_, _| Reply::redirect(302, &target))
         .await;
     let digest = Digest::sha256(b"blob");
-    let fetch = async || {
-        rig.client(Source::Anonymous).blob(&server.image(), &digest, 4, &Budget::new(), soon()).await
-    };
+    let fetch =
+        async || rig.client(Source::Anonymous).blob(&server.image(), &digest, 4, &Budget::new(), soon()).await;
     assert_code(fetch().await, Code::RegistryUnavailable);
     rig.add_client_certificate("client");
     assert_eq!(fetch().await.unwrap(), b"blob");
@@ -638,7 +667,7 @@ async fn a_certificate_directory_is_read_in_full_or_refused() {
     assert_eq!(Client::new(absent).unwrap_err().code(), Code::CertificatesInvalid);
 }
 
-// ── Attachments ──────────────────────────────────────────────────────────────────────────────────
+// Attachments.
 
 #[tokio::test]
 async fn absence_of_signatures_is_told_from_failure() {
@@ -689,7 +718,9 @@ async fn layers_come_in_order_with_type_and_annotations() {
             let payload = all.iter().enumerate().find(|(_, p)| seen.path.ends_with(Digest::sha256(p).hex()));
             match payload {
                 // The first ones are the slowest.
-                Some((n, payload)) => Reply::ok(payload).after(Duration::from_millis(20) * (9 - u32::try_from(n).unwrap())),
+                Some((n, payload)) => {
+                    Reply::ok(payload).after(Duration::from_millis(20) * (9 - u32::try_from(n).unwrap()))
+                }
                 None => Reply::manifest(&manifest),
             }
         })
@@ -732,7 +763,10 @@ async fn an_attachment_manifest_is_used_in_full_or_not_at_all() {
         (manifest("\"layers\":[null]"), Err(Code::RegistryProtocol)),
         (manifest("\"layers\":{}"), Err(Code::RegistryProtocol)),
         (manifest("\"layers\":[],\"Layers\":[]"), Err(Code::RegistryProtocol)),
-        (manifest("\"layers\":[{\"digest\":\"md5:d41d8cd98f00b204e9800998ecf8427e\"}]"), Err(Code::RegistryProtocol)),
+        (
+            manifest("\"layers\":[{\"digest\":\"md5:d41d8cd98f00b204e9800998ecf8427e\"}]"),
+            Err(Code::RegistryProtocol),
+        ),
         (manifest(&format!("\"layers\":[{}]", layer.replace(good.hex(), "../../x"))), Err(Code::RegistryProtocol)),
         (layers(1025), Err(Code::RegistryProtocol)),
         ("{\"layers\":".to_owned(), Err(Code::RegistryProtocol)),
@@ -743,7 +777,11 @@ async fn an_attachment_manifest_is_used_in_full_or_not_at_all() {
         let shown: String = body.chars().take(200).collect();
         let server = rig
             .server(move |_, seen| {
-                if seen.path.contains("/blobs/") { Reply::ok(b"payload") } else { Reply::manifest(body.as_bytes()) }
+                if seen.path.contains("/blobs/") {
+                    Reply::ok(b"payload")
+                } else {
+                    Reply::manifest(body.as_bytes())
+                }
             })
             .await;
         let result = signatures(&rig.client(Source::Anonymous), &server, MANIFEST, &Budget::new()).await;
@@ -758,7 +796,11 @@ async fn too_many_layers_are_refused_before_any_is_fetched() {
     let server = rig
         .server(move |_, seen| {
             let layers = vec![(&good, "a"); 1025];
-            if seen.path.contains("/blobs/") { Reply::ok(b"payload") } else { Reply::manifest(&attachment_manifest(&layers)) }
+            if seen.path.contains("/blobs/") {
+                Reply::ok(b"payload")
+            } else {
+                Reply::manifest(&attachment_manifest(&layers))
+            }
         })
         .await;
     let result = signatures(&rig.client(Source::Anonymous), &server, MANIFEST, &Budget::new()).await;
@@ -778,9 +820,14 @@ async fn an_attachment_manifest_says_what_it_is() {
         ("application/json", false),
         ("", false),
     ] {
-        let server = rig.server(move |_, _| Reply::ok(b"{\"layers\":[]}").with("Content-Type", content_type)).await;
+        let server =
+            rig.server(move |_, _| Reply::ok(b"{\"layers\":[]}").with("Content-Type", content_type)).await;
         let result = signatures(&rig.client(Source::Anonymous), &server, MANIFEST, &Budget::new()).await;
-        assert_eq!(result.map_err(|e| e.code()), if ok { Ok(vec![]) } else { Err(Code::RegistryProtocol) }, "{content_type}");
+        assert_eq!(
+            result.map_err(|e| e.code()),
+            if ok { Ok(vec![]) } else { Err(Code::RegistryProtocol) },
+            "{content_type}"
+        );
     }
     let untyped = rig.server(|_, _| Reply::ok(b"{\"layers\":[]}")).await;
     let result = signatures(&rig.client(Source::Anonymous), &untyped, MANIFEST, &Budget::new()).await;
@@ -818,17 +865,22 @@ async fn urls_of_a_descriptor_are_never_asked() {
     let rig = Rig::new();
     let foreign = rig.server(|_, _| Reply::ok(b"payload")).await;
     let digest = Digest::sha256(b"payload");
-    let manifest = format!("{{\"layers\":[{{\"digest\":\"{digest}\",\"urls\":[\"https://{}/\"]}}]}}", foreign.host);
+    let manifest =
+        format!("{{\"layers\":[{{\"digest\":\"{digest}\",\"urls\":[\"https://{}/\"]}}]}}", foreign.host);
     let server = rig
         .server(move |_, seen| {
-            if seen.path.contains("/blobs/") { Reply::ok(b"payload") } else { Reply::manifest(manifest.as_bytes()) }
+            if seen.path.contains("/blobs/") {
+                Reply::ok(b"payload")
+            } else {
+                Reply::manifest(manifest.as_bytes())
+            }
         })
         .await;
     let found = signatures(&rig.client(Source::Anonymous), &server, MANIFEST, &Budget::new()).await.unwrap();
     assert_eq!((found.len(), foreign.count(), server.count()), (1, 0, 2));
 }
 
-// ── Lookaside ────────────────────────────────────────────────────────────────────────────────────
+// Lookaside.
 
 #[tokio::test]
 async fn only_404_means_that_a_lookaside_file_is_missing() {
@@ -854,7 +906,10 @@ async fn only_404_means_that_a_lookaside_file_is_missing() {
         let result = client.get_lookaside(&server.host, &url, 4, &Budget::new(), soon()).await;
         assert_eq!(result.map_err(|e| e.code()), expected, "{shown}");
         let seen = server.only_request();
-        assert_eq!((seen.path.as_str(), seen.header("authorization")), ("/sigs/ns/app@sha256=00/signature-1", None));
+        assert_eq!(
+            (seen.path.as_str(), seen.header("authorization")),
+            ("/sigs/ns/app@sha256=00/signature-1", None)
+        );
     }
 }
 
@@ -885,11 +940,14 @@ async fn a_lookaside_may_be_plain_http_and_hold_credentials_that_stay_there() {
     assert_eq!(error.code(), Code::LookasideUnavailable);
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     for url in ["file:///etc/passwd", "ftp://h/", "h", ""] {
-        assert_code(client.get_lookaside("quay.io", url, 4, &Budget::new(), soon()).await, Code::LookasideUnavailable);
+        assert_code(
+            client.get_lookaside("quay.io", url, 4, &Budget::new(), soon()).await,
+            Code::LookasideUnavailable,
+        );
     }
 }
 
-// ── The rig ──────────────────────────────────────────────────────────────────────────────────────
+// The rig.
 
 /// A certification authority that the clients of one test trust.
 struct Rig {
@@ -926,7 +984,8 @@ impl Rig {
 
     fn add_client_certificate(&self, name: &str) {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let certificate =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         self.write(&format!("{name}.cert"), certificate.pem().as_bytes());
         self.write(&format!("{name}.key"), key.serialize_pem().as_bytes());
     }
@@ -966,7 +1025,8 @@ impl Rig {
         script: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static,
     ) -> Server {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
+        let certificate =
+            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -1015,7 +1075,8 @@ impl Server {
             let (seen, connections, host, script) = state;
             while let Ok((stream, _)) = listener.accept().await {
                 connections.fetch_add(1, Ordering::SeqCst);
-                let (seen, host, script, tls) = (Arc::clone(&seen), host.clone(), Arc::clone(&script), tls.clone());
+                let (seen, host, script, tls) =
+                    (Arc::clone(&seen), host.clone(), Arc::clone(&script), tls.clone());
                 tokio::spawn(async move {
                     match tls {
                         None => serve(stream, false, &seen, &host, &script).await,
@@ -1068,7 +1129,8 @@ struct Seen {
 
 impl Seen {
     fn header(&self, name: &str) -> Option<&str> {
-        let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
+        let mut values =
+            self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
         let value = values.next();
         assert_eq!(values.next(), None, "{name} is there twice");
         value
@@ -1077,7 +1139,13 @@ impl Seen {
 
 #[derive(Clone, Debug)]
 enum Reply {
-    Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8>, announced: Option<usize>, delay: Duration },
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+        announced: Option<usize>,
+        delay: Duration,
+    },
     /// One byte of a good answer now and then.
     Drip,
     /// The same after a status that is an error.
@@ -1192,7 +1260,8 @@ async fn read_request(stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin
 
 /// None if the connection is to end.
 async fn write_reply(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> Option<()> {
-    let chunked = |status: u16| format!("HTTP/1.1 {status} x\r\nContent-Type: {OCI}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunked =
+        |status: u16| format!("HTTP/1.1 {status} x\r\nContent-Type: {OCI}\r\nTransfer-Encoding: chunked\r\n\r\n");
     match reply {
         Reply::Answer { status, headers, body, announced, delay } => {
             tokio::time::sleep(delay).await;
@@ -1239,7 +1308,7 @@ async fn flood(stream: &mut (impl AsyncWrite + Unpin), head: &str) -> Option<()>
     }
 }
 
-// ── Small things ─────────────────────────────────────────────────────────────────────────────────
+// Small things.
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
@@ -1251,7 +1320,11 @@ fn bearer(host: &str) -> String {
 
 /// The manifest for who shows `authorization`, else the challenge.
 fn guarded(seen: &Seen, authorization: &str, challenge: &str) -> Reply {
-    if seen.header("authorization") == Some(authorization) { Reply::manifest(MANIFEST) } else { Reply::challenge(challenge) }
+    if seen.header("authorization") == Some(authorization) {
+        Reply::manifest(MANIFEST)
+    } else {
+        Reply::challenge(challenge)
+    }
 }
 
 #[track_caller]

@@ -1,0 +1,463 @@
+//! A real registry (Debian's docker-registry on loopback), real signatures, the real program.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use vouchd::digest::Digest;
+use vouchd::manifest::{OCI_INDEX, OCI_MANIFEST};
+
+use crate::support::{Gpg, Ran, cosign, have, simple_signing, vouchd, write};
+
+const NOW: &str = "20260101T000000!";
+const CONFIG: &[u8] = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+/// bcrypt of "secret".
+const HTPASSWD: &str = "ci:$2b$05$Ge8hZpnmLrOwj.LuMfD6Yu79QS/uKDTmLKI5Rc87NfyT0dorklt0S\n";
+
+/// A registry with TLS, and a directory for policies, keys and lookaside stores.
+struct Registry {
+    dir: TempDir,
+    port: u16,
+    process: Child,
+    http: reqwest::Client,
+    runtime: tokio::runtime::Runtime,
+    password: Option<&'static str>,
+}
+
+impl Registry {
+    /// Starts it, unless it is not installed.
+    fn start(password: Option<&'static str>) -> Option<Self> {
+        if !have(&["docker-registry"]) {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let issuer = rcgen::CertifiedIssuer::self_signed(authority, authority_key).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        write(path("certs/ca.crt"), issuer.pem());
+        write(path("tls/leaf.pem"), leaf.pem());
+        write(path("tls/key.pem"), key.serialize_pem());
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let auth = match password {
+            None => String::new(),
+            Some(_) => {
+                let file = write(path("htpasswd"), HTPASSWD);
+                format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
+            }
+        };
+        let root = dir.path().display();
+        let configuration = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {root}/data\nhttp:\n  addr: 127.0.0.1:{port}\n  tls:\n    certificate: {root}/tls/leaf.pem\n    key: {root}/tls/key.pem\n{auth}"
+        );
+        let file = write(path("registry.yml"), configuration);
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let certificate = reqwest::Certificate::from_pem(issuer.pem().as_bytes()).unwrap();
+        let http = reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let begun = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "the registry does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(Self { dir, port, process, http, runtime, password })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn host(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    fn put(&self, url: &str, media_type: &str, body: &[u8]) {
+        let mut request = self.http.put(url).header("Content-Type", media_type).body(body.to_vec());
+        if let Some(password) = self.password {
+            request = request.basic_auth("ci", Some(password));
+        }
+        let status = self.runtime.block_on(request.send()).unwrap().status();
+        assert!(status.is_success(), "{url}: {status}");
+    }
+
+    fn push_blob(&self, repository: &str, bytes: &[u8]) -> String {
+        let base = format!("https://{}/v2/{repository}/blobs/uploads/", self.host());
+        let mut request = self.http.post(&base);
+        if let Some(password) = self.password {
+            request = request.basic_auth("ci", Some(password));
+        }
+        let answer = self.runtime.block_on(request.send()).unwrap();
+        let location = answer.headers()["Location"].to_str().unwrap().to_owned();
+        let digest = Digest::sha256(bytes).to_string();
+        let separator = if location.contains('?') { '&' } else { '?' };
+        self.put(&format!("{location}{separator}digest={digest}"), "application/octet-stream", bytes);
+        digest
+    }
+
+    fn push_manifest(&self, repository: &str, reference: &str, media_type: &str, manifest: &Value) -> String {
+        let bytes = manifest.to_string();
+        let url = format!("https://{}/v2/{repository}/manifests/{reference}", self.host());
+        self.put(&url, media_type, bytes.as_bytes());
+        Digest::sha256(bytes.as_bytes()).to_string()
+    }
+
+    /// Pushes an image that differs from others by `label`; returns its digest.
+    fn push(&self, repository: &str, reference: &str, label: &str) -> String {
+        let config = self.push_blob(repository, CONFIG);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": config,
+                "size": CONFIG.len(),
+            },
+            "layers": [],
+            "annotations": { "label": label },
+        });
+        let bytes = manifest.to_string();
+        let reference = match reference {
+            "@" => Digest::sha256(bytes.as_bytes()).to_string(),
+            tag => tag.to_owned(),
+        };
+        self.push_manifest(repository, &reference, OCI_MANIFEST, &manifest)
+    }
+
+    /// Attaches cosign signatures to `digest` under its `.sig` tag.
+    fn attach(&self, repository: &str, digest: &str, layers: &[(Vec<u8>, String)]) {
+        let layers: Vec<Value> = layers
+            .iter()
+            .map(|(payload, signature)| {
+                json!({
+                    "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+                    "digest": self.push_blob(repository, payload),
+                    "size": payload.len(),
+                    "annotations": { "dev.cosignproject.cosign/signature": signature },
+                })
+            })
+            .collect();
+        let config = self.push_blob(repository, b"{}");
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
+            "layers": layers,
+        });
+        self.push_manifest(repository, &format!("{}.sig", digest.replace(':', "-")), OCI_MANIFEST, &manifest);
+    }
+
+    /// Puts simple-signing signatures where the lookaside store `sigs` has them.
+    fn store(&self, repository: &str, digest: &str, signatures: &[Vec<u8>]) {
+        for (n, signature) in signatures.iter().enumerate() {
+            let name = format!("sigs/{repository}@{}/signature-{}", digest.replace(':', "="), n + 1);
+            write(self.path(&name), signature);
+        }
+    }
+
+    /// Runs `vouchd verify --json` with `arguments` added.
+    fn verify(&self, requirement: &Value, reference: &str, arguments: &[&str]) -> Ran {
+        let policy = json!({ "default": [{ "type": "reject" }], "transports": { "docker": { self.host(): [requirement] } } });
+        self.verify_policy(&policy, reference, arguments)
+    }
+
+    fn verify_policy(&self, policy: &Value, reference: &str, arguments: &[&str]) -> Ran {
+        let file = write(self.path("policy.json"), policy.to_string());
+        let lookaside = format!("file://{}", self.path("sigs").display());
+        let attachments = json!({ "docker": { format!("{}/plain", self.host()): { "use-sigstore-attachments": false } },
+            "default-docker": { "lookaside": lookaside, "use-sigstore-attachments": true } });
+        // JSON is YAML.
+        write(self.path("registries.d/test.yaml"), attachments.to_string());
+        let (registries_d, certs) = (self.path("registries.d"), self.path("certs"));
+        let mut all = vec![
+            "verify",
+            "--json",
+            "--policy",
+            file.to_str().unwrap(),
+            "--registries-d",
+            registries_d.to_str().unwrap(),
+            "--cert-dir",
+            certs.to_str().unwrap(),
+            "--timeout",
+            "30s",
+        ];
+        all.extend(arguments);
+        let reference = format!("docker://{}/{reference}", self.host());
+        all.push(&reference);
+        vouchd(&all)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn signed_by(key: &Path) -> Value {
+    json!({ "type": "signedBy", "keyType": "GPGKeys", "keyPath": key })
+}
+
+#[test]
+fn simple_signing_with_a_real_registry() {
+    if !have(&["gpg", "gpgconf"]) {
+        return;
+    }
+    let Some(registry) = Registry::start(None) else { return };
+    let (good, other, revoked) = (Gpg::new(), Gpg::new(), Gpg::new());
+    good.key("good@example", "never", NOW);
+    other.key("other@example", "never", NOW);
+    revoked.key("revoked@example", "never", NOW);
+    let expired = Gpg::new();
+    expired.key("expired@example", "1d", NOW);
+    let key = |name: &str, gpg: &Gpg| {
+        write(registry.path(&format!("keys/{name}.gpg")), gpg.export(&format!("{name}@example")))
+    };
+    let good_key = key("good", &good);
+    let expired_key = key("expired", &expired);
+    let host = registry.host();
+    let sign = |gpg: &Gpg, user: &str, options: &[&str], reference: &str, digest: &str| {
+        gpg.sign(user, options, &simple_signing(&format!("{host}/{reference}"), digest))
+    };
+    let faked: &[&str] = &["--faked-system-time", "20260101T010000!"];
+
+    // Each image has its own digest, so that stores cannot be confused.
+    let digest = registry.push("gpg/good", "1", "good");
+    registry.store("gpg/good", &digest, &[sign(&good, "good@example", &[], "gpg/good:1", &digest)]);
+    let unsigned = registry.push("gpg/unsigned", "1", "unsigned");
+    let by_other = registry.push("gpg/other", "1", "other");
+    registry.store("gpg/other", &by_other, &[sign(&other, "other@example", &[], "gpg/other:1", &by_other)]);
+    let elsewhere = registry.push("gpg/elsewhere", "1", "elsewhere");
+    registry.store("gpg/elsewhere", &elsewhere, &[sign(&good, "good@example", &[], "gpg/good:1", &elsewhere)]);
+    let tampered = registry.push("gpg/tampered", "1", "tampered");
+    registry.store("gpg/tampered", &tampered, &[sign(&good, "good@example", &[], "gpg/tampered:1", &digest)]);
+    let stale = registry.push("gpg/stale", "1", "stale");
+    let lifetime = ["--faked-system-time", "20260101T010000!", "--default-sig-expire", "1d"];
+    registry.store("gpg/stale", &stale, &[sign(&good, "good@example", &lifetime, "gpg/stale:1", &stale)]);
+    let old = registry.push("gpg/old", "1", "old");
+    registry.store("gpg/old", &old, &[sign(&expired, "expired@example", faked, "gpg/old:1", &old)]);
+    let withdrawn = registry.push("gpg/withdrawn", "1", "withdrawn");
+    let signature = sign(&revoked, "revoked@example", &[], "gpg/withdrawn:1", &withdrawn);
+    registry.store("gpg/withdrawn", &withdrawn, &[signature]);
+    revoked.revoke();
+    let revoked_key = key("revoked", &revoked);
+    let second = registry.push("gpg/second", "1", "second");
+    let wrong = sign(&other, "other@example", &[], "gpg/second:1", &second);
+    let right = sign(&good, "good@example", &[], "gpg/second:1", &second);
+    registry.store("gpg/second", &second, &[wrong, right]);
+    let damaged = registry.push("gpg/damaged", "1", "damaged");
+    registry.store("gpg/damaged", &damaged, &[b"<html>not found</html>".to_vec()]);
+
+    for (image, key, exit, code) in [
+        ("gpg/good:1", &good_key, 0, "allowed"),
+        (&format!("gpg/good@{digest}"), &good_key, 0, "allowed"),
+        ("gpg/second:1", &good_key, 0, "allowed"),
+        ("gpg/unsigned:1", &good_key, 1, "unsigned"),
+        (&format!("gpg/unsigned@{unsigned}"), &good_key, 1, "unsigned"),
+        ("gpg/other:1", &good_key, 1, "key-unknown"),
+        ("gpg/elsewhere:1", &good_key, 1, "identity-mismatch"),
+        ("gpg/tampered:1", &good_key, 1, "digest-mismatch"),
+        ("gpg/stale:1", &good_key, 1, "signature-expired"),
+        ("gpg/old:1", &expired_key, 1, "key-expired"),
+        ("gpg/withdrawn:1", &revoked_key, 1, "key-revoked"),
+        ("gpg/damaged:1", &good_key, 3, "lookaside-unavailable"),
+        ("gpg/absent:1", &good_key, 3, "image-not-found"),
+        ("gpg/good:2", &good_key, 3, "image-not-found"),
+        ("gpg/good:1", &registry.path("keys/none.gpg"), 4, "key-file-unreadable"),
+    ] {
+        let ran = registry.verify(&signed_by(key), image, &[]);
+        assert_eq!(ran.code(), (exit, code.to_owned()), "{image}: {ran:?}");
+    }
+    let ran = registry.verify(&json!({ "type": "reject" }), "gpg/good:1", &[]);
+    assert_eq!(ran.code(), (1, "rejected-by-policy".to_owned()));
+    assert_eq!(ran.json()["requests"], 0, "a reject must not touch the network");
+    let ran = registry.verify(&json!({ "type": "insecureAcceptAnything" }), "gpg/unsigned:1", &[]);
+    assert_eq!((ran.code().1.as_str(), &ran.json()["authenticated"]), ("allowed", &json!(false)));
+    assert_eq!(ran.json()["manifest-digest"], unsigned);
+    let anything = json!({ "type": "insecureAcceptAnything" });
+    let ran = registry.verify(&anything, "gpg/unsigned:1", &["--require-signature"]);
+    assert_eq!(ran.code(), (1, "signature-required".to_owned()));
+
+    let ran = registry.verify(&signed_by(&good_key), "gpg/good:1", &[]);
+    let report = ran.json();
+    assert_eq!(report["manifest-digest"], digest);
+    assert_eq!(report["pinned-reference"], format!("docker://{host}/gpg/good@{digest}"));
+    assert_eq!(report["pinned-reference-accepted"], true);
+    assert_eq!(report["authenticated"], true);
+    let exact = json!({ "type": "signedBy", "keyType": "GPGKeys", "keyPath": good_key, "signedIdentity": { "type": "matchExact" } });
+    let ran = registry.verify(&exact, "gpg/good:1", &[]);
+    assert_eq!((ran.exit, &ran.json()["pinned-reference-accepted"]), (0, &json!(false)));
+}
+
+/// A key for cosign signatures.
+struct SigningKey(EcdsaKeyPair);
+
+impl SigningKey {
+    fn new() -> Self {
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).unwrap();
+        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap())
+    }
+
+    fn sign(&self, reference: &str, digest: &str) -> (Vec<u8>, String) {
+        let payload = cosign(reference, digest);
+        let signature = STANDARD.encode(self.0.sign(&SystemRandom::new(), &payload).unwrap());
+        (payload, signature)
+    }
+
+    /// The key as sigstoreSigned wants it in `keyData`.
+    fn requirement(&self, identity: &Value) -> Value {
+        // RFC 5480: the SubjectPublicKeyInfo of a point on P-256.
+        let mut spki = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00".to_vec();
+        spki.extend_from_slice(self.0.public_key().as_ref());
+        let pem =
+            format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(spki));
+        json!({ "type": "sigstoreSigned", "keyData": STANDARD.encode(pem), "signedIdentity": identity })
+    }
+}
+
+#[test]
+fn cosign_attachments_with_a_real_registry() {
+    let Some(registry) = Registry::start(None) else { return };
+    let (key, other) = (SigningKey::new(), SigningKey::new());
+    let host = registry.host();
+    let name = |reference: &str| format!("{host}/{reference}");
+    let requirement = key.requirement(&json!({ "type": "matchRepoDigestOrExact" }));
+
+    let digest = registry.push("cosign/good", "1", "good");
+    registry.attach("cosign/good", &digest, &[key.sign(&name("cosign/good:1"), &digest)]);
+    let second = registry.push("cosign/second", "1", "second");
+    let layers = [other.sign(&name("cosign/second:1"), &second), key.sign(&name("cosign/second:1"), &second)];
+    registry.attach("cosign/second", &second, &layers);
+    registry.push("cosign/unsigned", "1", "unsigned");
+    registry.push("plain/unsigned", "1", "unsigned");
+    let by_other = registry.push("cosign/other", "1", "other");
+    registry.attach("cosign/other", &by_other, &[other.sign(&name("cosign/other:1"), &by_other)]);
+    let elsewhere = registry.push("cosign/elsewhere", "1", "elsewhere");
+    registry.attach("cosign/elsewhere", &elsewhere, &[key.sign(&name("cosign/good:1"), &elsewhere)]);
+    let tampered = registry.push("cosign/tampered", "1", "tampered");
+    registry.attach("cosign/tampered", &tampered, &[key.sign(&name("cosign/tampered:1"), &digest)]);
+    let unnamed = registry.push("cosign/unnamed", "1", "unnamed");
+    registry.attach("cosign/unnamed", &unnamed, &[key.sign(&name("cosign/unnamed"), &unnamed)]);
+
+    for (image, code) in [
+        ("cosign/good:1", "allowed"),
+        (&format!("cosign/good@{digest}"), "allowed"),
+        ("cosign/second:1", "allowed"),
+        ("cosign/unsigned:1", "unsigned"),
+        ("plain/unsigned:1", "attachments-disabled"),
+        ("cosign/other:1", "bad-signature"),
+        ("cosign/elsewhere:1", "identity-mismatch"),
+        ("cosign/tampered:1", "digest-mismatch"),
+        // cosign signs the repository only, which the default identity does not accept (rule I-10).
+        ("cosign/unnamed:1", "identity-mismatch"),
+    ] {
+        let ran = registry.verify(&requirement, image, &[]);
+        let exit = i32::from(code != "allowed");
+        assert_eq!(ran.code(), (exit, code.to_owned()), "{image}: {ran:?}");
+    }
+    let repository = key.requirement(&json!({ "type": "matchRepository" }));
+    assert_eq!(registry.verify(&repository, "cosign/unnamed:1", &[]).exit, 0);
+}
+
+#[test]
+fn an_index_is_judged_by_the_subject_that_was_asked_for() {
+    let Some(registry) = Registry::start(None) else { return };
+    let key = SigningKey::new();
+    let host = registry.host();
+    let requirement = key.requirement(&json!({ "type": "matchRepository" }));
+    let index_of = |repository: &str, label: &str| {
+        let instance = registry.push(repository, "@", label);
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [{
+                "mediaType": OCI_MANIFEST, "digest": instance, "size": 1,
+                "platform": { "os": "linux", "architecture": "amd64" },
+            }],
+            "annotations": { "label": label },
+        });
+        // The registry checks that the instance exists, not its size.
+        (registry.push_manifest(repository, "1", OCI_INDEX, &index), instance)
+    };
+    let sign = |repository: &str, digest: &str| {
+        registry.attach(repository, digest, &[key.sign(&format!("{host}/{repository}"), digest)]);
+    };
+    let (index, _) = index_of("multi/index", "index");
+    sign("multi/index", &index);
+    let (hostile, instance) = index_of("multi/instance", "instance");
+    sign("multi/instance", &instance);
+    let (both, both_instance) = index_of("multi/both", "both");
+    sign("multi/both", &both);
+    sign("multi/both", &both_instance);
+    index_of("multi/none", "none");
+
+    for (repository, either, instance, top_level, together) in [
+        ("multi/index", 0, 1, 0, 1),
+        ("multi/instance", 0, 0, 1, 1),
+        ("multi/both", 0, 0, 0, 0),
+        ("multi/none", 1, 1, 1, 1),
+    ] {
+        for (subject, exit) in
+            [("either", either), ("instance", instance), ("top-level", top_level), ("both", together)]
+        {
+            let ran = registry.verify(&requirement, &format!("{repository}:1"), &["--subject", subject, "--platform", "linux/amd64"]);
+            assert_eq!(ran.exit, exit, "{repository} {subject}: {ran:?}");
+        }
+    }
+    // T-11: accepted by its instance only, the image is pinned to the instance, never to the unjudged index.
+    let report = registry.verify(&requirement, "multi/instance:1", &["--platform", "linux/amd64"]).json();
+    assert_eq!(report["manifest-digest"], instance);
+    assert_eq!(report["pinned-reference"], format!("docker://{host}/multi/instance@{instance}"));
+    assert_eq!(report["resolved-digest"], hostile);
+    let report = registry.verify(&requirement, "multi/index:1", &["--platform", "linux/amd64"]).json();
+    assert_eq!(report["manifest-digest"], index);
+    assert!(report["warnings"][0].as_str().unwrap().contains("podman"), "{report}");
+    let ran = registry.verify(&requirement, "multi/both:1", &["--platform", "linux/s390x"]);
+    assert_eq!(ran.code(), (3, "no-matching-platform".to_owned()));
+}
+
+#[test]
+fn a_registry_that_wants_a_password_gets_it_from_the_authfile() {
+    let Some(registry) = Registry::start(Some("secret")) else { return };
+    let key = SigningKey::new();
+    let requirement = key.requirement(&json!({ "type": "matchRepository" }));
+    let digest = registry.push("private/app", "1", "private");
+    let name = format!("{}/private/app", registry.host());
+    registry.attach("private/app", &digest, &[key.sign(&name, &digest)]);
+    let authfile = |name: &str, password: &str| {
+        let auth = STANDARD.encode(format!("ci:{password}"));
+        write(registry.path(name), json!({ "auths": { registry.host(): { "auth": auth } } }).to_string())
+    };
+    let (right, wrong) = (authfile("right.json", "secret"), authfile("wrong.json", "not-the-secret"));
+    let empty = write(registry.path("empty.json"), "{}");
+    let broken = write(registry.path("broken.json"), "{\"auths\":");
+    for (file, exit, code) in [
+        (&right, 0, "allowed"),
+        (&wrong, 3, "registry-auth"),
+        (&empty, 3, "registry-auth"),
+        (&broken, 4, "auth-file-invalid"),
+        (&registry.path("none.json"), 4, "auth-file-invalid"),
+    ] {
+        let ran = registry.verify(&requirement, "private/app:1", &["--authfile", file.to_str().unwrap()]);
+        assert_eq!(ran.code(), (exit, code.to_owned()), "{ran:?}");
+        assert!(!format!("{ran:?}").contains("not-the-secret"), "{ran:?}");
+    }
+}
