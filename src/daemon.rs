@@ -1,10 +1,242 @@
-//! placeholder until the helper writes this file
-use crate::engine::Settings;
-/// x
-pub fn init_logging(){}
-/// x
-#[derive(Debug)] pub struct Options { /// x
-pub bus_address: Option<String>, /// x
-pub settings: Settings }
-/// x
-pub async fn run(_:Options)->Result<(),std::io::Error>{Ok(())}
+//! The life of the daemon under systemd: start, readiness, watchdog, reload, end.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Subscriber, info, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use zbus::Connection;
+use zbus::connection::Builder;
+
+use crate::dbus::{self, Manager};
+use crate::engine::{self, Engine, Settings};
+
+/// How long connecting and getting the name may take.
+const CONNECTING: Duration = Duration::from_secs(20);
+
+/// How long running verifications may go on after the daemon was told to end; below `TimeoutStopSec=`.
+const FINISHING: Duration = Duration::from_secs(3);
+
+/// How long the last replies may take.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Where journald listens; sd_journal_print(3), systemd's native journal protocol.
+const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// How to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The message bus; the system bus if `None`.
+    pub bus_address: Option<String>,
+    /// Where the configuration is.
+    pub settings: Settings,
+}
+
+/// Why the daemon ends.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bus refuses the connection or the name.
+    Bus(String),
+    /// The bus ended the connection.
+    BusLost,
+    /// The engine cannot be set up.
+    Engine(Box<engine::Error>),
+    /// A fault of the daemon itself.
+    Internal(String),
+    /// Somebody else has the name.
+    NameTaken,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bus(detail) => write!(f, "cannot serve on the message bus: {detail}"),
+            Self::BusLost => f.write_str("the message bus ended the connection"),
+            Self::Engine(error) => error.fmt(f),
+            Self::Internal(detail) => f.write_str(detail),
+            Self::NameTaken => write!(f, "{} already has an owner: another daemon is running", dbus::NAME),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Serves until a signal ends it. An unusable policy refuses every image, but does not end the daemon.
+pub async fn run(options: Options) -> Result<(), Error> {
+    // In a task, because the watchdog must stop with the threads that serve requests.
+    match tokio::spawn(serve(options)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Internal("the daemon broke off".to_owned())),
+    }
+}
+
+async fn serve(options: Options) -> Result<(), Error> {
+    let mut signals = Signals::new()?;
+    let engine = Engine::new(options.settings).map_err(|error| Error::Engine(Box::new(error)))?;
+    let manager = Manager::new(Arc::new(engine));
+    let address = options.bus_address.as_deref().unwrap_or(dbus::SYSTEM_BUS);
+    let connection = connect(address, manager.clone()).await?;
+    let mut watchdog = watchdog();
+    notify(&[NotifyState::Ready, NotifyState::Status(&status(&manager).await)]);
+    info!("serving {}", dbus::NAME);
+    loop {
+        tokio::select! {
+            () = connection.closed() => return Err(Error::BusLost),
+            _ = signals.interrupt.recv() => break,
+            _ = signals.terminate.recv() => break,
+            _ = signals.hangup.recv() => reload(&manager).await,
+            () = tick(&mut watchdog) => notify(&[NotifyState::Watchdog]),
+        }
+    }
+    info!("ending");
+    notify(&[NotifyState::Stopping]);
+    manager.finish(FINISHING).await;
+    // Ends when the last reply has been sent.
+    let _ = tokio::time::timeout(CLOSING, connection.graceful_shutdown()).await;
+    Ok(())
+}
+
+/// The signals that mean something.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let on = |kind| signal(kind).map_err(|error| Error::Internal(format!("cannot take signals: {error}")));
+        Ok(Self {
+            hangup: on(SignalKind::hangup())?,
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+}
+
+/// The object is there before the name is; nobody is replaced, and nobody may replace us.
+async fn connect(address: &str, manager: Manager) -> Result<Connection, Error> {
+    let building = Builder::address(address)
+        .serve_at(dbus::PATH, manager)
+        .name(dbus::NAME)
+        .allow_name_replacements(false)
+        .replace_existing_names(false)
+        .build();
+    match tokio::time::timeout(CONNECTING, building).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(zbus::Error::NameTaken)) => Err(Error::NameTaken),
+        Ok(Err(error)) => Err(Error::Bus(error.to_string())),
+        Err(_) => Err(Error::Bus("it does not answer".to_owned())),
+    }
+}
+
+/// Ticks twice as often as systemd wants a sign of life; sd_watchdog_enabled(3).
+fn watchdog() -> Option<Interval> {
+    let half = sd_notify::watchdog_enabled()?.checked_div(2).filter(|half| !half.is_zero())?;
+    let mut interval = tokio::time::interval(half);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(interval)
+}
+
+async fn tick(watchdog: &mut Option<Interval>) {
+    match watchdog {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells systemd and the journal what the files are like now; requests read them anew in any case.
+async fn reload(manager: &Manager) {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => warn!("cannot read the clock: {error}"),
+    }
+    let status = status(manager).await;
+    info!("{status}");
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+/// One line for `systemctl status`, which everybody may read: never an image name (T-34).
+async fn status(manager: &Manager) -> String {
+    let policy = manager.policy_status().await;
+    let text = match policy.state {
+        "loaded" => format!("Policy {}", policy.path.display()),
+        "missing" => "No policy: every image is refused".to_owned(),
+        _ => format!("Policy {} cannot be used: every image is refused", policy.path.display()),
+    };
+    // A line break would begin another assignment of sd_notify(3).
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!("cannot notify systemd: {error}");
+    }
+}
+
+/// Sends records to the journal if there is one, else to standard error.
+pub fn init_logging() {
+    let levels = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO);
+    let registry = tracing_subscriber::registry().with(levels);
+    let journal = Path::new(JOURNAL).exists().then(tracing_journald::layer).and_then(Result::ok);
+    let stderr = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
+    let set = match journal {
+        Some(journal) => {
+            let journal = journal
+                .with_field_prefix(Some("VOUCHD".to_owned()))
+                .with_syslog_identifier("vouchd".to_owned());
+            registry.with(journal).try_init()
+        }
+        None if is_under_systemd() => registry.with(stderr.event_format(Prioritized)).try_init(),
+        None => registry.with(stderr.with_target(false)).try_init(),
+    };
+    // Somebody else has taken the records already; they are not lost.
+    drop(set);
+}
+
+/// Whether systemd started this process; systemd.exec(5), `$INVOCATION_ID` and `$JOURNAL_STREAM`.
+fn is_under_systemd() -> bool {
+    ["INVOCATION_ID", "JOURNAL_STREAM"].iter().any(|name| std::env::var_os(name).is_some())
+}
+
+/// Lines that begin with their priority; sd-daemon(3).
+struct Prioritized;
+
+impl<S, N> FormatEvent<S, N> for Prioritized
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}

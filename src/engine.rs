@@ -164,7 +164,10 @@ impl Error {
             Self::Config(_) | Self::PolicyInvalid { .. } => true,
             Self::Fetch(error) => matches!(
                 error,
-                fetch::Error::AuthFile { .. } | fetch::Error::Certificates { .. } | fetch::Error::KeyFile { .. }
+                fetch::Error::AuthFile { .. }
+                    | fetch::Error::Certificates { .. }
+                    | fetch::Error::Config(_)
+                    | fetch::Error::KeyFile { .. }
             ),
             Self::Reference { .. } => false,
         }
@@ -209,14 +212,17 @@ impl From<config::Error> for Error {
 
 impl From<fetch::Error> for Error {
     fn from(error: fetch::Error) -> Self {
-        Self::Fetch(error)
+        match error {
+            fetch::Error::Config(error) => Self::Config(error),
+            error => Self::Fetch(error),
+        }
     }
 }
 
 impl Engine {
     /// An engine that has read nothing yet.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        let client = Client::new(settings.registry.clone())?;
+        let client = Client::new(settings.registry.clone(), settings.registries_d.clone())?;
         Ok(Self { settings, client, parsed: Mutex::new(None) })
     }
 
@@ -250,11 +256,10 @@ impl Engine {
         let deadline = Instant::now() + timeout;
         let policy = self.policy()?;
         let image = resolve(name)?;
-        let registries_d = RegistriesD::load(&self.settings.registries_d)?;
         let plan = evaluate::plan(&policy.policy, &image, question);
         let needs = plan.needs();
         let budget = Budget::new();
-        let gathering = self.client.gather(&image, &needs, question, &registries_d, &budget, deadline);
+        let gathering = self.client.gather(&image, &needs, question, &budget, deadline);
         let evidence = tokio::time::timeout_at(deadline, gathering).await.map_err(|_| {
             fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }
         })??;
@@ -304,14 +309,16 @@ impl Engine {
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
         let image = resolve(name)?;
-        let registries_d = RegistriesD::load(&self.settings.registries_d)?;
         let stores = match (image.place(), image.docker_reference()) {
-            (Place::Registry, Some(named)) => Some(Stores {
-                lookaside: registries_d.lookaside_read(named)?.to_string(),
-                lookaside_origin: registries_d.lookaside_read_origin(named),
-                attachments: registries_d.use_attachments(named),
-                attachments_origin: registries_d.attachments_origin(named),
-            }),
+            (Place::Registry, Some(named)) => {
+                let registries_d = RegistriesD::load(&self.settings.registries_d)?;
+                Some(Stores {
+                    lookaside: registries_d.lookaside_read(named)?.to_string(),
+                    lookaside_origin: registries_d.lookaside_read_origin(named),
+                    attachments: registries_d.use_attachments(named),
+                    attachments_origin: registries_d.attachments_origin(named),
+                })
+            }
             (Place::Registry | Place::Dir(_) | Place::Layout { .. } | Place::Elsewhere, _) => None,
         };
         Ok(Explanation { image, policy, stores })

@@ -5,22 +5,24 @@ mod dictionary;
 mod error;
 mod options;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::{info, warn};
 use zbus::Connection;
+use zbus::fdo::{ConnectionCredentials, DBusProxy};
 use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::proxy::CacheProperties;
 
 use crate::config;
-use crate::diagnostic::{Code, escape};
-use crate::engine::{self, Answer, Engine, LoadedPolicy};
-use crate::reference::{ImageName, Transport};
+use crate::diagnostic::escape;
+use crate::engine::{self, Answer, Engine};
+use crate::reference::{ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{Report, Route};
 
 pub use client::{ClientError, evaluate};
@@ -28,67 +30,108 @@ pub use dictionary::Dictionary;
 pub use error::Error;
 pub use options::Options;
 
-/// The well-known name; only one that owns it is the daemon.
+/// The well-known name.
 pub const NAME: &str = "org.vouchd.Verifier1";
 
 /// The only object.
 pub const PATH: &str = "/org/vouchd/Verifier1";
 
-/// The system bus. Its address never comes from the environment of a privileged process (T-22).
+/// Where the system bus is; D-Bus Specification, "Well-known Message Bus Instances".
 pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 
 /// Most gatherings at the same time: 32, design decision 6.
 pub const GATHERINGS: usize = 32;
+
+/// How long an answer may take beyond its deadline before the work is thrown away.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// The object behind the interface. Clones are the same object.
 #[derive(Clone, Debug)]
 pub struct Manager {
     engine: Arc<Engine>,
     gatherings: Arc<Semaphore>,
-    /// Everybody may read the properties; whoever does, one policy file is read at a time.
-    looks: Arc<Mutex<()>>,
+    /// Everybody may read the properties; however many do, the policy is read once at a time.
+    looking: Arc<Mutex<()>>,
+}
+
+/// The policy file as it is at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyStatus {
+    /// `loaded`, `missing` or `invalid`.
+    pub state: &'static str,
+    /// The file; empty if there is none.
+    pub path: PathBuf,
+}
+
+impl PolicyStatus {
+    fn of(engine: &Engine) -> Self {
+        let error = match engine.policy() {
+            Ok(policy) => return Self { state: "loaded", path: policy.path.clone() },
+            Err(error) => error,
+        };
+        match error {
+            engine::Error::Config(config::Error::PolicyMissing { .. }) => {
+                Self { state: "missing", path: PathBuf::new() }
+            }
+            engine::Error::Config(
+                config::Error::PolicyUnreadable { path, .. } | config::Error::PolicyUntrusted { path, .. },
+            )
+            | engine::Error::PolicyInvalid { path, .. } => Self { state: "invalid", path },
+            engine::Error::Config(
+                config::Error::Conflict { .. }
+                | config::Error::LookasideUrl { .. }
+                | config::Error::RegistriesD { .. },
+            )
+            | engine::Error::Fetch(_)
+            | engine::Error::Reference { .. } => Self { state: "invalid", path: PathBuf::new() },
+        }
+    }
 }
 
 impl Manager {
     /// Serves what `engine` decides.
     pub fn new(engine: Arc<Engine>) -> Self {
         let gatherings = Arc::new(Semaphore::new(GATHERINGS));
-        Self { engine, gatherings, looks: Arc::new(Mutex::new(())) }
+        Self { engine, gatherings, looking: Arc::new(Mutex::new(())) }
     }
 
-    /// Lets what is running come to its end, for as long as `patience`; nothing new begins.
+    /// Lets what is running come to its end, but not for longer than `patience`. Nothing new begins.
     pub async fn finish(&self, patience: Duration) {
         let all = u32::try_from(GATHERINGS).unwrap_or(u32::MAX);
-        let finished = tokio::time::timeout(patience, self.gatherings.acquire_many(all)).await;
-        if let Ok(Ok(permits)) = finished {
+        if let Ok(Ok(permits)) = tokio::time::timeout(patience, self.gatherings.acquire_many(all)).await {
             permits.forget();
         }
+        self.gatherings.close();
     }
 
-    /// The policy as it is now, read where reading holds nobody up.
-    pub async fn policy(&self) -> Result<Arc<LoadedPolicy>, Error> {
-        let _only_one = self.looks.lock().await;
+    /// Looks at the policy, where reading holds nobody up.
+    pub async fn policy_status(&self) -> PolicyStatus {
+        let _only_one = self.looking.lock().await;
         let engine = Arc::clone(&self.engine);
-        match tokio::task::spawn_blocking(move || engine.policy()).await {
-            Ok(policy) => policy.map_err(|error| Error::of_engine(&error)),
-            Err(_) => Err(Error::internal("reading the policy failed")),
-        }
+        tokio::task::spawn_blocking(move || PolicyStatus::of(&engine))
+            .await
+            .unwrap_or(PolicyStatus { state: "invalid", path: PathBuf::new() })
     }
 
-    /// Everything from the message to the report. Only an answer that was reached is `Ok`.
-    async fn decide(&self, call: Call<'_>, reference: &str, options: Dictionary) -> Result<Report, Error> {
-        if call.header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
-            return Err(Error::invalid_args("a call without a reply decides nothing"));
+    /// From the call to the report. `Ok` is a verdict, whichever.
+    async fn decide(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        reference: &str,
+        options: &Dictionary,
+    ) -> Result<Report, Error> {
+        if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
+            return Err(Error::invalid_args("nothing is decided for a caller that expects no reply"));
         }
-        let caller = call.uid().await?;
-        check_caller(caller)?;
-        let options = Options::parse(&options)?;
-        check_transport(reference)?;
+        let caller = caller(connection, header).await?;
+        let options = Options::parse(options)?;
+        check_reference(reference)?;
         let permit = Arc::clone(&self.gatherings)
             .try_acquire_owned()
             .map_err(|_| Error::too_many_requests(GATHERINGS))?;
         let began = Instant::now();
-        let answer = self.gather_and_judge(permit, reference, &options).await;
+        let answer = self.judge(permit, reference, &options).await;
         let result = answer.and_then(|answer| {
             let report = Report::of_answer(reference, Route::Bus, &answer);
             check_expected(&options, &report).map(|()| report)
@@ -97,8 +140,8 @@ impl Manager {
         result
     }
 
-    /// Runs the engine in a task of its own: a panic ends this request only, and leaving ends the task.
-    async fn gather_and_judge(
+    /// Runs the engine in a task of its own, so that a panic ends this request and nothing else.
+    async fn judge(
         &self,
         permit: OwnedSemaphorePermit,
         reference: &str,
@@ -106,6 +149,7 @@ impl Manager {
     ) -> Result<Answer, Error> {
         let (engine, reference) = (Arc::clone(&self.engine), reference.to_owned());
         let (question, timeout) = (options.question.clone(), options.timeout);
+        // A set, because dropping it ends its task.
         let mut task = JoinSet::new();
         task.spawn(async move {
             let _permit = permit;
@@ -113,46 +157,45 @@ impl Manager {
         });
         match tokio::time::timeout(timeout.saturating_add(GRACE), task.join_next()).await {
             Ok(Some(Ok(answer))) => answer.map_err(|error| Error::of_engine(&error)),
-            Ok(Some(Err(_)) | None) => Err(Error::internal("the verification failed unexpectedly")),
-            Err(_) => Err(Error::timed_out("the verification")),
+            Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off")),
+            Err(_) => Err(Error::timed_out()),
         }
     }
 }
 
-/// org.vouchd.Verifier1: may this container image be used?
+/// org.vouchd.Verifier1.Manager, at /org/vouchd/Verifier1 of the bus name org.vouchd.Verifier1.
 #[zbus::interface(
     name = "org.vouchd.Verifier1.Manager",
     proxy(default_service = "org.vouchd.Verifier1", default_path = "/org/vouchd/Verifier1")
 )]
 impl Manager {
-    /// Resolves the reference, gathers manifest and signatures, and judges them by the system's policy.
+    /// May this image be used? Gathers its manifest and signatures and judges them by the system's policy.
     ///
-    /// It returns normally only if the image may be used. A refusal is the error
-    /// org.vouchd.Verifier1.Error.Rejected, so a client that checks nothing but whether the call
-    /// succeeded fails closed. Every error means: do not use the image. Clients set an infinite timeout
-    /// for the call; the deadline of the service decides.
+    /// Returns normally only if the image may be used. That the policy refuses it is the error
+    /// org.vouchd.Verifier1.Error.Rejected, so a client that looks at nothing but whether the call
+    /// succeeded fails closed. Every error means: do not use the image. The text of each begins with
+    /// a stable name in brackets, described in vouchd-codes(7). The deadline of the service decides,
+    /// so clients should wait for the reply without a limit of their own.
     ///
-    /// The reference is one of containers-transports(5), such as "docker://quay.io/os/img:stable"; images
-    /// with a path are refused with .Error.UnsupportedTransport. At most 1 KiB.
+    /// reference is a name of containers-transports(5), such as "docker://quay.io/os/img:stable", of at
+    /// most 1 KiB. A name that leads to a local file is refused: .Error.UnsupportedTransport.
     ///
-    /// Options, all optional, at most 32; an unknown one or a wrong type is
+    /// options, at most 32; one that is not known, or of another type, is
     /// org.freedesktop.DBus.Error.InvalidArgs:
     ///
-    ///  require-signature b  (default true) refuse with .Error.SignatureRequired unless a requirement that
-    ///      verifies signatures was satisfied; insecureAcceptAnything is then not enough
-    ///  subject s  which manifest of a multi-platform image must satisfy the policy: "either" (default),
-    ///      "instance" (what podman asks), "top-level", "both"
-    ///  platform (sss)  operating system, architecture, variant; default: those of the host
-    ///  expected-digest s  fail with .Error.DigestMismatch unless what the reference resolves to, or its
-    ///      instance for the platform, has this digest
-    ///  timeout-usec t  deadline in microseconds; 0 means the default of 90 s, the most is 10 minutes
-    ///  initiator s  who asks and why, for the journal; at most 256 bytes
+    ///   require-signature b  refuse with .Error.SignatureRequired unless a requirement that verifies
+    ///     signatures was satisfied, so that insecureAcceptAnything is not enough; default true
+    ///   subject s  which manifest of a multi-platform image must satisfy the policy: "either" (default),
+    ///     "instance" (what podman asks), "top-level" or "both"
+    ///   platform (sss)  operating system, architecture, variant; default: those of the host
+    ///   expected-digest s  fail with .Error.DigestMismatch unless this is the digest of what the reference
+    ///     names, or of its instance for the platform; to pull, use pinned_reference all the same
+    ///   timeout-usec t  deadline in microseconds; at most 10 minutes; 0 (default) means 90 seconds
+    ///   initiator s  who asks, for the journal; at most 256 bytes
     ///
-    /// manifest_digest is the digest of a manifest that was itself accepted: the index, or the instance if
-    /// only that was. pinned_reference is the reference with that digest in place of its tag; pull exactly
-    /// that. Both are empty where a transport has none.
-    ///
-    /// details has the keys of EvaluateImage.
+    /// manifest_digest is the digest of a manifest that was itself accepted: the index, or the instance
+    /// if only that was. pinned_reference has this digest in place of a tag: pull exactly that. Both
+    /// are empty where the transport has none. details has the keys of the report of EvaluateImage.
     #[zbus(out_args("manifest_digest", "pinned_reference", "details"))]
     pub async fn verify_image(
         &self,
@@ -161,41 +204,42 @@ impl Manager {
         reference: &str,
         options: Dictionary,
     ) -> Result<(String, String, Dictionary), Error> {
-        let report = self.decide(Call { connection, header: &header }, reference, options).await?;
+        let report = self.decide(connection, &header, reference, &options).await?;
         if !report.allowed {
             return Err(Error::of_denial(&report));
         }
         let details = Dictionary::of_report(&report)?;
-        let manifest_digest = report.manifest_digest.unwrap_or_default();
-        Ok((manifest_digest, report.pinned_reference.unwrap_or_default(), details))
+        let text = |value: Option<String>| value.unwrap_or_default();
+        Ok((text(report.manifest_digest), text(report.pinned_reference), details))
     }
 
-    /// The same question and options as VerifyImage, for people and tests: a refusal is no error, but a
-    /// report whose "allowed" is false. That nothing could be decided is still an error.
+    /// VerifyImage for people and tests: that the policy refuses the image is not an error but a report
+    /// in which "allowed" is false. Never let an image pass because this call succeeded.
     ///
-    /// Never let an image pass because this call succeeded.
+    /// Arguments and errors are those of VerifyImage, except Rejected, SignatureRequired and
+    /// UnsupportedRequirement. Keys of report; a key without a value is absent, and clients ignore those
+    /// that they do not know:
     ///
-    /// Keys of the report; those without a value are absent, and unknown ones are to be ignored:
-    ///
-    ///  schema t  the version of the keys: 1
-    ///  reference s  as it was asked for
-    ///  route s  "bus"
-    ///  allowed b  whether the image may be used
-    ///  decided b  true
-    ///  authenticated b  whether a signature was required and verified
-    ///  code s, message s, help s  why the image is refused: a stable name of vouchd-codes(7), a sentence,
-    ///      and what can be done
-    ///  manifest-digest s  a manifest that was itself accepted
-    ///  instance-digest s  the instance for the platform, if it was judged
-    ///  resolved-digest s  what the reference names, judged or not
-    ///  pinned-reference s, pinned-reference-accepted b  the reference with manifest-digest in place of a
-    ///      tag, and whether the policy accepts that too; if not, pull by tag and compare digests
-    ///  policy a{sv}  path s, digest s
-    ///  scope a{sv}  transport s, name s, file s, line t, column t
-    ///  requirements aa{sv}  subject s, digest s, type s, satisfied b, code s, message s, and signatures
-    ///      aa{sv}: kind s, location s, accepted b, code s, message s, signer a{sv} (kind s, id s), time s
-    ///  warnings as  things to know that do not change the answer
-    ///  requests t  how many requests were made
+    ///   schema t  1
+    ///   reference s  as it was asked for
+    ///   route s  "bus"
+    ///   allowed b  whether the image may be used
+    ///   decided b  true
+    ///   authenticated b  whether a signature was required and verified
+    ///   code s, message s, help s  if it is refused: a name of vouchd-codes(7), why, and what can be done
+    ///   manifest-digest s  digest of a manifest that was itself accepted
+    ///   instance-digest s  digest of the instance for the platform, if that was judged
+    ///   resolved-digest s  digest of what the reference names, judged or not
+    ///   pinned-reference s  the reference with manifest-digest in place of a tag
+    ///   pinned-reference-accepted b  whether the policy accepts that too; if not, pull by tag and compare
+    ///     the digest
+    ///   policy a{sv}  path s, digest s
+    ///   scope a{sv}  transport s, name s, file s, line t, column t
+    ///   requirements aa{sv}  subject s, digest s, type s, satisfied b, code s, message s, and
+    ///     signatures aa{sv}: kind s, location s, accepted b, code s, message s, time s, and signer a{sv}:
+    ///     kind s, id s
+    ///   warnings as  things to know that do not change the answer
+    ///   requests t  the number of requests that were made
     #[zbus(out_args("report"))]
     pub async fn evaluate_image(
         &self,
@@ -204,7 +248,7 @@ impl Manager {
         reference: &str,
         options: Dictionary,
     ) -> Result<Dictionary, Error> {
-        let report = self.decide(Call { connection, header: &header }, reference, options).await?;
+        let report = self.decide(connection, &header, reference, &options).await?;
         Dictionary::of_report(&report)
     }
 
@@ -214,25 +258,116 @@ impl Manager {
         env!("CARGO_PKG_VERSION").to_owned()
     }
 
-    /// The policy file that applies now, or the one that cannot be used; empty if there is none.
+    /// The policy file; empty if there is none.
     #[zbus(property(emits_changed_signal = "false"))]
     pub async fn policy_path(&self) -> String {
-        let path = match self.policy().await {
-            Ok(policy) => policy.path.clone(),
-            Err(Error::Policy { path, .. }) => path,
-            Err(_) => PathBuf::new(),
-        };
-        escape(&path.to_string_lossy())
+        escape(&self.policy_status().await.path.to_string_lossy())
     }
 
-    /// Whether that file can be used: "loaded", "missing" or "invalid". Unless it is "loaded", every image
-    /// is refused. The files are read anew for every request; nothing needs to be reloaded.
+    /// Whether that file can be used at the moment: "loaded", "missing" or "invalid". Unless it is "loaded",
+    /// every image is refused. It is read anew for every request, so there is nothing to reload.
     #[zbus(property(emits_changed_signal = "false"))]
     pub async fn policy_state(&self) -> String {
-        match self.policy().await {
-            Ok(_) => "loaded".to_owned(),
-            Err(Error::PolicyMissing(_)) => "missing".to_owned(),
-            Err(_) => "invalid".to_owned(),
+        self.policy_status().await.state.to_owned()
+    }
+}
+
+/// Whose call it is. Only root and the daemon's own user may ask for a verdict, until polkit decides.
+async fn caller(connection: &Connection, header: &Header<'_>) -> Result<u32, Error> {
+    let uid = credentials(connection, header).await.and_then(|known| known.unix_user_id());
+    match uid {
+        Some(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(uid),
+        Some(uid) => {
+            warn!(verdict = "failed", code = error::ACCESS_DENIED, caller_uid = uid, "uid {uid} may not ask");
+            Err(Error::access_denied("only root may ask for a verdict"))
         }
+        None => Err(Error::access_denied("the bus does not say who asks")),
+    }
+}
+
+/// What the bus knows about the sender; without a bus, what the kernel knows about the peer.
+async fn credentials(connection: &Connection, header: &Header<'_>) -> Option<ConnectionCredentials> {
+    if connection.is_bus() {
+        let bus = DBusProxy::builder(connection).cache_properties(CacheProperties::No).build().await.ok()?;
+        let sender = BusName::Unique(header.sender()?.to_owned());
+        return bus.get_connection_credentials(sender).await.ok();
+    }
+    let uid = connection.peer_creds().await.ok()?.unix_user_id()?;
+    Some(ConnectionCredentials::default().set_unix_user_id(uid))
+}
+
+/// Only images that the daemon sees as the caller does; no path is touched to find out.
+///
+/// specs/dbus-systemd.md, section 4, "Path transports".
+fn check_reference(reference: &str) -> Result<(), Error> {
+    if reference.len() > REFERENCE_BYTES {
+        return Err(Error::invalid_args("the reference is longer than 1 KiB"));
+    }
+    let name = ImageName::parse(reference).map_err(|error| {
+        Error::of_engine(&engine::Error::Reference { text: reference.to_owned(), error })
+    })?;
+    match name.transport() {
+        Transport::Atomic | Transport::Docker | Transport::DockerDaemon => Ok(()),
+        transport @ (Transport::ContainersStorage
+        | Transport::Dir
+        | Transport::DockerArchive
+        | Transport::Oci
+        | Transport::OciArchive
+        | Transport::Sif
+        | Transport::Tarball) => Err(Error::local_transport(transport)),
+    }
+}
+
+/// What is allowed must be what the caller expects, if it expects anything.
+///
+/// org.vouchd.Verifier1.Manager.VerifyImage, `expected-digest`.
+fn check_expected(options: &Options, report: &Report) -> Result<(), Error> {
+    let Some(expected) = options.expected_digest.as_ref().filter(|_| report.allowed) else { return Ok(()) };
+    let expected = expected.to_string();
+    let found = [&report.resolved_digest, &report.instance_digest];
+    if found.iter().any(|digest| digest.as_ref() == Some(&expected)) {
+        return Ok(());
+    }
+    Err(Error::unexpected_digest(&expected, report.resolved_digest.as_deref()))
+}
+
+/// One journal record for each request that reached the engine.
+fn record(caller: u32, reference: &str, options: &Options, took: Duration, result: &Result<Report, Error>) {
+    let reference = escape(reference);
+    let initiator = escape(options.initiator.as_deref().unwrap_or_default());
+    let duration_usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let report = match result {
+        Ok(report) => report,
+        Err(error) => {
+            let (code, message) = (error.code().unwrap_or_default(), error.message());
+            warn!(
+                verdict = "failed", %reference, code, caller_uid = caller, initiator, duration_usec,
+                "{reference}: not decided: {message}"
+            );
+            return;
+        }
+    };
+    let text = |value: &Option<String>| escape(value.as_deref().unwrap_or_default());
+    let manifest_digest = text(&report.manifest_digest);
+    let resolved_digest = text(&report.resolved_digest);
+    let policy_digest = report.policy.as_ref().map(|policy| policy.digest.as_str()).unwrap_or_default();
+    let scope = report.scope.as_ref().map(|scope| {
+        escape(&format!("{}:{}", scope.transport.as_deref().unwrap_or_default(), scope.name))
+    });
+    let scope = scope.unwrap_or_default();
+    if report.allowed {
+        let verdict = if report.authenticated { "verified" } else { "accepted-unsigned" };
+        info!(
+            verdict, %reference, manifest_digest, resolved_digest, policy_digest, scope,
+            caller_uid = caller, initiator, duration_usec,
+            "{reference}: {verdict}"
+        );
+    } else {
+        let (code, message) = (text(&report.code), text(&report.message));
+        warn!(
+            verdict = "rejected", %reference, code, manifest_digest, resolved_digest, policy_digest, scope,
+            caller_uid = caller, initiator, duration_usec,
+            "{reference}: rejected: {message}"
+        );
     }
 }

@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-use nix::fcntl::OFlag;
-
+use crate::config::RegularFile;
 use crate::digest::Digest;
 use crate::fetch::Error;
 use crate::json;
@@ -78,11 +75,9 @@ pub struct AuthFile {
 impl AuthFile {
     /// The content, or nothing if there is no such file.
     fn read(&self) -> Result<Option<Content>, Error> {
-        let bytes = match read_file(&self.path, AUTH_FILE_BYTES) {
-            Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(self.error(&e.to_string())),
-        };
+        let unreadable = |e: io::Error| self.error(&e.to_string());
+        let Some(file) = RegularFile::find(&self.path).map_err(unreadable)? else { return Ok(None) };
+        let bytes = file.read(AUTH_FILE_BYTES).map_err(unreadable)?;
         // The text of the error is left out, because it may quote a secret.
         let malformed = |e: serde_json::Error| {
             self.error(&format!("it is not such a file: line {} column {}", e.line(), e.column()))
@@ -146,21 +141,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
-}
-
-/// Reads a regular file of at most `limit` bytes; a FIFO or a device does not make it wait.
-pub(in crate::fetch) fn read_file(path: &Path, limit: usize) -> io::Result<Vec<u8>> {
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    let enough = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(enough).read_to_end(&mut bytes)?;
-    if bytes.len() > limit {
-        return Err(io::Error::other(format!("it is larger than {limit} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// What an authentication file says; `credsStore` and everything else is ignored (rule U-4).

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
-use crate::config::RegistriesD;
+use crate::config::{self, Directories, LookasideUrl, RegistriesD};
 use crate::diagnostic::{Code, escape};
 use crate::digest::Digest;
 use crate::evaluate::evidence::{Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
@@ -42,13 +42,15 @@ pub const EVIDENCE_REQUESTS: usize = 300;
 #[derive(Debug)]
 pub struct Client {
     registry: registry::Client,
+    registries_d: Directories,
     keys: Arc<keys::KeyFiles>,
 }
 
 impl Client {
     /// A client that has asked nothing yet.
-    pub fn new(settings: registry::Settings) -> Result<Self, Error> {
-        Ok(Self { registry: registry::Client::new(settings)?, keys: Arc::new(keys::KeyFiles::new()) })
+    pub fn new(settings: registry::Settings, registries_d: Directories) -> Result<Self, Error> {
+        let registry = registry::Client::new(settings)?;
+        Ok(Self { registry, registries_d, keys: Arc::new(keys::KeyFiles::new()) })
     }
 
     /// Gathers what `needs` says, and nothing else.
@@ -57,7 +59,6 @@ impl Client {
         image: &ImageReference,
         needs: &Needs,
         question: &Question,
-        registries_d: &RegistriesD,
         budget: &Budget,
         deadline: Instant,
     ) -> Result<Evidence, Error> {
@@ -68,9 +69,13 @@ impl Client {
         }
         let source = match (image.place(), image.docker_reference()) {
             (Place::Registry, Some(named)) => {
-                evidence.attachments_disabled = !registries_d.use_attachments(named);
-                let (client, stores) = (&self.registry, registries_d);
-                Source::Registry(RegistrySource { client, named, stores, budget, deadline })
+                // Rule D-11: what is wrong there is wrong for every image of a registry.
+                let registries_d = RegistriesD::load(&self.registries_d)?;
+                let attachments = registries_d.use_attachments(named);
+                evidence.attachments_disabled = !attachments;
+                let lookaside = registries_d.lookaside_read(named)?;
+                let client = &self.registry;
+                Source::Registry(RegistrySource { client, named, lookaside, attachments, budget, deadline })
             }
             (Place::Dir(path), _) => Source::Dir { path, budget },
             (Place::Layout { path, image }, _) => Source::Layout { path, image, budget },
@@ -157,7 +162,8 @@ enum Source<'a> {
 struct RegistrySource<'a> {
     client: &'a registry::Client,
     named: &'a Named,
-    stores: &'a RegistriesD,
+    lookaside: LookasideUrl,
+    attachments: bool,
     budget: &'a Budget,
     deadline: Instant,
 }
@@ -228,20 +234,15 @@ impl RegistrySource<'_> {
 
     /// The lookaside store and the attachments, asked side by side; a failure of either fails both (rule X-4).
     async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {
-        let stores = self.stores;
-        let base = stores.lookaside_read(self.named).map_err(|error| Error::Lookaside {
-            location: self.named.name(),
-            detail: error.to_string(),
-        })?;
         let (client, named, budget, deadline) = (self.client, self.named, self.budget, self.deadline);
         let attachments = async {
-            if stores.use_attachments(named) {
+            if self.attachments {
                 attachment::signatures(client, named, digest, budget, deadline).await
             } else {
                 Ok(Vec::new())
             }
         };
-        let lookaside = lookaside::signatures(client, named, &base, digest, budget, deadline);
+        let lookaside = lookaside::signatures(client, named, &self.lookaside, digest, budget, deadline);
         let (mut signatures, attached) = tokio::try_join!(lookaside, attachments)?;
         signatures.extend(attached);
         Ok(signatures)
@@ -313,6 +314,8 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// The configuration cannot be used.
+    Config(config::Error),
     /// What arrived is not what its digest says.
     DigestMismatch {
         /// Where it came from.
@@ -393,6 +396,7 @@ impl Error {
         match self {
             Self::AuthFile { .. } => Code::AuthFileInvalid,
             Self::Certificates { .. } => Code::CertificatesInvalid,
+            Self::Config(error) => error.code(),
             Self::DigestMismatch { .. } => Code::DigestMismatch,
             Self::EvidenceTooLarge => Code::EvidenceTooLarge,
             Self::ImageNotFound { .. } => Code::ImageNotFound,
@@ -413,6 +417,7 @@ impl Error {
         match self {
             Self::AuthFile { .. } => "correct the file, or name another with --authfile",
             Self::Certificates { .. } => "correct the file, or name another directory with --cert-dir",
+            Self::Config(error) => error.help(),
             Self::DigestMismatch { .. } => {
                 "the server sent other bytes than were asked for; do not use the image from there"
             }
@@ -442,6 +447,7 @@ impl fmt::Display for Error {
             Self::Certificates { path, detail } => {
                 write!(f, "cannot use the certificates in \"{}\": {}", escape(path), escape(detail))
             }
+            Self::Config(error) => error.fmt(f),
             Self::DigestMismatch { location, wanted, found } => {
                 write!(f, "digest mismatch: {} should be {wanted} and is {found}", escape(location))
             }
@@ -484,3 +490,9 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<config::Error> for Error {
+    fn from(error: config::Error) -> Self {
+        Self::Config(error)
+    }
+}

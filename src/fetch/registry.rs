@@ -27,6 +27,7 @@ use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::RegularFile;
 use crate::digest::{Algorithm, Digest};
 use crate::fetch::credentials::{self, Credentials, Secret};
 use crate::fetch::{Budget, Error, MANIFEST_BYTES};
@@ -937,7 +938,8 @@ fn roots(pem: &[u8]) -> Vec<reqwest::Certificate> {
 }
 
 fn read_certificate(path: &Path) -> Result<Vec<u8>, Error> {
-    credentials::read_file(path, CERTIFICATE_BYTES).map_err(|e| certificate_error(path, &e.to_string()))
+    let bytes = RegularFile::open(path).and_then(|file| file.read(CERTIFICATE_BYTES));
+    bytes.map_err(|e| certificate_error(path, &e.to_string()))
 }
 
 fn certificate_error(path: &Path, detail: &str) -> Error {
@@ -1164,6 +1166,7 @@ fn as_lookaside(error: Error, location: String) -> Error {
         | Error::RegistryUnavailable { detail, .. } => Error::Lookaside { location, detail },
         other @ (Error::AuthFile { .. }
         | Error::Certificates { .. }
+        | Error::Config(_)
         | Error::DigestMismatch { .. }
         | Error::EvidenceTooLarge
         | Error::ImageNotFound { .. }

@@ -461,3 +461,24 @@ fn a_registry_that_wants_a_password_gets_it_from_the_authfile() {
         assert!(!format!("{ran:?}").contains("not-the-secret"), "{ran:?}");
     }
 }
+
+#[test]
+fn skopeo_reads_the_demo_and_agrees() {
+    if !have(&["skopeo"]) {
+        return;
+    }
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy-examples/demo");
+    let policy = demo.join("policy.json");
+    for (image, exit) in [("signed", 0), ("tampered", 1), ("unsigned", 1)] {
+        let out = tempfile::tempdir().unwrap();
+        let source = format!("dir:{}", demo.join(image).display());
+        let skopeo = Command::new("skopeo")
+            .arg("--policy")
+            .arg(&policy)
+            .args(["copy", &source, &format!("dir:{}", out.path().join("copy").display())])
+            .output()
+            .unwrap();
+        assert_eq!(skopeo.status.success(), exit == 0, "{image}: {skopeo:?}");
+        assert_eq!(vouchd(&["verify", "--policy", policy.to_str().unwrap(), &source]).exit, exit, "{image}");
+    }
+}

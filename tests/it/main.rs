@@ -1,10 +1,14 @@
 //! The integration tests: one binary, one module for each thing that is tested.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
+// Output, exit codes, bad input.
+mod cli;
 // A real registry and real signatures.
 mod end_to_end;
 // Imports between modules go only one way.
 mod layering;
+// The client of registries against hostile servers.
+mod registry;
 // registries.d, lookaside stores, local images, the search for a policy.
 mod registries_d;
 // What several modules need.

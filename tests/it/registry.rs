@@ -598,9 +598,9 @@ async fn nothing_outlives_the_deadline() {
     let attempt = async |host: String| {
         let image = Named::parse(&format!("{host}/ns/app")).unwrap();
         let start = Instant::now();
-        let result = client.manifest(&image, "1", &Budget::new(), start + Duration::from_secs(1)).await;
+        let result = client.manifest(&image, "1", &Budget::new(), start + Duration::from_secs(2)).await;
         assert_code(result, Code::TimedOut);
-        assert!(start.elapsed() < Duration::from_secs(3));
+        assert!(start.elapsed() < Duration::from_secs(5));
     };
     let hosts = servers.iter().map(|(server, _)| server.host.clone());
     let hosts = hosts.chain([silent.local_addr().unwrap().to_string()]);
@@ -1311,7 +1311,7 @@ async fn flood(stream: &mut (impl AsyncWrite + Unpin), head: &str) -> Option<()>
 // Small things.
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+    Instant::now() + Duration::from_secs(60)
 }
 
 fn bearer(host: &str) -> String {

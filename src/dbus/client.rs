@@ -1,0 +1,261 @@
+//! Asking the daemon.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use zbus::Connection;
+use zbus::connection::Builder;
+use zbus::fdo::{self, DBusProxy};
+use zbus::names::{BusName, OwnedUniqueName, WellKnownName};
+use zbus::proxy::CacheProperties;
+
+use crate::diagnostic::{Code, escape};
+use crate::evaluate::evidence::Question;
+use crate::report::{Report, Route, SCHEMA};
+
+use super::{Dictionary, Error, ManagerProxy, NAME, Options, SYSTEM_BUS};
+
+/// How long connecting may take; zbus waits for ever if the bus refuses the first reply.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// How long finding the daemon may take, and starting it: more than `TimeoutStartSec=` of its unit.
+const FINDING: Duration = Duration::from_secs(45);
+
+/// How long an answer may take beyond the deadline that the daemon was given.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// The user that the daemon runs as; sysusers.d, `vouchd.conf`.
+const USER: &str = "vouchd";
+
+/// Asks the daemon. Without `address`, on the system bus.
+pub async fn evaluate(
+    address: Option<&str>,
+    reference: &str,
+    question: &Question,
+    timeout: Duration,
+) -> Result<Report, ClientError> {
+    let connection = connect(&bus_address(address)).await?;
+    let owner = tokio::time::timeout(FINDING, daemon(&connection))
+        .await
+        .map_err(|_| bus("the daemon was not found in time"))??;
+    // The owner itself is asked, so that it is the one whose user was checked.
+    let manager = ManagerProxy::builder(&connection)
+        .destination(owner)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await
+        .map_err(|error| bus(&error.to_string()))?;
+    let options = Options {
+        question: question.clone(),
+        expected_digest: None,
+        timeout,
+        initiator: Some("vouchd verify".to_owned()),
+    };
+    let answer = manager.evaluate_image(reference, options.to_dictionary());
+    let report = tokio::time::timeout(timeout.saturating_add(GRACE), answer)
+        .await
+        .map_err(|_| bus("the daemon does not answer"))??;
+    read_report(&report, reference, question)
+}
+
+/// Why the daemon gave no verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The bus or the daemon failed. Nobody else may be asked instead.
+    Bus(String),
+    /// There is no bus, or nothing on it that has the name or could be started to have it.
+    NotAvailable(String),
+    /// The daemon answered that it decides nothing.
+    Refused {
+        /// The stable name of the cause.
+        code: String,
+        /// The cause in words.
+        message: String,
+        /// Whether the fault is in what the administrator wrote.
+        configuration: bool,
+    },
+}
+
+impl ClientError {
+    /// The stable name of the cause.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Bus(_) | Self::NotAvailable(_) => Code::BusUnavailable.as_str(),
+            Self::Refused { code, .. } => code,
+        }
+    }
+
+    /// What can be done about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Bus(_) => "see \"systemctl status vouchd\", or decide in this process with --direct",
+            Self::NotAvailable(_) => "start vouchd.service, or decide in this process with --direct",
+            Self::Refused { .. } => "",
+        }
+    }
+
+    /// Whether the fault is in what the administrator wrote: the policy, the configuration or a key.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Refused { configuration: true, .. })
+    }
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bus(detail) => write!(f, "the daemon cannot be asked: {detail}"),
+            Self::NotAvailable(detail) => write!(f, "there is no daemon: {detail}"),
+            Self::Refused { message, .. } => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<Error> for ClientError {
+    /// An error without a code is not the daemon's.
+    fn from(error: Error) -> Self {
+        match error.code() {
+            Some(code) => Self::Refused {
+                code: code.to_owned(),
+                message: escape(&error.message()),
+                configuration: error.is_configuration(),
+            },
+            None => bus(&error.message()),
+        }
+    }
+}
+
+fn bus(detail: &str) -> ClientError {
+    ClientError::Bus(escape(detail))
+}
+
+/// The address that was asked for, else that of the system bus, which only unprivileged users may move (T-22).
+fn bus_address(asked: Option<&str>) -> String {
+    let moved = || {
+        let unprivileged = !nix::unistd::geteuid().is_root();
+        unprivileged.then(|| std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok()).flatten()
+    };
+    asked.map(str::to_owned).or_else(moved).unwrap_or_else(|| SYSTEM_BUS.to_owned())
+}
+
+async fn connect(address: &str) -> Result<Connection, ClientError> {
+    match tokio::time::timeout(CONNECTING, Builder::address(address).build()).await {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) if is_absent(&error) => {
+            Err(ClientError::NotAvailable(escape(&format!("no message bus at {address}"))))
+        }
+        Ok(Err(error)) => Err(bus(&error.to_string())),
+        Err(_) => Err(bus("connecting to the bus takes too long")),
+    }
+}
+
+/// Whether there is no socket at all.
+fn is_absent(error: &zbus::Error) -> bool {
+    let (zbus::Error::Connection(error, _) | zbus::Error::InputOutput(error)) = error else { return false };
+    error.kind() == ErrorKind::NotFound
+}
+
+/// The connection that owns the name, which is started if need be, and belongs to a user who may own it.
+async fn daemon(connection: &Connection) -> Result<OwnedUniqueName, ClientError> {
+    let failed = |error: fdo::Error| bus(&error.to_string());
+    let name = WellKnownName::from_static_str(NAME).map_err(|error| bus(&error.to_string()))?;
+    let proxy = DBusProxy::builder(connection)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await
+        .map_err(|error| bus(&error.to_string()))?;
+    let owner = match proxy.get_name_owner(BusName::WellKnown(name.clone())).await {
+        Ok(owner) => owner,
+        Err(fdo::Error::NameHasNoOwner(_)) => {
+            let activatable = proxy.list_activatable_names().await.map_err(failed)?;
+            if !activatable.iter().any(|known| known.as_str() == NAME) {
+                return Err(ClientError::NotAvailable(format!(
+                    "nothing on the bus has the name {NAME}, and nothing can be started"
+                )));
+            }
+            proxy.start_service_by_name(name.clone(), 0).await.map_err(failed)?;
+            proxy.get_name_owner(BusName::WellKnown(name)).await.map_err(failed)?
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let credentials =
+        proxy.get_connection_credentials(BusName::Unique(owner.inner().clone())).await.map_err(failed)?;
+    check_owner(credentials.unix_user_id()).await?;
+    Ok(owner)
+}
+
+/// Only root and the daemon's user may answer, or who asks (T-22).
+async fn check_owner(uid: Option<u32>) -> Result<(), ClientError> {
+    let Some(uid) = uid else { return Err(bus(&format!("the bus does not say whose {NAME} is"))) };
+    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    // The user database may be on the network.
+    let user = tokio::task::spawn_blocking(|| nix::unistd::User::from_name(USER)).await;
+    match user {
+        Ok(Ok(Some(user))) if user.uid.as_raw() == uid => Ok(()),
+        _ => Err(bus(&format!("{NAME} belongs to uid {uid}, neither root nor {USER}"))),
+    }
+}
+
+/// The report, if it is one and answers this question.
+fn read_report(dictionary: &Dictionary, reference: &str, question: &Question) -> Result<Report, ClientError> {
+    let report = dictionary.to_report().map_err(|detail| bus(&format!("it sent no report: {detail}")))?;
+    if report.schema != SCHEMA || report.route != Route::Bus || !report.decided {
+        return Err(bus("it sent a report of another kind"));
+    }
+    if report.reference != reference {
+        return Err(bus("it sent the report of another image"));
+    }
+    if report.allowed && question.require_signature && !report.authenticated {
+        return Err(bus("it allowed the image without a signature, against the question"));
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::evaluate::evidence::Subject;
+    use crate::manifest::Platform;
+
+    #[test]
+    fn only_an_answer_to_the_question_is_taken() {
+        let asked = Question {
+            require_signature: true,
+            subject: Subject::Either,
+            platform: Platform::host(),
+        };
+        let reference = "docker://h/a:1";
+        let mut good = Report::undecided(reference, Route::Bus, "", String::new(), "");
+        (good.decided, good.allowed, good.authenticated) = (true, true, true);
+        let read = |report: &Report| {
+            read_report(&Dictionary::of_report(report).unwrap(), reference, &asked)
+        };
+        assert_eq!(read(&good), Ok(good.clone()));
+        let faults: [fn(&mut Report); 5] = [
+            |report| report.schema += 1,
+            |report| report.route = Route::Direct,
+            |report| report.decided = false,
+            |report| report.reference.push('0'),
+            |report| report.authenticated = false,
+        ];
+        for fault in faults {
+            let mut report = good.clone();
+            fault(&mut report);
+            assert!(matches!(read(&report), Err(ClientError::Bus(_))), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_bus_are_not_those_of_the_daemon() {
+        let refused = ClientError::from(Error::PolicyInvalid("[policy-invalid] bad".into()));
+        assert_eq!((refused.code(), refused.is_configuration()), ("policy-invalid", true));
+        let denied = ClientError::from(Error::AccessDenied("Rejected send message".into()));
+        assert!(matches!(denied, ClientError::Bus(_)));
+    }
+}

@@ -1,0 +1,235 @@
+//! [`Error`]: the named errors of the interface.
+
+use zbus::DBusError;
+
+use crate::config;
+use crate::diagnostic::{Code, escape};
+use crate::engine;
+use crate::fetch;
+use crate::reference::Transport;
+use crate::report::Report;
+
+/// The caller may not ask.
+pub(super) const ACCESS_DENIED: &str = "access-denied";
+
+/// All gatherings are in use.
+const TOO_MANY_REQUESTS: &str = "too-many-requests";
+
+/// Why there is no permission to use the image. Each text begins with a stable code in brackets.
+#[derive(Clone, Debug, DBusError)]
+#[zbus(prefix = "org")]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller may not ask.
+    #[zbus(name = "freedesktop.DBus.Error.AccessDenied")]
+    AccessDenied(String),
+    /// Something else than the policy that the administrator wrote cannot be used.
+    #[zbus(name = "vouchd.Verifier1.Error.ConfigurationInvalid")]
+    ConfigurationInvalid(String),
+    /// The image is not the one that a digest names.
+    #[zbus(name = "vouchd.Verifier1.Error.DigestMismatch")]
+    DigestMismatch(String),
+    /// A fault of the service itself; asking again may help.
+    #[zbus(name = "vouchd.Verifier1.Error.Internal")]
+    Internal(String),
+    /// An argument or option is wrong.
+    #[zbus(name = "freedesktop.DBus.Error.InvalidArgs")]
+    InvalidArgs(String),
+    /// The image name cannot be understood.
+    #[zbus(name = "vouchd.Verifier1.Error.InvalidReference")]
+    InvalidReference(String),
+    /// More was sent than one verification may hold.
+    #[zbus(name = "vouchd.Verifier1.Error.ManifestTooLarge")]
+    ManifestTooLarge(String),
+    /// There is no such image, or none for the platform.
+    #[zbus(name = "vouchd.Verifier1.Error.NotFound")]
+    NotFound(String),
+    /// The policy cannot be used; every image is refused.
+    #[zbus(name = "vouchd.Verifier1.Error.PolicyInvalid")]
+    PolicyInvalid(String),
+    /// There is no policy; every image is refused.
+    #[zbus(name = "vouchd.Verifier1.Error.PolicyMissing")]
+    PolicyMissing(String),
+    /// The registry wants other credentials.
+    #[zbus(name = "vouchd.Verifier1.Error.RegistryAuth")]
+    RegistryAuth(String),
+    /// A registry or lookaside store failed; asking again may help.
+    #[zbus(name = "vouchd.Verifier1.Error.RegistryUnavailable")]
+    RegistryUnavailable(String),
+    /// The policy refuses the image.
+    #[zbus(name = "vouchd.Verifier1.Error.Rejected")]
+    Rejected(String),
+    /// The policy accepts the image, but nothing was verified.
+    #[zbus(name = "vouchd.Verifier1.Error.SignatureRequired")]
+    SignatureRequired(String),
+    /// The deadline passed; asking again may help.
+    #[zbus(name = "vouchd.Verifier1.Error.TimedOut")]
+    TimedOut(String),
+    /// Too much is being verified; ask again later.
+    #[zbus(name = "vouchd.Verifier1.Error.TooManyRequests")]
+    TooManyRequests(String),
+    /// The policy asks for something that this version cannot check; the image is refused.
+    #[zbus(name = "vouchd.Verifier1.Error.UnsupportedRequirement")]
+    UnsupportedRequirement(String),
+    /// Images of this transport cannot be judged by the service.
+    #[zbus(name = "vouchd.Verifier1.Error.UnsupportedTransport")]
+    UnsupportedTransport(String),
+    /// The bus failed, or an error came that is none of these.
+    #[zbus(error)]
+    ZBus(zbus::Error),
+}
+
+impl Error {
+    /// The code at the beginning of the text. Errors that do not come from vouchd have none.
+    pub fn code(&self) -> Option<&str> {
+        self.parts().map(|(code, _)| code)
+    }
+
+    /// The text without the code.
+    pub fn message(&self) -> String {
+        match (self.parts(), self) {
+            (Some((_, message)), _) => message.to_owned(),
+            (None, Self::ZBus(error)) => error.to_string(),
+            (None, error) => error.to_string(),
+        }
+    }
+
+    /// Whether the fault is in what the administrator wrote: the policy, the configuration or a key.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::ConfigurationInvalid(_) | Self::PolicyInvalid(_) | Self::PolicyMissing(_))
+    }
+
+    fn parts(&self) -> Option<(&str, &str)> {
+        if matches!(self, Self::ZBus(_)) {
+            return None;
+        }
+        let (code, message) = self.description()?.strip_prefix('[')?.split_once("] ")?;
+        let known = |b: u8| b.is_ascii_lowercase() || b == b'-';
+        (!code.is_empty() && code.bytes().all(known)).then_some((code, message))
+    }
+
+    /// Why the engine reached no verdict.
+    pub(super) fn of_engine(error: &engine::Error) -> Self {
+        let text = text(error.code().as_str(), &error.to_string());
+        match error {
+            engine::Error::Config(error) => Self::of_config(error, text),
+            engine::Error::Fetch(error) => Self::of_fetch(error, text),
+            engine::Error::PolicyInvalid { .. } => Self::PolicyInvalid(text),
+            engine::Error::Reference { .. } => Self::InvalidReference(text),
+        }
+    }
+
+    fn of_config(error: &config::Error, text: String) -> Self {
+        match error {
+            config::Error::Conflict { .. }
+            | config::Error::LookasideUrl { .. }
+            | config::Error::RegistriesD { .. } => Self::ConfigurationInvalid(text),
+            config::Error::PolicyMissing { .. } => Self::PolicyMissing(text),
+            config::Error::PolicyUnreadable { .. } | config::Error::PolicyUntrusted { .. } => {
+                Self::PolicyInvalid(text)
+            }
+        }
+    }
+
+    fn of_fetch(error: &fetch::Error, text: String) -> Self {
+        match error {
+            fetch::Error::Config(error) => Self::of_config(error, text),
+            fetch::Error::AuthFile { .. }
+            | fetch::Error::Certificates { .. }
+            | fetch::Error::KeyFile { .. } => Self::ConfigurationInvalid(text),
+            fetch::Error::DigestMismatch { .. } => Self::DigestMismatch(text),
+            fetch::Error::EvidenceTooLarge => Self::ManifestTooLarge(text),
+            fetch::Error::ImageNotFound { .. } | fetch::Error::NoMatchingPlatform { .. } => Self::NotFound(text),
+            fetch::Error::Local { .. } => Self::Internal(text),
+            fetch::Error::RegistryAuth { .. } => Self::RegistryAuth(text),
+            fetch::Error::Lookaside { .. }
+            | fetch::Error::RegistryProtocol { .. }
+            | fetch::Error::RegistryUnavailable { .. } => Self::RegistryUnavailable(text),
+            fetch::Error::TimedOut { .. } => Self::TimedOut(text),
+            fetch::Error::UnsupportedTransport(_) => Self::UnsupportedTransport(text),
+        }
+    }
+
+    /// The refusal that `report` describes.
+    pub(super) fn of_denial(report: &Report) -> Self {
+        let code = report.code.as_deref().unwrap_or(Code::RejectedByPolicy.as_str());
+        let text = text(code, report.message.as_deref().unwrap_or("the policy refuses the image"));
+        if code == Code::SignatureRequired.as_str() {
+            Self::SignatureRequired(text)
+        } else if code == Code::Unsupported.as_str() {
+            Self::UnsupportedRequirement(text)
+        } else {
+            Self::Rejected(text)
+        }
+    }
+
+    pub(super) fn access_denied(message: &str) -> Self {
+        Self::AccessDenied(text(ACCESS_DENIED, message))
+    }
+
+    pub(super) fn internal(message: &str) -> Self {
+        Self::Internal(text(Code::InternalError.as_str(), message))
+    }
+
+    pub(super) fn invalid_args(message: &str) -> Self {
+        Self::InvalidArgs(text(Code::Usage.as_str(), message))
+    }
+
+    pub(super) fn local_transport(transport: Transport) -> Self {
+        let message = format!(
+            "the service does not see the caller's files: use \"vouchd verify\" for {transport} images"
+        );
+        Self::UnsupportedTransport(text(Code::UnsupportedTransport.as_str(), &message))
+    }
+
+    pub(super) fn timed_out() -> Self {
+        Self::TimedOut(text(Code::TimedOut.as_str(), "the deadline passed"))
+    }
+
+    pub(super) fn too_many_requests(most: usize) -> Self {
+        let message = format!("{most} verifications are running already, or the service is ending");
+        Self::TooManyRequests(text(TOO_MANY_REQUESTS, &message))
+    }
+
+    pub(super) fn unexpected_digest(expected: &str, found: Option<&str>) -> Self {
+        let found = found.unwrap_or("an image without a digest");
+        let message = format!("the reference leads to {found}, not to {expected}");
+        Self::DigestMismatch(text(Code::DigestMismatch.as_str(), &message))
+    }
+}
+
+/// The one string of an error, without anything that could break a message or act on a terminal.
+fn text(code: &str, message: &str) -> String {
+    format!("[{code}] {}", escape(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_and_message_come_back_from_the_text() {
+        let error = Error::invalid_args("a\0b");
+        assert_eq!(error.name().as_str(), "org.freedesktop.DBus.Error.InvalidArgs");
+        assert_eq!((error.code(), error.message().as_str()), (Some("usage"), "a\\u{0}b"));
+        for foreign in ["", "Signature mismatch", "[usage]", "[] a", "[a b] c", "x [usage] y"] {
+            assert_eq!(Error::InvalidArgs(foreign.to_owned()).code(), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn denials_are_named_by_their_code() {
+        for (code, name) in [
+            (Some("signature-required"), "org.vouchd.Verifier1.Error.SignatureRequired"),
+            (Some("unsupported"), "org.vouchd.Verifier1.Error.UnsupportedRequirement"),
+            (Some("digest-mismatch"), "org.vouchd.Verifier1.Error.Rejected"),
+            (Some("unsigned"), "org.vouchd.Verifier1.Error.Rejected"),
+            (None, "org.vouchd.Verifier1.Error.Rejected"),
+        ] {
+            let mut report =
+                Report::undecided("docker://a/b:c", crate::report::Route::Bus, "", String::new(), "");
+            report.code = code.map(str::to_owned);
+            assert_eq!(Error::of_denial(&report).name().as_str(), name);
+        }
+    }
+}

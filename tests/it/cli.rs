@@ -1,0 +1,362 @@
+//! The program as an administrator meets it: output, exit codes, bad input.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{Ran, vouchd, write};
+
+const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/policy-examples/demo");
+const REJECT: &str = r#"{"default":[{"type":"reject"}]}"#;
+const ANYTHING: &str = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+
+/// A directory for the files of one test.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        write(self.path(name), content).to_str().unwrap().to_owned()
+    }
+}
+
+fn demo(name: &str) -> String {
+    format!("dir:{DEMO}/{name}")
+}
+
+fn verify(policy: &str, arguments: &[&str]) -> Ran {
+    let mut all = vec!["verify", "--json", "--policy", policy];
+    all.extend(arguments);
+    vouchd(&all)
+}
+
+#[test]
+fn the_text_says_what_where_and_how_to_mend_it() {
+    let policy = format!("{DEMO}/policy.json");
+    let ran = vouchd(&["verify", "--policy", &policy, &demo("signed")]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    for part in ["allowed, signature verified", "policy.json:5:7, scope dir \"\"", "manifest  sha256:", "signedBy: satisfied", "counts ", "signature-1: openpgp key "] {
+        assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
+    let ran = vouchd(&["verify", "--policy", &policy, &demo("tampered")]);
+    assert_eq!(ran.exit, 1, "{ran:?}");
+    for part in ["denied: digest mismatch", "[digest-mismatch]", "signedBy: not satisfied", "not counted ", "\nhelp: "] {
+        assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
+    assert_eq!(ran.stdout.matches("help:").count(), 1, "{ran:?}");
+}
+
+#[test]
+fn several_images_give_the_highest_exit_code_and_one_report_each() {
+    let policy = format!("{DEMO}/policy.json");
+    let ran = verify(&policy, &[&demo("signed"), &demo("unsigned"), &demo("absent")]);
+    assert_eq!(ran.exit, 3);
+    let reports: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answers: Vec<_> = reports.iter().map(|r| (&r["decided"], &r["allowed"])).collect();
+    let (yes, no) = (&json!(true), &json!(false));
+    assert_eq!(answers, [(yes, yes), (yes, no), (no, no)]);
+}
+
+#[test]
+fn quiet_prints_only_refusals_and_only_to_standard_error() {
+    let policy = format!("{DEMO}/policy.json");
+    let ran = vouchd(&["verify", "--quiet", "--policy", &policy, &demo("signed")]);
+    assert_eq!((ran.exit, ran.stdout.as_str(), ran.stderr.as_str()), (0, "", ""));
+    let ran = vouchd(&["verify", "--quiet", "--policy", &policy, &demo("unsigned")]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (1, ""));
+    assert!(ran.stderr.contains("[unsigned]"), "{ran:?}");
+}
+
+#[test]
+fn what_cannot_be_pinned_is_not_printed_as_pinned() {
+    let policy = format!("{DEMO}/policy.json");
+    let ran = vouchd(&["verify", "--print-pinned", "--policy", &policy, &demo("signed")]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (3, ""), "{ran:?}");
+    let ran = vouchd(&["verify", "--print-pinned", "--policy", &policy, &demo("unsigned")]);
+    assert_eq!((ran.exit, ran.stdout.as_str()), (1, ""), "{ran:?}");
+}
+
+#[test]
+fn the_command_line_is_checked() {
+    for arguments in [
+        &["verify"][..],
+        &["verify", "--unknown", "docker://a.example/b"],
+        &["verify", "--timeout", "0", "docker://a.example/b"],
+        &["verify", "--platform", "linux", "docker://a.example/b"],
+        &["verify", "--subject", "any", "docker://a.example/b"],
+        &["verify", "--bus", "--direct", "docker://a.example/b"],
+        &["verify", "--bus", "--policy", "/x", "docker://a.example/b"],
+        &["verify", "--quiet", "--json", "docker://a.example/b"],
+        &["verify", "--bus-address", "unix:path=/x", "docker://a.example/b"],
+        &["explain"],
+        &["nonsense"],
+        &[],
+    ] {
+        let ran = vouchd(arguments);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (2, ""), "{arguments:?}: {ran:?}");
+    }
+    assert_eq!(vouchd(&["--help"]).exit, 0);
+    assert_eq!(vouchd(&["--version"]).exit, 0);
+}
+
+#[test]
+fn image_names_are_checked() {
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    let digest = "a".repeat(64);
+    for name in [
+        "busybox",
+        "library/busybox:1",
+        "docker:busybox",
+        "docker://",
+        "docker://UPPER.example/Upper",
+        &format!("docker://a.example/b:1@sha256:{digest}"),
+        &format!("docker://a.example/b@md5:{digest}"),
+        "bogus:thing",
+        "http://a.example/b",
+        "",
+        &"a.example/".repeat(200),
+    ] {
+        let ran = verify(&policy, &[name]);
+        assert_eq!(ran.code(), (2, "invalid-reference".to_owned()), "{name}: {ran:?}");
+    }
+    // Rule R-9: it parses, but there is no host to ask.
+    let ran = verify(&policy, &["docker://foo_bar.example/x:1"]);
+    assert_eq!(ran.exit, 3, "{ran:?}");
+    for (name, code) in [
+        ("docker-daemon:a.example/b:1", "unsupported-transport"),
+        ("containers-storage:[overlay@/x]a.example/b:1", "unsupported-transport"),
+        ("oci-archive:/nonexistent.tar", "unsupported-transport"),
+    ] {
+        let signed = files.write("signed.json", r#"{"default":[{"type":"sigstoreSigned","keyData":""}]}"#);
+        assert_eq!(verify(&signed, &[name]).code(), (3, code.to_owned()), "{name}");
+        // Accepting anything needs no manifest where there is none to pin.
+        assert_eq!(verify(&policy, &[name]).exit, 0, "{name}");
+        let reject = files.write("reject.json", REJECT);
+        assert_eq!(verify(&reject, &[name]).code(), (1, "rejected-by-policy".to_owned()), "{name}");
+    }
+}
+
+#[test]
+fn bad_policies_decide_nothing() {
+    let files = Files::new();
+    let good = demo("signed");
+    let utf16: Vec<u8> = ANYTHING.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let huge = format!("{}{}", ANYTHING, " ".repeat(33 << 20));
+    for (name, content, code) in [
+        ("empty", &b""[..], "policy-invalid"),
+        ("space", b" \n", "policy-invalid"),
+        ("truncated", br#"{"default":[{"type":"insecureAcceptAnything"}"#, "policy-invalid"),
+        ("comment", b"// c\n{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}", "policy-invalid"),
+        ("bom", b"\xef\xbb\xbf{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}", "policy-invalid"),
+        ("utf16", &utf16, "policy-invalid"),
+        ("two", b"{\"default\":[{\"type\":\"insecureAcceptAnything\"}]}{}", "policy-invalid"),
+        ("unknown", br#"{"default":[{"type":"insecureAcceptAnything"}],"x":1}"#, "policy-invalid"),
+        ("none", br#"{"default":[]}"#, "policy-invalid"),
+        ("deep", "[".repeat(1 << 20).as_bytes(), "policy-invalid"),
+        ("huge", huge.as_bytes(), "policy-unreadable"),
+    ] {
+        let policy = files.write(name, content);
+        let ran = verify(&policy, &[&good]);
+        assert_eq!(ran.code(), (4, code.to_owned()), "{name}: {ran:?}");
+        if code == "policy-invalid" {
+            let message = ran.json()["message"].as_str().unwrap().to_owned();
+            assert!(message.starts_with(&format!("{policy}:")), "{message}");
+        }
+    }
+    let directory = files.path("directory");
+    std::fs::create_dir(&directory).unwrap();
+    let fifo = files.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [&directory, &fifo, &files.path("missing")] {
+        let ran = verify(path.to_str().unwrap(), &[&good]);
+        assert_eq!(ran.code(), (4, "policy-unreadable".to_owned()), "{ran:?}");
+    }
+}
+
+#[test]
+fn bad_keys_and_registries_d_never_allow() {
+    let files = Files::new();
+    let signed_by = |path: &str| {
+        json!({ "default": [{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": path,
+            "signedIdentity": { "type": "exactReference", "dockerReference": "registry.example/demo/hello:1" } }] })
+        .to_string()
+    };
+    let pem = format!("{DEMO}/keys/demo.pub");
+    for (name, path, code) in [
+        ("garbage", files.write("garbage.gpg", b"garbage"), (1, "key-file-invalid")),
+        ("empty", files.write("empty.gpg", b""), (1, "key-file-invalid")),
+        ("pem", pem, (1, "key-file-invalid")),
+        ("huge", files.write("huge.gpg", vec![0; 5 << 20]), (4, "key-file-unreadable")),
+        ("directory", files.0.path().to_str().unwrap().to_owned(), (4, "key-file-unreadable")),
+        ("missing", files.path("missing.gpg").to_str().unwrap().to_owned(), (4, "key-file-unreadable")),
+    ] {
+        let policy = files.write("policy.json", signed_by(&path));
+        let ran = verify(&policy, &[&demo("signed")]);
+        assert_eq!(ran.code(), (code.0, code.1.to_owned()), "{name}: {ran:?}");
+    }
+    let policy = files.write("good.json", signed_by(&format!("{DEMO}/keys/demo.gpg")));
+    assert_eq!(verify(&policy, &[&demo("signed")]).exit, 0);
+    for (name, content) in [("duplicate", "docker:\n  a: {}\n  a: {}\n"), ("tab", "docker:\n\ta: {}\n"), ("binary", "\u{1}\u{0}")] {
+        let directory = files.path(name);
+        files.write(&format!("{name}/x.yaml"), content);
+        let directory = directory.to_str().unwrap();
+        let ran = verify(&policy, &["--registries-d", directory, "docker://127.0.0.1:1/a/b"]);
+        assert_eq!(ran.code(), (4, "registries-d-invalid".to_owned()), "{name}: {ran:?}");
+        // Images outside registries have no use for it (rule D-11).
+        assert_eq!(verify(&policy, &["--registries-d", directory, &demo("signed")]).exit, 0);
+    }
+}
+
+#[test]
+fn an_unreadable_policy_is_not_an_absent_one() {
+    if nix::unistd::geteuid().is_root() {
+        // Root reads everything; the search itself is tested with a root of its own in registries_d.
+        return;
+    }
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    std::fs::set_permissions(&policy, std::fs::Permissions::from_mode(0)).unwrap();
+    assert_eq!(verify(&policy, &[&demo("signed")]).code(), (4, "policy-unreadable".to_owned()));
+}
+
+/// Serves one connection after another with `answer`, without TLS.
+fn serve(answer: impl Fn(TcpStream) + Send + 'static) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream);
+        }
+    });
+    port
+}
+
+#[test]
+fn a_registry_that_is_none_decides_nothing() {
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    let empty = files.path("registries.d");
+    std::fs::create_dir(&empty).unwrap();
+    let html = serve(|mut stream| {
+        let _ = stream.read(&mut [0; 512]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>");
+    });
+    let silent = serve(|stream| {
+        std::thread::sleep(Duration::from_secs(5));
+        drop(stream);
+    });
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for (name, port, codes) in [
+        ("not TLS", html, &["registry-unavailable"][..]),
+        ("silent", silent, &["timed-out"]),
+        ("closed", closed, &["registry-unavailable"]),
+    ] {
+        let begun = Instant::now();
+        let reference = format!("docker://127.0.0.1:{port}/a/b:1");
+        let ran = verify(&policy, &["--registries-d", empty.to_str().unwrap(), "--timeout", "1s", &reference]);
+        let (exit, code) = ran.code();
+        assert!(exit == 3 && codes.contains(&code.as_str()), "{name}: {ran:?}");
+        assert!(begun.elapsed() < Duration::from_secs(4), "{name} took {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn nothing_untrusted_reaches_the_terminal_raw() {
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    for name in ["docker://a.example/\u{1b}[31m", "dir:/nonexistent/\u{1b}]0;owned\u{7}\u{202e}x"] {
+        for arguments in [&["verify", "--policy", policy.as_str(), name][..], &["explain", "--policy", policy.as_str(), name]] {
+            let ran = vouchd(arguments);
+            assert_ne!(ran.exit, 0);
+            let text = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains('\u{7}'), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn explain_is_offline_and_names_scope_keys_and_stores() {
+    let files = Files::new();
+    let policy = files.write(
+        "policy.json",
+        r#"{"default":[{"type":"reject"}],"transports":{"docker":{
+  "registry.example/acme": [{"type":"signedBy","keyType":"GPGKeys","keyPath":"/etc/pki/acme.gpg"}]}}}"#,
+    );
+    let registries_d = files.path("registries.d");
+    files.write(
+        "registries.d/acme.yaml",
+        "docker:\n  registry.example/acme:\n    lookaside: https://user:secret@sigs.example/x\n    use-sigstore-attachments: true\n",
+    );
+    let arguments = ["--policy", &policy, "--registries-d", registries_d.to_str().unwrap(), "registry.example/acme/app:1.2"];
+    let ran = vouchd(&[&["explain"], &arguments[..]].concat());
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    for part in [
+        "scope docker \"registry.example/acme\"",
+        ":2:3",
+        "\"registry.example/acme/app:1.2\", \"registry.example/acme/app\", \"registry.example/acme\"",
+        "signature-required",
+        "\"/etc/pki/acme.gpg\"",
+        "matchRepoDigestOrExact: \"registry.example/acme/app:1.2\"",
+        "https://sigs.example/x/acme/app",
+        "attachments are looked for",
+        "acme.yaml",
+    ] {
+        assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
+    assert!(!ran.stdout.contains("secret"), "{ran:?}");
+    let json = vouchd(&[&["explain", "--json"], &arguments[..]].concat()).json();
+    assert_eq!(json["scope"], "registry.example/acme");
+    assert_eq!(json["outcome"], "signature-required");
+    assert_eq!(json["stores"]["use-sigstore-attachments"], true);
+}
+
+#[test]
+fn ostree_prefixes_mean_what_they_promise() {
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    let dir = format!("dir:{DEMO}/unsigned");
+    let signed = format!("ostree-image-signed:{dir}");
+    let unverified = format!("ostree-unverified-image:{dir}");
+    assert_eq!(verify(&policy, &[&signed]).code(), (1, "signature-required".to_owned()));
+    let ran = verify(&policy, &[&unverified]);
+    assert_eq!((ran.exit, ran.json()["warnings"].as_array().unwrap().len()), (0, 1), "{ran:?}");
+}
+
+#[test]
+fn a_directory_may_hold_an_index_with_its_instance() {
+    let files = Files::new();
+    let image = Path::new(DEMO).join("signed");
+    let instance = std::fs::read(image.join("manifest.json")).unwrap();
+    let digest = vouchd::digest::Digest::sha256(&instance);
+    let index = json!({ "schemaVersion": 2, "mediaType": vouchd::manifest::OCI_INDEX, "manifests": [{
+        "mediaType": vouchd::manifest::OCI_MANIFEST, "digest": digest.to_string(), "size": instance.len(),
+        "platform": { "os": "linux", "architecture": "amd64" } }] });
+    files.write("image/manifest.json", index.to_string());
+    files.write(&format!("image/{}.manifest.json", digest.hex()), &instance);
+    let signature = std::fs::read(image.join("signature-1")).unwrap();
+    files.write(&format!("image/{}.signature-1", digest.hex()), signature);
+    let policy = format!("{DEMO}/policy.json");
+    let name = format!("dir:{}", files.path("image").display());
+    for (subject, exit) in [("either", 0), ("instance", 0), ("top-level", 1), ("both", 1)] {
+        let ran = verify(&policy, &["--platform", "linux/amd64", "--subject", subject, &name]);
+        assert_eq!(ran.exit, exit, "{subject}: {ran:?}");
+    }
+    // The instance must be the one that the index names.
+    files.write(&format!("image/{}.manifest.json", digest.hex()), b"{}");
+    let ran = verify(&policy, &["--platform", "linux/amd64", &name]);
+    assert_eq!(ran.code(), (1, "digest-mismatch".to_owned()), "{ran:?}");
+}
