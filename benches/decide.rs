@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use divan::Bencher;
 use sequoia_openpgp as openpgp;
-use sequoia_openpgp::serialize::{MarshalInto, SerializeInto};
+use sequoia_openpgp::serialize::SerializeInto;
 use serde::Deserialize;
 
 use vouchd::digest::Digest;
@@ -41,8 +41,12 @@ const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.
 fn policy(count: usize) -> String {
     let scope = |n: usize| {
         let requirement = match n % 3 {
-            0 => r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/etc/pki/containers/team.gpg","signedIdentity":{"type":"matchRepository"}}"#,
-            1 => r#"{"type":"sigstoreSigned","keyPath":"/etc/pki/containers/team.pub","signedIdentity":{"type":"matchRepoDigestOrExact"}}"#,
+            0 => {
+                r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/etc/pki/containers/team.gpg","signedIdentity":{"type":"matchRepository"}}"#
+            }
+            1 => {
+                r#"{"type":"sigstoreSigned","keyPath":"/etc/pki/containers/team.pub","signedIdentity":{"type":"matchRepoDigestOrExact"}}"#
+            }
             _ => r#"{"type":"reject"}"#,
         };
         format!("      \"registry.example/team-{n}/app\": [\n        {requirement}\n      ]")
@@ -113,7 +117,8 @@ mod lookup {
         let scopes: HashMap<String, usize> =
             (0..count).map(|n| (format!("registry.example/team-{n}/app"), n)).collect();
         bencher.bench(|| {
-            scopes.get(black_box("registry.example/team-7/app:1.0"))
+            scopes
+                .get(black_box("registry.example/team-7/app:1.0"))
                 .or_else(|| scopes.get(black_box("registry.example/team-7/app")))
                 .copied()
         });
@@ -157,7 +162,8 @@ impl Case {
             media_type: vouchd::manifest::OCI_MANIFEST.to_owned(),
             signatures: vec![signature],
         };
-        let key_files = BTreeMap::from([("/key".to_owned(), Arc::new(KeyMaterial::new("/key".to_owned(), key)))]);
+        let key_files =
+            BTreeMap::from([("/key".to_owned(), Arc::new(KeyMaterial::new("/key".to_owned(), key)))]);
         let case = Self {
             policy: Policy::parse(text.as_bytes()).unwrap(),
             image: image(),
@@ -190,18 +196,20 @@ mod sigstore_signed_p256 {
         let point = pair.public_key().as_ref().to_vec();
         // RFC 5480: the SubjectPublicKeyInfo of a point on P-256.
         let mut spki = vec![
-            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
-            0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+            0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
+            0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
         ];
         spki.extend_from_slice(&point);
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&spki));
+        let pem =
+            format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(&spki));
         (payload, signature, pem, spki)
     }
 
     #[divan::bench]
     fn vouchd(bencher: Bencher<'_, '_>) {
         let (payload, signature, pem, _) = signed();
-        let annotations = [("dev.cosignproject.cosign/signature".to_owned(), STANDARD.encode(signature))].into();
+        let annotations =
+            [("dev.cosignproject.cosign/signature".to_owned(), STANDARD.encode(signature))].into();
         let layer = UntrustedSigstore {
             mime_type: vouchd::verify::sigstore::SIGNATURE_MIME_TYPE.to_owned(),
             payload,
@@ -216,7 +224,9 @@ mod sigstore_signed_p256 {
     fn raw_verification(bencher: Bencher<'_, '_>) {
         let (payload, signature, _, spki) = signed();
         bencher.bench(|| {
-            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, black_box(&spki)).verify(&payload, &signature).unwrap();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, black_box(&spki))
+                .verify(&payload, &signature)
+                .unwrap();
         });
     }
 }
@@ -239,7 +249,8 @@ mod signed_by {
             _ => CipherSuite::Cv25519,
         };
         let builder = CertBuilder::new().add_userid("bench").set_cipher_suite(suite);
-        builder.set_primary_key_flags(openpgp::types::KeyFlags::empty().set_certification().set_signing())
+        builder
+            .set_primary_key_flags(openpgp::types::KeyFlags::empty().set_certification().set_signing())
             .generate()
             .unwrap()
             .0

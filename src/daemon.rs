@@ -19,7 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use zbus::Connection;
 use zbus::connection::Builder;
 
-use crate::dbus::{self, Manager};
+use crate::dbus::{self, Verifier};
 use crate::engine::{self, Engine, Settings};
 
 /// How long connecting and getting the name may take.
@@ -85,24 +85,24 @@ pub async fn run(options: Options) -> Result<(), Error> {
 async fn serve(options: Options) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let engine = Engine::new(options.settings).map_err(|error| Error::Engine(Box::new(error)))?;
-    let manager = Manager::new(Arc::new(engine));
+    let verifier = Verifier::new(Arc::new(engine));
     let address = options.bus_address.as_deref().unwrap_or(dbus::SYSTEM_BUS);
-    let connection = connect(address, manager.clone()).await?;
+    let connection = connect(address, verifier.clone()).await?;
     let mut watchdog = watchdog();
-    notify(&[NotifyState::Ready, NotifyState::Status(&status(&manager).await)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status(&verifier).await)]);
     info!("serving {}", dbus::NAME);
     loop {
         tokio::select! {
             () = connection.closed() => return Err(Error::BusLost),
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
-            _ = signals.hangup.recv() => reload(&manager).await,
+            _ = signals.hangup.recv() => reload(&verifier).await,
             () = tick(&mut watchdog) => notify(&[NotifyState::Watchdog]),
         }
     }
     info!("ending");
     notify(&[NotifyState::Stopping]);
-    manager.finish(FINISHING).await;
+    verifier.finish(FINISHING).await;
     // Ends when the last reply has been sent.
     let _ = tokio::time::timeout(CLOSING, connection.graceful_shutdown()).await;
     Ok(())
@@ -117,7 +117,8 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Error> {
-        let on = |kind| signal(kind).map_err(|error| Error::Internal(format!("cannot take signals: {error}")));
+        let on =
+            |kind| signal(kind).map_err(|error| Error::Internal(format!("cannot take signals: {error}")));
         Ok(Self {
             hangup: on(SignalKind::hangup())?,
             interrupt: on(SignalKind::interrupt())?,
@@ -127,9 +128,9 @@ impl Signals {
 }
 
 /// The object is there before the name is; nobody is replaced, and nobody may replace us.
-async fn connect(address: &str, manager: Manager) -> Result<Connection, Error> {
+async fn connect(address: &str, verifier: Verifier) -> Result<Connection, Error> {
     let building = Builder::address(address)
-        .serve_at(dbus::PATH, manager)
+        .serve_at(dbus::PATH, verifier)
         .name(dbus::NAME)
         .allow_name_replacements(false)
         .replace_existing_names(false)
@@ -160,19 +161,19 @@ async fn tick(watchdog: &mut Option<Interval>) {
 }
 
 /// Tells systemd and the journal what the files are like now; requests read them anew in any case.
-async fn reload(manager: &Manager) {
+async fn reload(verifier: &Verifier) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => warn!("cannot read the clock: {error}"),
     }
-    let status = status(manager).await;
+    let status = status(verifier).await;
     info!("{status}");
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 /// One line for `systemctl status`, which everybody may read: never an image name (T-34).
-async fn status(manager: &Manager) -> String {
-    let policy = manager.policy_status().await;
+async fn status(verifier: &Verifier) -> String {
+    let policy = verifier.policy_status().await;
     let text = match policy.state {
         "loaded" => format!("Policy {}", policy.path.display()),
         "missing" => "No policy: every image is refused".to_owned(),

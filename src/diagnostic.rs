@@ -28,6 +28,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// The caller may not ask the daemon.
+    AccessDenied = "access-denied",
     /// registries.d does not enable attachments and no other signature was found.
     AttachmentsDisabled = "attachments-disabled",
     /// An authentication file cannot be read or understood.
@@ -116,6 +118,8 @@ codes! {
     SignatureExpired = "signature-expired",
     /// The deadline passed.
     TimedOut = "timed-out",
+    /// The daemon is doing as much as it may.
+    TooManyRequests = "too-many-requests",
     /// A member is not known.
     UnknownKey = "unknown-key",
     /// The type of a requirement or identity is not known.
@@ -229,7 +233,10 @@ mod tests {
         sorted.dedup();
         assert_eq!(sorted.len(), texts.len());
         for text in texts {
-            assert!(text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{text}");
+            assert!(
+                text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                "{text}"
+            );
         }
     }
 

@@ -121,12 +121,14 @@ pub enum Error {
     Config(config::Error),
     /// Evidence could not be gathered.
     Fetch(fetch::Error),
+    /// A fault of vouchd itself.
+    Internal(String),
     /// The policy is not valid.
     PolicyInvalid {
         /// The file.
         path: PathBuf,
         /// Every problem, with its place.
-        problems: NonEmpty<(Position, Diagnostic)>,
+        problems: Box<NonEmpty<(Position, Diagnostic)>>,
     },
     /// The image name is not valid.
     Reference {
@@ -143,6 +145,7 @@ impl Error {
         match self {
             Self::Config(error) => error.code(),
             Self::Fetch(error) => error.code(),
+            Self::Internal(_) => Code::InternalError,
             Self::PolicyInvalid { .. } => Code::PolicyInvalid,
             Self::Reference { .. } => Code::InvalidReference,
         }
@@ -153,8 +156,11 @@ impl Error {
         match self {
             Self::Config(error) => error.help(),
             Self::Fetch(error) => error.help(),
+            Self::Internal(_) => "please report this as a bug of vouchd",
             Self::PolicyInvalid { .. } => "mend the policy; until then every image is refused",
-            Self::Reference { .. } => "write TRANSPORT:REFERENCE, such as docker://quay.io/fedora/fedora:43; see containers-transports(5)",
+            Self::Reference { .. } => {
+                "write TRANSPORT:REFERENCE, such as docker://quay.io/fedora/fedora:43; see containers-transports(5)"
+            }
         }
     }
 
@@ -169,7 +175,7 @@ impl Error {
                     | fetch::Error::Config(_)
                     | fetch::Error::KeyFile { .. }
             ),
-            Self::Reference { .. } => false,
+            Self::Internal(_) | Self::Reference { .. } => false,
         }
     }
 }
@@ -179,6 +185,7 @@ impl fmt::Display for Error {
         match self {
             Self::Config(error) => error.fmt(f),
             Self::Fetch(error) => error.fmt(f),
+            Self::Internal(detail) => write!(f, "internal error: {}", escape(detail)),
             Self::PolicyInvalid { path, problems } => {
                 let (position, problem) = problems.first();
                 write!(
@@ -212,10 +219,7 @@ impl From<config::Error> for Error {
 
 impl From<fetch::Error> for Error {
     fn from(error: fetch::Error) -> Self {
-        match error {
-            fetch::Error::Config(error) => Self::Config(error),
-            error => Self::Fetch(error),
-        }
+        if let fetch::Error::Config(error) = error { Self::Config(error) } else { Self::Fetch(error) }
     }
 }
 
@@ -238,7 +242,7 @@ impl Engine {
             let place = |problem: &Diagnostic| (problem.span.position(&file.bytes), problem.clone());
             let first = NonEmpty::one(place(problems.first()));
             let problems = NonEmpty::from_vec(problems.iter().map(place).collect()).unwrap_or(first);
-            Error::PolicyInvalid { path: file.path.clone(), problems }
+            Error::PolicyInvalid { path: file.path.clone(), problems: Box::new(problems) }
         })?;
         let loaded = Arc::new(LoadedPolicy { path: file.path, digest, text: file.bytes, policy });
         *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
@@ -247,22 +251,21 @@ impl Engine {
 
     /// May this image be used? `now` is the time of judgement, `timeout` that of everything.
     pub async fn verify(
-        &self,
+        self: &Arc<Self>,
         name: &str,
         question: &Question,
         timeout: Duration,
         now: Timestamp,
     ) -> Result<Answer, Error> {
         let deadline = Instant::now() + timeout;
-        let policy = self.policy()?;
-        let image = resolve(name)?;
+        let (policy, image) = self.prepare(name.to_owned(), deadline).await?;
         let plan = evaluate::plan(&policy.policy, &image, question);
         let needs = plan.needs();
         let budget = Budget::new();
         let gathering = self.client.gather(&image, &needs, question, &budget, deadline);
-        let evidence = tokio::time::timeout_at(deadline, gathering).await.map_err(|_| {
-            fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }
-        })??;
+        let evidence = tokio::time::timeout_at(deadline, gathering)
+            .await
+            .map_err(|_| fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() })??;
         let verdict = plan.judge(&evidence, now);
         let granted = match &verdict.decision {
             Decision::Allow(grant) => grant.digest(),
@@ -274,6 +277,20 @@ impl Engine {
             None => false,
         };
         Ok(Answer { image, verdict, policy, pinned, pinned_accepted, requests: budget.requests_made() })
+    }
+
+    /// Reads the policy and resolves the name, where a disk that hangs holds nobody else up.
+    async fn prepare(
+        self: &Arc<Self>,
+        name: String,
+        deadline: Instant,
+    ) -> Result<(Arc<LoadedPolicy>, ImageReference), Error> {
+        let engine = Arc::clone(self);
+        let reading = tokio::task::spawn_blocking(move || Ok((engine.policy()?, resolve(&name)?)));
+        let timed_out =
+            |_| fetch::Error::TimedOut { waiting_for: "the policy file or the image's path".to_owned() };
+        let read = tokio::time::timeout_at(deadline, reading).await.map_err(timed_out)?;
+        read.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
     }
 
     /// Whether the policy accepts the same evidence under the name that pins it.
@@ -327,8 +344,7 @@ impl Engine {
 
 /// Reads an image name and looks its paths up.
 pub fn resolve(name: &str) -> Result<ImageReference, Error> {
-    let parsed = ImageName::parse(name)
-        .map_err(|error| Error::Reference { text: name.to_owned(), error })?;
+    let parsed = ImageName::parse(name).map_err(|error| Error::Reference { text: name.to_owned(), error })?;
     Ok(local::resolve(parsed)?)
 }
 

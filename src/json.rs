@@ -390,10 +390,45 @@ mod tests {
     #[test]
     fn accepts_and_means_what_serde_json_does() {
         for text in [
-            "{}", "[]", "null", " true ", "-0", "0.5e-3", "1E+2", "\"\"", "\"a\\u00e9\\ud83d\\ude00\\n\\/\"",
-            "{\"a\":[1,{\"b\":null}],\"a\":2}", "[1,]", "{\"a\":1,}", "{a:1}", "01", "1.", ".5", "+1", "-", "1e",
-            "nul", "\"\t\"", "\"\\x\"", "\"\\u12g4\"", "\"", "{\"a\"", "{\"a\":", "[", "", " ", "1 2", "\u{feff}1",
-            "// c\n1", "NaN", "'a'", "{\"a\":1 \"b\":2}", "[1 2]", "\0", "1\0", "\"\u{7f}\u{2028}\"",
+            "{}",
+            "[]",
+            "null",
+            " true ",
+            "-0",
+            "0.5e-3",
+            "1E+2",
+            "\"\"",
+            "\"a\\u00e9\\ud83d\\ude00\\n\\/\"",
+            "{\"a\":[1,{\"b\":null}],\"a\":2}",
+            "[1,]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "-",
+            "1e",
+            "nul",
+            "\"\t\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"",
+            "{\"a\"",
+            "{\"a\":",
+            "[",
+            "",
+            " ",
+            "1 2",
+            "\u{feff}1",
+            "// c\n1",
+            "NaN",
+            "'a'",
+            "{\"a\":1 \"b\":2}",
+            "[1 2]",
+            "\0",
+            "1\0",
+            "\"\u{7f}\u{2028}\"",
         ] {
             let ours = parse(text.as_bytes(), 128);
             let theirs = serde_json::from_str::<serde_json::Value>(text);
@@ -455,9 +490,16 @@ mod tests {
 
     #[test]
     fn base64_is_strict_but_for_line_ends_and_trailing_bits() {
-        for (text, ok) in
-            [("YQ==", true), ("Y\r\nQ==\n", true), ("YR==", true), ("YQ=", false), ("YQ", false), ("Y Q=", false), ("_-8=", false), ("", true)]
-        {
+        for (text, ok) in [
+            ("YQ==", true),
+            ("Y\r\nQ==\n", true),
+            ("YR==", true),
+            ("YQ=", false),
+            ("YQ", false),
+            ("Y Q=", false),
+            ("_-8=", false),
+            ("", true),
+        ] {
             assert_eq!(decode_base64(text).is_some(), ok, "{text:?}");
         }
     }

@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use oci_client::manifest::{
+    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE,
+    IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
+};
 use serde::Deserialize;
 
 use crate::digest::Digest;
@@ -11,13 +15,13 @@ use crate::json::{self, Data, Member, Value};
 const DEPTH: usize = 64;
 
 /// OCI image manifest; OCI image-spec, media-types.md.
-pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_MANIFEST: &str = OCI_IMAGE_MEDIA_TYPE;
 /// OCI image index; OCI image-spec, media-types.md.
-pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const OCI_INDEX: &str = OCI_IMAGE_INDEX_MEDIA_TYPE;
 /// Docker image manifest, schema 2.
-pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+pub const DOCKER_MANIFEST: &str = IMAGE_MANIFEST_MEDIA_TYPE;
 /// Docker manifest list.
-pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+pub const DOCKER_LIST: &str = IMAGE_MANIFEST_LIST_MEDIA_TYPE;
 /// Docker image manifest, schema 1.
 pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 /// Docker image manifest, schema 1 with embedded signatures.
@@ -66,8 +70,8 @@ pub fn sniff_media_type(bytes: &[u8]) -> &'static str {
 fn sniff_schema2(members: &[Member<'_>]) -> &'static str {
     let config = last(members, "config").and_then(Value::members).unwrap_or_default();
     match last_text(config, "mediaType") {
-        Some("application/vnd.oci.image.config.v1+json") => OCI_MANIFEST,
-        Some("application/vnd.docker.container.image.v1+json") => DOCKER_MANIFEST,
+        Some(IMAGE_CONFIG_MEDIA_TYPE) => OCI_MANIFEST,
+        Some(IMAGE_DOCKER_CONFIG_MEDIA_TYPE) => DOCKER_MANIFEST,
         Some(_) => match last(members, "manifests").map(|v| v.elements()) {
             None => OCI_MANIFEST,
             Some(Some([])) => OCI_MANIFEST,
@@ -309,7 +313,10 @@ mod tests {
             ("{\"\u{17f}chemaVersion\":1,\"\u{17f}ignatures\":[]}", DOCKER_SCHEMA1_SIGNED),
             (r#"{"schemaVersion":1,"mediaType":7}"#, ""),
             (r#"{"schemaVersion":"1"}"#, ""),
-            (r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"}}"#, OCI_MANIFEST),
+            (
+                r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"}}"#,
+                OCI_MANIFEST,
+            ),
             (r#"{"schemaVersion":2,"manifests":[{}]}"#, OCI_INDEX),
             (r#"{"schemaVersion":2,"manifests":[]}"#, OCI_MANIFEST),
         ] {
@@ -356,13 +363,43 @@ mod tests {
         let amd64 = Platform::parse("linux/amd64").unwrap();
         let armv7 = Platform::parse("linux/arm/v7").unwrap();
         for (entries, media_type, platform, wanted) in [
-            (vec![entry("1", &at("linux", "arm64", "")), entry("2", &at("linux", "amd64", ""))], OCI_INDEX, &amd64, Ok("2")),
+            (
+                vec![entry("1", &at("linux", "arm64", "")), entry("2", &at("linux", "amd64", ""))],
+                OCI_INDEX,
+                &amd64,
+                Ok("2"),
+            ),
             (vec![entry("1", ""), entry("2", &at("linux", "amd64", ""))], OCI_INDEX, &amd64, Ok("2")),
             (vec![entry("1", "")], OCI_INDEX, &amd64, Ok("1")),
             (vec![entry("1", "")], DOCKER_LIST, &amd64, Err(NoInstance::NoMatch)),
-            (vec![entry("1", &at("linux", "amd64", "")), entry("2", &format!("{}{zstd}", at("linux", "amd64", "")))], OCI_INDEX, &amd64, Ok("2")),
-            (vec![entry("1", &at("linux", "amd64", "")), entry("2", &format!("{}{zstd}", at("linux", "amd64", "")))], DOCKER_LIST, &amd64, Ok("1")),
-            (vec![entry("1", &at("linux", "arm", "v5")), entry("2", &at("linux", "arm", "v6")), entry("3", &at("linux", "arm", "v8"))], OCI_INDEX, &armv7, Ok("2")),
+            (
+                vec![
+                    entry("1", &at("linux", "amd64", "")),
+                    entry("2", &format!("{}{zstd}", at("linux", "amd64", ""))),
+                ],
+                OCI_INDEX,
+                &amd64,
+                Ok("2"),
+            ),
+            (
+                vec![
+                    entry("1", &at("linux", "amd64", "")),
+                    entry("2", &format!("{}{zstd}", at("linux", "amd64", ""))),
+                ],
+                DOCKER_LIST,
+                &amd64,
+                Ok("1"),
+            ),
+            (
+                vec![
+                    entry("1", &at("linux", "arm", "v5")),
+                    entry("2", &at("linux", "arm", "v6")),
+                    entry("3", &at("linux", "arm", "v8")),
+                ],
+                OCI_INDEX,
+                &armv7,
+                Ok("2"),
+            ),
             (vec![entry("1", &at("windows", "amd64", ""))], OCI_INDEX, &amd64, Err(NoInstance::NoMatch)),
             (vec![], OCI_INDEX, &amd64, Err(NoInstance::NoMatch)),
         ] {

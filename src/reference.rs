@@ -21,7 +21,9 @@ pub enum Error {
     #[error("a docker reference may have a tag or a digest, not both")]
     BothTagAndDigest,
     /// The digest is not of a known form.
-    #[error("the digest after \"@\" must be sha256, sha384 or sha512 and lower-case hexadecimal of full length")]
+    #[error(
+        "the digest after \"@\" must be sha256, sha384 or sha512 and lower-case hexadecimal of full length"
+    )]
     Digest,
     /// 64 hexadecimal digits name an image ID, never a repository.
     #[error("64 hexadecimal digits are an image ID, not a name")]
@@ -39,7 +41,9 @@ pub enum Error {
     #[error("it does not have the form {0}")]
     Shape(&'static str),
     /// The tag is not valid.
-    #[error("the tag must be letters, digits, \"_\", \".\" and \"-\", at most 128, not beginning with \".\" or \"-\"")]
+    #[error(
+        "the tag must be letters, digits, \"_\", \".\" and \"-\", at most 128, not beginning with \".\" or \"-\""
+    )]
     Tag,
     /// The text before the first colon is no transport.
     #[error("it does not begin with a known transport such as \"docker://\"")]
@@ -472,7 +476,10 @@ impl ImageName {
         let transport = self.transport();
         let Self { text, parts } = self;
         let (identity, namespaces, named, place) = match (parts, found) {
-            (Parts::Atomic(named) | Parts::Docker(named) | Parts::DockerDaemonNamed(named), Found::Nothing) => {
+            (
+                Parts::Atomic(named) | Parts::Docker(named) | Parts::DockerDaemonNamed(named),
+                Found::Nothing,
+            ) => {
                 let place = if transport == Transport::Docker { Place::Registry } else { Place::Elsewhere };
                 (named.to_string(), named.namespaces(), Some(named), place)
             }
@@ -508,9 +515,9 @@ impl ImageName {
 
 /// `//host/…` with something that can be a host, as opposed to a path that begins with two slashes.
 fn is_registry_url(rest: &str) -> bool {
-    rest.strip_prefix("//").and_then(|r| r.split_once('/')).is_some_and(|(host, _)| {
-        is_domain(host) && (host.contains(['.', ':']) || host == "localhost")
-    })
+    rest.strip_prefix("//")
+        .and_then(|r| r.split_once('/'))
+        .is_some_and(|(host, _)| is_domain(host) && (host.contains(['.', ':']) || host == "localhost"))
 }
 
 /// Rule S-2.
@@ -595,9 +602,9 @@ fn is_layout_image(text: &str) -> bool {
         let bytes = component.as_bytes();
         bytes.first().is_some_and(alphanumeric)
             && bytes.last().is_some_and(alphanumeric)
-            && bytes.split(alphanumeric).all(|separator| {
-                matches!(separator, b"" | b"-" | b"." | b"_" | b":" | b"@" | b"+" | b"--")
-            })
+            && bytes
+                .split(alphanumeric)
+                .all(|separator| matches!(separator, b"" | b"-" | b"." | b"_" | b":" | b"@" | b"+" | b"--"))
     })
 }
 

@@ -5,7 +5,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Answer, Error};
-use crate::evaluate::verdict::{Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict};
+use crate::evaluate::verdict::{
+    Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict,
+};
 use crate::policy::Scope;
 use crate::verify::{Rejection, Signer};
 
@@ -253,7 +255,9 @@ fn signature(verdict: &SignatureVerdict) -> SignatureReport {
             Signer::OpenPgp { fingerprint } => {
                 SignerReport { kind: "openpgp".to_owned(), id: fingerprint.clone() }
             }
-            Signer::PublicKey { spki } => SignerReport { kind: "public-key".to_owned(), id: spki.to_string() },
+            Signer::PublicKey { spki } => {
+                SignerReport { kind: "public-key".to_owned(), id: spki.to_string() }
+            }
         }),
         time: accepted.and_then(|(_, time)| time.map(|t| t.to_string())),
     }

@@ -19,9 +19,9 @@ use vouchd::evaluate::evidence::{
     Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Question, Subject,
 };
 use vouchd::evaluate::verdict::Decision;
-use vouchd::manifest::Platform;
-use vouchd::policy::{Policy, Scope, SignedIdentity};
 use vouchd::fetch::local;
+use vouchd::manifest::Platform;
+use vouchd::policy::{Policy, Requirement, Scope, SignedIdentity};
 use vouchd::reference::{Found, ImageName, ImageReference, Lookup, Named};
 use vouchd::verify::trust::KeyMaterial;
 use vouchd::verify::{UntrustedSignature, UntrustedSigstore};
@@ -67,10 +67,7 @@ pub(crate) fn answerer(set: &str) -> Option<fn(&Value) -> Answer> {
 pub(crate) type Answer = Result<Map<String, Value>, String>;
 
 fn object(value: Value) -> Answer {
-    match value {
-        Value::Object(map) => Ok(map),
-        _ => Err("not an object".to_owned()),
-    }
+    if let Value::Object(map) = value { Ok(map) } else { Err("not an object".to_owned()) }
 }
 
 fn text<'c>(case: &'c Value, name: &str) -> Result<&'c str, String> {
@@ -104,9 +101,9 @@ fn scope_match(case: &Value) -> Answer {
     let Ok(policy) = Policy::parse(text(case, "policy")?.as_bytes()) else { return verdict("policy-error") };
     let Ok(image) = resolve(text(case, "image")?) else { return verdict("reference-error") };
     let matched = policy.lookup(&image);
-    let keys = matched.requirements.iter().find_map(|requirement| match requirement {
-        vouchd::policy::Requirement::SignedBy(signed_by) => signed_by.keys.paths().first(),
-        _ => None,
+    let keys = matched.requirements.iter().find_map(|requirement| {
+        let Requirement::SignedBy(signed_by) = requirement else { return None };
+        signed_by.keys.paths().first()
     });
     object(json!({
         "verdict": "ok",
@@ -179,9 +176,9 @@ fn identity_match(case: &Value) -> Answer {
 
 fn identity_of(policy: &Value) -> Option<SignedIdentity> {
     let policy = Policy::parse(policy.to_string().as_bytes()).ok()?;
-    policy.scopes().first()?.requirements.iter().find_map(|requirement| match requirement {
-        vouchd::policy::Requirement::SigstoreSigned(signed) => Some(signed.identity.clone()),
-        _ => None,
+    policy.scopes().first()?.requirements.iter().find_map(|requirement| {
+        let Requirement::SigstoreSigned(signed) = requirement else { return None };
+        Some(signed.identity.clone())
     })
 }
 
@@ -292,10 +289,8 @@ fn signature_verify(case: &Value) -> Answer {
 /// A few images are directories below `/tmp/pv` that need not exist for the question.
 fn resolve_case_image(name: &str) -> Result<ImageReference, String> {
     let parsed = ImageName::parse(name).map_err(|e| e.to_string())?;
-    let found = match parsed.lookup() {
-        Lookup::Path(path) => Found::Path(path.to_owned()),
-        _ => return resolve(name),
-    };
+    let Lookup::Path(path) = parsed.lookup() else { return resolve(name) };
+    let found = Found::Path(path.to_owned());
     parsed.into_reference(found).ok_or_else(|| "the image cannot be resolved".to_owned())
 }
 

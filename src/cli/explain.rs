@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::config::{Environment, Origin};
 use crate::engine::{Engine, Explanation};
 use crate::policy::{KeySource, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned};
+use crate::report::{Report, Route};
 
 use super::{ConfigurationArguments, Exit, print};
 
@@ -78,12 +79,20 @@ pub(super) fn run(command: Explain) -> Exit {
     match explained {
         Ok(explanation) => {
             let report = report(&command.reference, &explanation);
-            if command.json { print::json(&report) } else { print::explanation(&report) }
+            if command.json {
+                print::json(&report)
+            } else {
+                print::explanation(&report)
+            }
             Exit::Success
         }
         Err(error) => {
-            print::failure(&format!("{error} [{}]", error.code()));
-            print::help(error.help());
+            let report = Report::of_error(&command.reference, Route::Direct, &error);
+            if command.json {
+                print::json(&report)
+            } else {
+                print::refusal(&report)
+            }
             super::verify::exit_of(&error)
         }
     }
@@ -150,7 +159,9 @@ fn describe(requirement: &Requirement, explanation: &Explanation) -> Requirement
     let (description, identity) = match requirement {
         Requirement::InsecureAcceptAnything => ("any image is accepted, signed or not".to_owned(), None),
         Requirement::Reject => ("every image is refused".to_owned(), None),
-        Requirement::SignedBaseLayer(_) => ("no tool implements this: every image is refused".to_owned(), None),
+        Requirement::SignedBaseLayer(_) => {
+            ("no tool implements this: every image is refused".to_owned(), None)
+        }
         Requirement::SignedBy(SignedBy { keys, identity, .. }) => {
             (format!("a simple-signing signature by an OpenPGP key in {}", source(keys)), Some(identity))
         }

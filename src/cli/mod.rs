@@ -46,7 +46,9 @@ impl From<Exit> for ExitCode {
 /// Decides whether a container image may be used
 #[derive(Debug, Parser)]
 #[command(name = "vouchd", version, about, max_term_width = 79, infer_long_args = false)]
-#[command(after_help = "Exit status: 0 allowed, 1 denied by policy, 2 usage, 3 could not be decided,\n4 policy or configuration unusable.")]
+#[command(
+    after_help = "Exit status: 0 allowed, 1 denied by policy, 2 usage, 3 could not be decided,\n4 policy or configuration unusable."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -165,7 +167,13 @@ async fn run_daemon(command: Daemon) -> Exit {
         Ok(()) => Exit::Success,
         Err(error) => {
             print::failure(&error.to_string());
-            Exit::Undecided
+            match error {
+                daemon::Error::Engine(error) => verify::exit_of(&error),
+                daemon::Error::Bus(_)
+                | daemon::Error::BusLost
+                | daemon::Error::Internal(_)
+                | daemon::Error::NameTaken => Exit::Undecided,
+            }
         }
     }
 }

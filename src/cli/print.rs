@@ -78,12 +78,14 @@ pub(super) fn report(report: &Report) {
     if let Some(digest) = report.manifest_digest.as_ref().or(report.resolved_digest.as_ref()) {
         text.push_str(&format!("  manifest  {}\n", escape(digest)));
     }
-    if let Some(digest) = report.instance_digest.as_ref().filter(|d| Some(*d) != report.manifest_digest.as_ref()) {
+    if let Some(digest) =
+        report.instance_digest.as_ref().filter(|d| Some(*d) != report.manifest_digest.as_ref())
+    {
         text.push_str(&format!("  instance  {}\n", escape(digest)));
     }
     let several = report.requirements.iter().any(|r| r.subject == "instance");
     for requirement in &report.requirements {
-        push_requirement(&mut text, requirement, several);
+        push_requirement(&mut text, requirement, several, report.message.as_deref());
     }
     if let Some(pinned) = &report.pinned_reference {
         let note = if report.pinned_reference_accepted {
@@ -102,11 +104,21 @@ pub(super) fn report(report: &Report) {
     if report.decided { out(&text) } else { err(&text) }
 }
 
-fn push_requirement(text: &mut String, requirement: &RequirementReport, several: bool) {
+/// A reason is not repeated: neither the headline's nor those of the signatures below.
+fn push_requirement(
+    text: &mut String,
+    requirement: &RequirementReport,
+    several: bool,
+    headline: Option<&str>,
+) {
     let subject = if several { format!(" of the {}", escape(&requirement.subject)) } else { String::new() };
-    let outcome = match &requirement.message {
-        None => "satisfied".to_owned(),
-        Some(message) => format!("not satisfied: {}", escape(message)),
+    let code = escape(requirement.code.as_deref().unwrap_or_default());
+    let outcome = match requirement.message.as_deref() {
+        _ if requirement.satisfied => "satisfied".to_owned(),
+        Some(message) if requirement.signatures.is_empty() && headline != Some(message) => {
+            format!("not satisfied: {} [{code}]", escape(message))
+        }
+        Some(_) | None => format!("not satisfied [{code}]"),
     };
     text.push_str(&format!("  {}{subject}: {outcome}\n", escape(&requirement.kind)));
     for signature in &requirement.signatures {
@@ -119,8 +131,8 @@ fn push_signature(text: &mut String, signature: &SignatureReport) {
     match &signature.signer {
         Some(signer) if signature.accepted => {
             let time = signature.time.as_ref().map(|t| format!(", {}", escape(t))).unwrap_or_default();
-            let (kind, id) = (escape(&signer.kind), escape(&signer.id));
-            text.push_str(&format!("    counts      {location}: {kind} key {id}{time}\n"));
+            let kind = if signer.kind == "openpgp" { "OpenPGP key" } else { "public key" };
+            text.push_str(&format!("    counts      {location}: {kind} {}{time}\n", escape(&signer.id)));
         }
         Some(_) | None => {
             let message = escape(signature.message.as_deref().unwrap_or_default());
@@ -160,7 +172,10 @@ pub(super) fn explanation(report: &ExplainReport) {
             origin(&stores.lookaside_origin)
         ));
         let attachments = if stores.use_sigstore_attachments { "looked for" } else { "not looked for" };
-        text.push_str(&format!("  attachments are {attachments}  ({})\n", origin(&stores.attachments_origin)));
+        text.push_str(&format!(
+            "  attachments are {attachments}  ({})\n",
+            origin(&stores.attachments_origin)
+        ));
     }
     out(&text);
 }

@@ -1,5 +1,6 @@
 //! `vouchd verify`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -109,7 +110,8 @@ impl Argument {
     /// Takes the prefixes of ostree off and puts a transport on; vouchd(1), IMAGE NAMES.
     fn parse(text: &str) -> Self {
         let unverified = "ostree would not verify this image; the verdict is that of the policy";
-        let (rest, require_signature, warning) = if let Some(rest) = text.strip_prefix("ostree-image-signed:") {
+        let (rest, require_signature, warning) = if let Some(rest) = text.strip_prefix("ostree-image-signed:")
+        {
             (rest.to_owned(), true, None)
         } else if let Some(rest) = text.strip_prefix("ostree-unverified-image:") {
             (rest.to_owned(), false, Some(unverified))
@@ -161,7 +163,7 @@ pub(super) async fn run(command: Verify) -> Exit {
 /// Who may decide. The daemon is asked only about what it would decide from the same files.
 struct Deciders {
     bus: bool,
-    direct: Option<Engine>,
+    direct: Option<Arc<Engine>>,
 }
 
 impl Deciders {
@@ -170,7 +172,7 @@ impl Deciders {
         let own_files = command.configuration.any() || command.user_config;
         let by_itself = root && !own_files && arguments.iter().all(Argument::is_registry);
         let bus = command.bus || (by_itself && !command.direct);
-        let direct = if command.bus { None } else { Some(Engine::new(command.settings())?) };
+        let direct = if command.bus { None } else { Some(Arc::new(Engine::new(command.settings())?)) };
         Ok(Self { bus, direct })
     }
 
@@ -226,10 +228,12 @@ impl Verify {
 }
 
 pub(super) fn exit_of(error: &engine::Error) -> Exit {
-    match error {
-        engine::Error::Reference { .. } => Exit::Usage,
-        error if error.is_configuration() => Exit::Configuration,
-        _ => Exit::Undecided,
+    if matches!(error, engine::Error::Reference { .. }) {
+        Exit::Usage
+    } else if error.is_configuration() {
+        Exit::Configuration
+    } else {
+        Exit::Undecided
     }
 }
 

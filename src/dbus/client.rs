@@ -14,7 +14,7 @@ use crate::diagnostic::{Code, escape};
 use crate::evaluate::evidence::Question;
 use crate::report::{Report, Route, SCHEMA};
 
-use super::{Dictionary, Error, ManagerProxy, NAME, Options, SYSTEM_BUS};
+use super::{Dictionary, Error, NAME, Options, SYSTEM_BUS, VerifierProxy};
 
 /// How long connecting may take; zbus waits for ever if the bus refuses the first reply.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub async fn evaluate(
         .await
         .map_err(|_| bus("the daemon was not found in time"))??;
     // The owner itself is asked, so that it is the one whose user was checked.
-    let manager = ManagerProxy::builder(&connection)
+    let verifier = VerifierProxy::builder(&connection)
         .destination(owner)
         .cache_properties(CacheProperties::No)
         .build()
@@ -52,7 +52,7 @@ pub async fn evaluate(
         timeout,
         initiator: Some("vouchd verify".to_owned()),
     };
-    let answer = manager.evaluate_image(reference, options.to_dictionary());
+    let answer = verifier.evaluate_image(reference, options.to_dictionary());
     let report = tokio::time::timeout(timeout.saturating_add(GRACE), answer)
         .await
         .map_err(|_| bus("the daemon does not answer"))??;
@@ -176,7 +176,12 @@ async fn daemon(connection: &Connection) -> Result<OwnedUniqueName, ClientError>
                     "nothing on the bus has the name {NAME}, and nothing can be started"
                 )));
             }
-            proxy.start_service_by_name(name.clone(), 0).await.map_err(failed)?;
+            match proxy.start_service_by_name(name.clone(), 0).await {
+                Err(error) if is_disabled(&error) => {
+                    return Err(ClientError::NotAvailable("vouchd.service is not enabled".to_owned()));
+                }
+                started => started.map_err(failed)?,
+            };
             proxy.get_name_owner(BusName::WellKnown(name)).await.map_err(failed)?
         }
         Err(error) => return Err(failed(error)),
@@ -185,6 +190,18 @@ async fn daemon(connection: &Connection) -> Result<OwnedUniqueName, ClientError>
         proxy.get_connection_credentials(BusName::Unique(owner.inner().clone())).await.map_err(failed)?;
     check_owner(credentials.unix_user_id()).await?;
     Ok(owner)
+}
+
+/// Whether systemd knows no unit to start, or was told never to start it: the administrator wants no daemon.
+///
+/// dbus-daemon passes systemd's error on; dbus-broker says it in words.
+fn is_disabled(error: &fdo::Error) -> bool {
+    if let fdo::Error::NameHasNoOwner(text) = error {
+        let text = text.trim_end_matches('.');
+        return text.ends_with("unknown unit") || text.ends_with("unit is masked");
+    }
+    let fdo::Error::ZBus(zbus::Error::MethodError(name, _, _)) = error else { return false };
+    matches!(name.as_str(), "org.freedesktop.systemd1.NoSuchUnit" | "org.freedesktop.systemd1.UnitMasked")
 }
 
 /// Only root and the daemon's user may answer, or who asks (T-22).
@@ -225,17 +242,12 @@ mod tests {
 
     #[test]
     fn only_an_answer_to_the_question_is_taken() {
-        let asked = Question {
-            require_signature: true,
-            subject: Subject::Either,
-            platform: Platform::host(),
-        };
+        let asked =
+            Question { require_signature: true, subject: Subject::Either, platform: Platform::host() };
         let reference = "docker://h/a:1";
         let mut good = Report::undecided(reference, Route::Bus, "", String::new(), "");
         (good.decided, good.allowed, good.authenticated) = (true, true, true);
-        let read = |report: &Report| {
-            read_report(&Dictionary::of_report(report).unwrap(), reference, &asked)
-        };
+        let read = |report: &Report| read_report(&Dictionary::of_report(report).unwrap(), reference, &asked);
         assert_eq!(read(&good), Ok(good.clone()));
         let faults: [fn(&mut Report); 5] = [
             |report| report.schema += 1,

@@ -185,9 +185,7 @@ fn json(value: &Variant<'_>) -> Result<Value, String> {
 mod tests {
     use super::*;
 
-    use crate::report::{
-        PolicyReport, RequirementReport, Route, ScopeReport, SignatureReport, SignerReport,
-    };
+    use crate::report::{PolicyReport, RequirementReport, Route, ScopeReport, SignatureReport, SignerReport};
 
     fn report() -> Report {
         let mut report =
@@ -260,7 +258,8 @@ mod tests {
         let mut twice = Dictionary::of_report(&report()).unwrap();
         twice.0.extend(dictionary.0.iter().filter(|(key, _)| key == "allowed").cloned());
         assert!(twice.to_report().is_err());
-        let mut other = Dictionary(dictionary.0.iter().filter(|(key, _)| key != "allowed").cloned().collect());
+        let mut other =
+            Dictionary(dictionary.0.iter().filter(|(key, _)| key != "allowed").cloned().collect());
         assert!(other.to_report().is_err());
         other = other.with("allowed", Str::from("true"));
         assert!(other.to_report().is_err());

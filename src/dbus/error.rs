@@ -9,12 +9,6 @@ use crate::fetch;
 use crate::reference::Transport;
 use crate::report::Report;
 
-/// The caller may not ask.
-pub(super) const ACCESS_DENIED: &str = "access-denied";
-
-/// All gatherings are in use.
-const TOO_MANY_REQUESTS: &str = "too-many-requests";
-
 /// Why there is no permission to use the image. Each text begins with a stable code in brackets.
 #[derive(Clone, Debug, DBusError)]
 #[zbus(prefix = "org")]
@@ -53,7 +47,7 @@ pub enum Error {
     /// The registry wants other credentials.
     #[zbus(name = "vouchd.Verifier1.Error.RegistryAuth")]
     RegistryAuth(String),
-    /// A registry or lookaside store failed; asking again may help.
+    /// A registry or lookaside store failed, or what it holds is broken; asking again may help.
     #[zbus(name = "vouchd.Verifier1.Error.RegistryUnavailable")]
     RegistryUnavailable(String),
     /// The policy refuses the image.
@@ -87,11 +81,7 @@ impl Error {
 
     /// The text without the code.
     pub fn message(&self) -> String {
-        match (self.parts(), self) {
-            (Some((_, message)), _) => message.to_owned(),
-            (None, Self::ZBus(error)) => error.to_string(),
-            (None, error) => error.to_string(),
-        }
+        self.parts().map_or_else(|| self.to_string(), |(_, message)| message.to_owned())
     }
 
     /// Whether the fault is in what the administrator wrote: the policy, the configuration or a key.
@@ -114,6 +104,7 @@ impl Error {
         match error {
             engine::Error::Config(error) => Self::of_config(error, text),
             engine::Error::Fetch(error) => Self::of_fetch(error, text),
+            engine::Error::Internal(_) => Self::Internal(text),
             engine::Error::PolicyInvalid { .. } => Self::PolicyInvalid(text),
             engine::Error::Reference { .. } => Self::InvalidReference(text),
         }
@@ -139,10 +130,13 @@ impl Error {
             | fetch::Error::KeyFile { .. } => Self::ConfigurationInvalid(text),
             fetch::Error::DigestMismatch { .. } => Self::DigestMismatch(text),
             fetch::Error::EvidenceTooLarge => Self::ManifestTooLarge(text),
-            fetch::Error::ImageNotFound { .. } | fetch::Error::NoMatchingPlatform { .. } => Self::NotFound(text),
+            fetch::Error::ImageNotFound { .. } | fetch::Error::NoMatchingPlatform { .. } => {
+                Self::NotFound(text)
+            }
             fetch::Error::Local { .. } => Self::Internal(text),
             fetch::Error::RegistryAuth { .. } => Self::RegistryAuth(text),
             fetch::Error::Lookaside { .. }
+            | fetch::Error::MalformedSignature { .. }
             | fetch::Error::RegistryProtocol { .. }
             | fetch::Error::RegistryUnavailable { .. } => Self::RegistryUnavailable(text),
             fetch::Error::TimedOut { .. } => Self::TimedOut(text),
@@ -164,7 +158,7 @@ impl Error {
     }
 
     pub(super) fn access_denied(message: &str) -> Self {
-        Self::AccessDenied(text(ACCESS_DENIED, message))
+        Self::AccessDenied(text(Code::AccessDenied.as_str(), message))
     }
 
     pub(super) fn internal(message: &str) -> Self {
@@ -188,7 +182,7 @@ impl Error {
 
     pub(super) fn too_many_requests(most: usize) -> Self {
         let message = format!("{most} verifications are running already, or the service is ending");
-        Self::TooManyRequests(text(TOO_MANY_REQUESTS, &message))
+        Self::TooManyRequests(text(Code::TooManyRequests.as_str(), &message))
     }
 
     pub(super) fn unexpected_digest(expected: &str, found: Option<&str>) -> Self {

@@ -20,7 +20,7 @@ use zbus::names::BusName;
 use zbus::proxy::CacheProperties;
 
 use crate::config;
-use crate::diagnostic::escape;
+use crate::diagnostic::{Code, escape};
 use crate::engine::{self, Answer, Engine};
 use crate::reference::{ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{Report, Route};
@@ -47,7 +47,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// The object behind the interface. Clones are the same object.
 #[derive(Clone, Debug)]
-pub struct Manager {
+pub struct Verifier {
     engine: Arc<Engine>,
     gatherings: Arc<Semaphore>,
     /// Everybody may read the properties; however many do, the policy is read once at a time.
@@ -83,12 +83,13 @@ impl PolicyStatus {
                 | config::Error::RegistriesD { .. },
             )
             | engine::Error::Fetch(_)
+            | engine::Error::Internal(_)
             | engine::Error::Reference { .. } => Self { state: "invalid", path: PathBuf::new() },
         }
     }
 }
 
-impl Manager {
+impl Verifier {
     /// Serves what `engine` decides.
     pub fn new(engine: Arc<Engine>) -> Self {
         let gatherings = Arc::new(Semaphore::new(GATHERINGS));
@@ -168,7 +169,7 @@ impl Manager {
     name = "org.vouchd.Verifier1.Manager",
     proxy(default_service = "org.vouchd.Verifier1", default_path = "/org/vouchd/Verifier1")
 )]
-impl Manager {
+impl Verifier {
     /// May this image be used? Gathers its manifest and signatures and judges them by the system's policy.
     ///
     /// Returns normally only if the image may be used. That the policy refuses it is the error
@@ -278,7 +279,8 @@ async fn caller(connection: &Connection, header: &Header<'_>) -> Result<u32, Err
     match uid {
         Some(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(uid),
         Some(uid) => {
-            warn!(verdict = "failed", code = error::ACCESS_DENIED, caller_uid = uid, "uid {uid} may not ask");
+            let code = Code::AccessDenied.as_str();
+            warn!(verdict = "failed", code, caller_uid = uid, "uid {uid} may not ask");
             Err(Error::access_denied("only root may ask for a verdict"))
         }
         None => Err(Error::access_denied("the bus does not say who asks")),
@@ -303,9 +305,8 @@ fn check_reference(reference: &str) -> Result<(), Error> {
     if reference.len() > REFERENCE_BYTES {
         return Err(Error::invalid_args("the reference is longer than 1 KiB"));
     }
-    let name = ImageName::parse(reference).map_err(|error| {
-        Error::of_engine(&engine::Error::Reference { text: reference.to_owned(), error })
-    })?;
+    let name = ImageName::parse(reference)
+        .map_err(|error| Error::of_engine(&engine::Error::Reference { text: reference.to_owned(), error }))?;
     match name.transport() {
         Transport::Atomic | Transport::Docker | Transport::DockerDaemon => Ok(()),
         transport @ (Transport::ContainersStorage
@@ -351,9 +352,10 @@ fn record(caller: u32, reference: &str, options: &Options, took: Duration, resul
     let manifest_digest = text(&report.manifest_digest);
     let resolved_digest = text(&report.resolved_digest);
     let policy_digest = report.policy.as_ref().map(|policy| policy.digest.as_str()).unwrap_or_default();
-    let scope = report.scope.as_ref().map(|scope| {
-        escape(&format!("{}:{}", scope.transport.as_deref().unwrap_or_default(), scope.name))
-    });
+    let scope = report
+        .scope
+        .as_ref()
+        .map(|scope| escape(&format!("{}:{}", scope.transport.as_deref().unwrap_or_default(), scope.name)));
     let scope = scope.unwrap_or_default();
     if report.allowed {
         let verdict = if report.authenticated { "verified" } else { "accepted-unsigned" };

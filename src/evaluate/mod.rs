@@ -8,13 +8,19 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::manifest;
 use crate::nonempty::NonEmpty;
-use crate::policy::{KeySource, KeyType, Match, Policy, Requirement, SignedBy, SignedIdentity, Signer, SigstoreSigned};
+use crate::policy::{
+    KeySource, KeyType, Match, Policy, Requirement, SignedBy, SignedIdentity, Signer, SigstoreSigned,
+};
 use crate::reference::{ImageReference, Place};
 use crate::verify::trust::KeyMaterial;
-use crate::verify::{Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore};
+use crate::verify::{
+    Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore,
+};
 
 use evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
-use verdict::{Decision, Grant, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, Verdict};
+use verdict::{
+    Decision, Grant, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, Verdict,
+};
 
 /// The requirements that apply to an image, and how the question is meant.
 #[derive(Clone, Debug)]
@@ -157,7 +163,12 @@ impl<'p> Plan<'p> {
                 (Some(rejection), _) => refused(requirement, rejection),
                 (None, Some(Err(rejection))) => refused(requirement, rejection.clone()),
                 (None, Some(Ok(_)) | None) => {
-                    let context = Context { image: self.image, evidence, now, digest: found.as_ref().and_then(|f| f.as_ref().ok()) };
+                    let context = Context {
+                        image: self.image,
+                        evidence,
+                        now,
+                        digest: found.as_ref().and_then(|f| f.as_ref().ok()),
+                    };
                     context.judge(requirement, manifest.map(|m| m.signatures.as_slice()).unwrap_or_default())
                 }
             })
@@ -172,9 +183,7 @@ impl<'p> Plan<'p> {
 fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejection> {
     let found = manifest::digest(bytes).map_err(|_| Rejection::ManifestInvalid)?;
     match wanted {
-        Some(wanted) if *wanted != found => {
-            Err(Rejection::DigestMismatch { wanted: wanted.clone(), found })
-        }
+        Some(wanted) if *wanted != found => Err(Rejection::DigestMismatch { wanted: wanted.clone(), found }),
         Some(_) | None => Ok(found),
     }
 }
@@ -194,7 +203,9 @@ pub fn foregone(requirement: &Requirement) -> Option<Rejection> {
         },
         Requirement::SigstoreSigned(SigstoreSigned { signer, .. }) => match signer {
             Signer::Keys { rekor: None, .. } => None,
-            Signer::Keys { rekor: Some(_), .. } => unsupported("a transparency log entry (\"rekorPublicKey…\")"),
+            Signer::Keys { rekor: Some(_), .. } => {
+                unsupported("a transparency log entry (\"rekorPublicKey…\")")
+            }
             Signer::Fulcio { .. } => unsupported("a \"fulcio\" certificate"),
             Signer::Pki(_) => unsupported("a \"pki\" certificate"),
         },
@@ -227,9 +238,10 @@ impl Context<'_> {
                 return refused(requirement, Rejection::Unsupported { what: "\"signedBaseLayer\"" });
             }
             Requirement::SignedBy(signed_by) => self.signed_by(signed_by, signatures),
-            Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Keys { keys, rekor: None }, identity }) => {
-                self.sigstore_keys(keys, identity, signatures)
-            }
+            Requirement::SigstoreSigned(SigstoreSigned {
+                signer: Signer::Keys { keys, rekor: None },
+                identity,
+            }) => self.sigstore_keys(keys, identity, signatures),
             Requirement::SigstoreSigned(_) => {
                 return refused(requirement, Rejection::Unsupported { what: "this kind of sigstoreSigned" });
             }
@@ -312,7 +324,11 @@ impl Context<'_> {
     }
 
     /// Rule E-23: first the digest, then the identity.
-    fn check_claim(&self, claim: Verified<Claim>, identity: &SignedIdentity) -> Result<Verified<Claim>, Rejection> {
+    fn check_claim(
+        &self,
+        claim: Verified<Claim>,
+        identity: &SignedIdentity,
+    ) -> Result<Verified<Claim>, Rejection> {
         let payload = &claim.get().payload;
         let found = self.digest.ok_or(Rejection::ManifestInvalid)?;
         if payload.manifest_digest != *found {

@@ -1,9 +1,9 @@
 //! [`Verdict`]: the whole answer, with every reason.
 
-use crate::digest::Digest;
-use crate::policy::Scope;
 use crate::diagnostic::Span;
+use crate::digest::Digest;
 use crate::nonempty::NonEmpty;
+use crate::policy::Scope;
 use crate::reference::Transport;
 use crate::verify::{Rejection, Signer, Timestamp};
 

@@ -33,7 +33,9 @@ pub async fn signatures(
     deadline: Instant,
 ) -> Result<Vec<LocatedSignature>, Error> {
     let tag = format!("{}-{}.sig", digest.algorithm().name(), digest.hex());
-    let Some(document) = client.attachment(image, &tag, budget, deadline).await? else { return Ok(Vec::new()) };
+    let Some(document) = client.attachment(image, &tag, budget, deadline).await? else {
+        return Ok(Vec::new());
+    };
     let place = format!("docker://{}:{tag}", image.name());
     let broken = |detail: &str| Error::RegistryProtocol {
         registry: image.domain().to_owned(),
@@ -169,7 +171,9 @@ impl<'de> Deserialize<'de> for Annotations {
                 while let Some((key, value)) = members.next_entry::<String, Option<String>>()? {
                     annotations.insert(key, value.unwrap_or_default());
                     if annotations.len() > ANNOTATIONS {
-                        return Err(A::Error::custom(format!("a layer has more than {ANNOTATIONS} annotations")));
+                        return Err(A::Error::custom(format!(
+                            "a layer has more than {ANNOTATIONS} annotations"
+                        )));
                     }
                 }
                 Ok(Annotations(annotations))

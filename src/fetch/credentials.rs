@@ -52,7 +52,7 @@ impl Source {
             }
             Self::Search(files) => {
                 for file in files {
-                    if let Some(content) = file.read()?
+                    if let Some(content) = file.read_if_permitted()?
                         && let Some(found) = content.find(file, repository)?
                     {
                         return Ok(Some(found));
@@ -73,6 +73,15 @@ pub struct AuthFile {
 }
 
 impl AuthFile {
+    /// As [`AuthFile::read`], but a file that nobody named, and that is not for this user, is passed over:
+    /// the daemon has no business with those of root.
+    fn read_if_permitted(&self) -> Result<Option<Content>, Error> {
+        match RegularFile::open(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+            Ok(_) | Err(_) => self.read(),
+        }
+    }
+
     /// The content, or nothing if there is no such file.
     fn read(&self) -> Result<Option<Content>, Error> {
         let unreadable = |e: io::Error| self.error(&e.to_string());
@@ -205,8 +214,11 @@ fn search(uid: u32, variable: impl Fn(&str) -> Option<OsString>) -> Vec<AuthFile
         .map_or_else(|| PathBuf::from(format!("/run/containers/{uid}")), |dir| dir.join("containers"));
     let config = directory("XDG_CONFIG_HOME").or_else(|| under_home(".config"));
     let docker = directory("DOCKER_CONFIG").or_else(|| under_home(".docker"));
+    // In a session of root, podman writes below that session's directory.
+    let session = (uid == 0 && home.is_none()).then(|| PathBuf::from("/run/user/0/containers/auth.json"));
     let current = [
         Some(runtime.join("auth.json")),
+        session,
         config.map(|dir| dir.join("containers/auth.json")),
         docker.map(|dir| dir.join("config.json")),
     ];
@@ -287,7 +299,9 @@ mod tests {
         ] {
             assert_eq!(find(&format!("{{\"auths\":{{\"q.io\":{entry}}}}}"), "q.io/a"), found, "{entry}");
         }
-        for absent in ["{}", "{\"auths\":null}", "{\"credsStore\":\"x\"}", "{\"credHelpers\":{\"other\":\"x\"}}"] {
+        for absent in
+            ["{}", "{\"auths\":null}", "{\"credsStore\":\"x\"}", "{\"credHelpers\":{\"other\":\"x\"}}"]
+        {
             assert_eq!(find(absent, "q.io/a"), none, "{absent}");
         }
     }
@@ -295,7 +309,8 @@ mod tests {
     #[test]
     fn an_identity_token_needs_a_user() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "{\"auths\":{\"q.io\":{\"auth\":\"dTo=\",\"identitytoken\":\"t\"}}}").unwrap();
+        std::fs::write(file.path(), "{\"auths\":{\"q.io\":{\"auth\":\"dTo=\",\"identitytoken\":\"t\"}}}")
+            .unwrap();
         let found = Source::File(file.path().to_owned()).find("q.io/a").unwrap().unwrap();
         assert_eq!(found.identity_token, Some(Secret::new("t".into())));
     }
@@ -344,7 +359,8 @@ mod tests {
         let paths = |files: Vec<AuthFile>| -> Vec<String> {
             files.into_iter().map(|file| file.path.display().to_string()).collect()
         };
-        assert_eq!(paths(search(0, |_| None)), ["/run/containers/0/auth.json"]);
+        let of_root = ["/run/containers/0/auth.json", "/run/user/0/containers/auth.json"];
+        assert_eq!(paths(search(0, |_| None)), of_root);
         assert_eq!(
             paths(search(7, |name| (name == "HOME").then(|| "/h".into()))),
             [

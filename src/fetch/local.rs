@@ -142,9 +142,12 @@ pub fn read_dir_signatures(
         if signatures.len() == SIGNATURES {
             return Err(invalid(&path, &format!("there are more than {SIGNATURES} signatures")));
         }
-        let signature =
-            UntrustedSignature::from_blob(&blob).map_err(|error| invalid(&path, &error.to_string()))?;
-        signatures.push(LocatedSignature { location: path.to_string_lossy().into_owned(), signature });
+        let location = path.to_string_lossy().into_owned();
+        let signature = UntrustedSignature::from_blob(&blob).map_err(|error| Error::MalformedSignature {
+            location: location.clone(),
+            detail: error.to_string(),
+        })?;
+        signatures.push(LocatedSignature { location, signature });
     }
     Ok(signatures)
 }
@@ -154,7 +157,9 @@ fn prefix(instance: Option<&Digest>) -> String {
     match instance.map(|digest| (digest.algorithm(), digest.hex())) {
         None => String::new(),
         Some((Algorithm::Sha256, hex)) => format!("{hex}."),
-        Some((algorithm @ (Algorithm::Sha384 | Algorithm::Sha512), hex)) => format!("{}-{hex}.", algorithm.name()),
+        Some((algorithm @ (Algorithm::Sha384 | Algorithm::Sha512), hex)) => {
+            format!("{}-{hex}.", algorithm.name())
+        }
     }
 }
 

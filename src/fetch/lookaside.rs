@@ -38,8 +38,10 @@ pub async fn signatures(
         if found.len() == SIGNATURES {
             return Err(failed(&url, format!("there are more than {SIGNATURES} signatures")));
         }
-        let signature =
-            UntrustedSignature::from_blob(&blob).map_err(|error| failed(&url, error.to_string()))?;
+        let signature = UntrustedSignature::from_blob(&blob).map_err(|error| Error::MalformedSignature {
+            location: url.to_string(),
+            detail: error.to_string(),
+        })?;
         found.push(LocatedSignature { location: url.to_string(), signature });
     }
 }

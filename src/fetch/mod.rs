@@ -19,7 +19,9 @@ use tokio::time::Instant;
 use crate::config::{self, Directories, LookasideUrl, RegistriesD};
 use crate::diagnostic::{Code, escape};
 use crate::digest::Digest;
-use crate::evaluate::evidence::{Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
+use crate::evaluate::evidence::{
+    Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject,
+};
 use crate::manifest::{self, NoInstance};
 use crate::reference::{ImageReference, LayoutImage, Named, Place, Transport};
 
@@ -70,7 +72,8 @@ impl Client {
         let source = match (image.place(), image.docker_reference()) {
             (Place::Registry, Some(named)) => {
                 // Rule D-11: what is wrong there is wrong for every image of a registry.
-                let registries_d = RegistriesD::load(&self.registries_d)?;
+                let directories = self.registries_d.clone();
+                let registries_d = blocking(move || Ok(RegistriesD::load(&directories)?)).await?;
                 let attachments = registries_d.use_attachments(named);
                 evidence.attachments_disabled = !attachments;
                 let lookaside = registries_d.lookaside_read(named)?;
@@ -95,10 +98,14 @@ impl Client {
             evidence.top_level = Some(signed(top_level, None).await?);
             return Ok(evidence);
         };
-        let wanted = manifest::choose_instance(&top_level.bytes, index_type, &question.platform)
-            .map_err(|error| match error {
-                NoInstance::Malformed => source.malformed("the image index cannot be read"),
-                NoInstance::NoMatch => Error::NoMatchingPlatform { wanted: question.platform.to_string() },
+        let wanted =
+            manifest::choose_instance(&top_level.bytes, index_type, &question.platform).map_err(|error| {
+                match error {
+                    NoInstance::Malformed => source.malformed("the image index cannot be read"),
+                    NoInstance::NoMatch => {
+                        Error::NoMatchingPlatform { wanted: question.platform.to_string() }
+                    }
+                }
             })?;
         let instance = async {
             let instance = source.manifest(Some(&wanted)).await?;
@@ -129,17 +136,18 @@ impl Client {
             return Ok(());
         }
         let (keys, paths) = (Arc::clone(&self.keys), needs.key_files.clone());
-        let files: BTreeMap<_, _> = blocking(move || {
-            paths.into_iter().map(|path| Ok((path.clone(), keys.load(&path)?))).collect()
-        })
-        .await?;
+        let files: BTreeMap<_, _> =
+            blocking(move || paths.into_iter().map(|path| Ok((path.clone(), keys.load(&path)?))).collect())
+                .await?;
         evidence.key_files.extend(files);
         Ok(())
     }
 }
 
 /// Runs what waits for a disk where it holds nobody else up.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
         Err(Error::Local { path: String::new(), detail: format!("reading failed: {panic}") })
     })
@@ -229,7 +237,11 @@ impl Source<'_> {
 impl RegistrySource<'_> {
     async fn manifest(&self, reference: &str) -> Result<ManifestEvidence, Error> {
         let document = self.client.manifest(self.named, reference, self.budget, self.deadline).await?;
-        Ok(ManifestEvidence { bytes: document.bytes, media_type: document.media_type, signatures: Vec::new() })
+        Ok(ManifestEvidence {
+            bytes: document.bytes,
+            media_type: document.media_type,
+            signatures: Vec::new(),
+        })
     }
 
     /// The lookaside store and the attachments, asked side by side; a failure of either fails both (rule X-4).
@@ -355,6 +367,13 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// A stored signature is none of any format, which spoils all signatures of the image (rule B-5).
+    MalformedSignature {
+        /// Path or URL, without credentials.
+        location: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// An image index has nothing for the platform.
     NoMatchingPlatform {
         /// The platform.
@@ -403,6 +422,7 @@ impl Error {
             Self::KeyFile { .. } => Code::KeyFileUnreadable,
             Self::Local { .. } => Code::LocalImageInvalid,
             Self::Lookaside { .. } => Code::LookasideUnavailable,
+            Self::MalformedSignature { .. } => Code::MalformedSignature,
             Self::NoMatchingPlatform { .. } => Code::NoMatchingPlatform,
             Self::RegistryAuth { .. } => Code::RegistryAuth,
             Self::RegistryProtocol { .. } => Code::RegistryProtocol,
@@ -428,8 +448,15 @@ impl Error {
             Self::Lookaside { .. } => {
                 "check the \"lookaside\" URL of this registry in registries.d; an absent signature must answer 404"
             }
-            Self::NoMatchingPlatform { .. } => "name a platform that the image has, with --platform OS/ARCH[/VARIANT]",
-            Self::RegistryAuth { .. } => "log in with \"podman login\", or name an authentication file with --authfile",
+            Self::MalformedSignature { .. } => {
+                "look at what is stored there; a web page in the place of a signature must answer 404 instead"
+            }
+            Self::NoMatchingPlatform { .. } => {
+                "name a platform that the image has, with --platform OS/ARCH[/VARIANT]"
+            }
+            Self::RegistryAuth { .. } => {
+                "log in with \"podman login\", or name an authentication file with --authfile"
+            }
             Self::RegistryProtocol { .. } => "check that the host is a container registry",
             Self::RegistryUnavailable { .. } => "check the network and the registry, and try again",
             Self::TimedOut { .. } => "try again, or allow more time with --timeout",
@@ -466,6 +493,9 @@ impl fmt::Display for Error {
             }
             Self::Lookaside { location, detail } => {
                 write!(f, "cannot read the lookaside store \"{}\": {}", escape(location), escape(detail))
+            }
+            Self::MalformedSignature { location, detail } => {
+                write!(f, "\"{}\" cannot be used as a signature: {}", escape(location), escape(detail))
             }
             Self::NoMatchingPlatform { wanted } => {
                 write!(f, "the image index has nothing for the platform {}", escape(wanted))

@@ -75,9 +75,9 @@ impl SignedIdentity {
             Self::MatchExact => image.is_some_and(|image| same_reference(image, &signed)),
             Self::MatchRepoDigestOrExact => image.is_some_and(|image| digest_or_exact(image, &signed)),
             Self::MatchRepository => image.is_some_and(|image| image.same_repository(&signed)),
-            Self::RemapIdentity(remap) => {
-                image.and_then(|image| remap.apply(image)).is_some_and(|image| digest_or_exact(&image, &signed))
-            }
+            Self::RemapIdentity(remap) => image
+                .and_then(|image| remap.apply(image))
+                .is_some_and(|image| digest_or_exact(&image, &signed)),
         }
     }
 

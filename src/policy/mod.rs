@@ -250,9 +250,10 @@ impl Policy {
     /// The one scope whose requirements apply: the first hit, nothing merged (rules S-20, S-21).
     pub fn lookup(&self, image: &ImageReference) -> Match<'_> {
         let transport = image.transport().name();
-        let found = self.transports.get(transport).and_then(|scopes| {
-            Self::candidates(image).find_map(|name| scopes.get_key_value(name))
-        });
+        let found = self
+            .transports
+            .get(transport)
+            .and_then(|scopes| Self::candidates(image).find_map(|name| scopes.get_key_value(name)));
         match found {
             Some((name, entry)) => Match {
                 scope: Scope::Transport { transport: transport.to_owned(), name: name.clone() },

@@ -47,7 +47,8 @@ impl Policy {
     }
 }
 
-/// Collects problems; a reader that returns `None` has recorded why.
+/// Collects problems. A reader that returns `None` has recorded why; one that returns something may have
+/// recorded problems too, so that what stands deeper is read as well. A policy with problems is never used.
 struct Parser {
     problems: Vec<Diagnostic>,
 }
@@ -88,7 +89,6 @@ impl Parser {
             return None;
         };
         let mut object = Object { span: value.span, what, members: Vec::with_capacity(members.len()) };
-        let mut sound = true;
         for member in members {
             let name: &str = &member.key;
             if !known.contains(&name) {
@@ -101,15 +101,13 @@ impl Parser {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => format!("the members are {}", list(known)),
                 });
-                sound = false;
             } else if object.member(name).is_some() {
                 self.problem(Code::DuplicateKey, member.key_span, format!("{what} has \"{name}\" twice"));
-                sound = false;
             } else {
                 object.members.push((name, &member.value));
             }
         }
-        sound.then_some(object)
+        Some(object)
     }
 
     fn policy(&mut self, root: &Value<'_>) -> Option<Policy> {
@@ -126,11 +124,18 @@ impl Parser {
             Some(value) => self.requirements(value),
             None => self.missing(&object, "default"),
         };
-        Some(Policy { default: Entry { requirements: default?, span: default_span }, transports: transports? })
+        Some(Policy {
+            default: Entry { requirements: default?, span: default_span },
+            transports: transports?,
+        })
     }
 
     fn missing<T>(&mut self, object: &Object<'_, '_>, name: &str) -> Option<T> {
-        self.problem(Code::MissingKey, object.span, format!("{} must have the member \"{name}\"", object.what));
+        self.problem(
+            Code::MissingKey,
+            object.span,
+            format!("{} must have the member \"{name}\"", object.what),
+        );
         None
     }
 
@@ -251,7 +256,11 @@ impl Parser {
         };
         let found = known.iter().copied().find(|name| *name == text);
         if found.is_none() {
-            self.problem(Code::UnknownType, kind.span, format!("{what} has the unknown type \"{}\"", escape(text)));
+            self.problem(
+                Code::UnknownType,
+                kind.span,
+                format!("{what} has the unknown type \"{}\"", escape(text)),
+            );
             self.help(match closest(text, known) {
                 Some(near) => format!("did you mean \"{near}\"?"),
                 None => format!("the types are {}", list(known)),
@@ -353,7 +362,8 @@ impl Parser {
             (None, _, Some(fulcio), None) => match rekor {
                 Some(rekor) => fulcio.map(|fulcio| Signer::Fulcio { fulcio, rekor }),
                 None => {
-                    let message = "a requirement with \"fulcio\" must have a rekorPublicKey member".to_owned();
+                    let message =
+                        "a requirement with \"fulcio\" must have a rekorPublicKey member".to_owned();
                     self.problem(Code::InvalidRequirement, object.span, message);
                     None
                 }
@@ -361,7 +371,8 @@ impl Parser {
             (None, _, None, Some(pki)) => match rekor {
                 None => pki.map(Signer::Pki),
                 Some(_) => {
-                    let message = "a requirement with \"pki\" must not have a rekorPublicKey member".to_owned();
+                    let message =
+                        "a requirement with \"pki\" must not have a rekorPublicKey member".to_owned();
                     self.problem(Code::InvalidRequirement, object.span, message);
                     None
                 }
@@ -525,7 +536,9 @@ impl Parser {
             "remapIdentity",
         ];
         match self.type_of(value, "a signed identity", TYPES)? {
-            "matchExact" => self.object(value, "a matchExact identity", &["type"]).map(|_| SignedIdentity::MatchExact),
+            "matchExact" => {
+                self.object(value, "a matchExact identity", &["type"]).map(|_| SignedIdentity::MatchExact)
+            }
             "matchRepository" => self
                 .object(value, "a matchRepository identity", &["type"])
                 .map(|_| SignedIdentity::MatchRepository),
@@ -714,17 +727,21 @@ mod tests {
                 (Code::UnknownType, 2, 24),
                 (Code::InvalidScope, 4, 13),
                 (Code::InvalidRequirement, 4, 20),
+                (Code::MissingKey, 4, 31),
+                (Code::InvalidRequirement, 4, 31),
                 (Code::UnknownKey, 4, 52),
                 (Code::DuplicateKey, 5, 43),
             ]
         );
         assert_eq!(found[0].3.as_deref(), Some("did you mean \"reject\"?"));
-        assert_eq!(found[3].3.as_deref(), Some("did you mean \"keyType\"?"));
+        assert_eq!(found[5].3.as_deref(), Some("did you mean \"keyType\"?"));
     }
 
     #[test]
     fn distances_are_edits() {
-        for (a, b, wanted) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("keypaths", "keypath", 1)] {
+        for (a, b, wanted) in
+            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("keypaths", "keypath", 1)]
+        {
             assert_eq!(distance(a, b), wanted, "{a} {b}");
         }
     }

@@ -18,7 +18,9 @@ pub fn check(transport: &str, scope: &str) -> Result<(), &'static str> {
         Transport::Atomic => check_atomic(scope),
         Transport::ContainersStorage => check_storage(scope),
         Transport::Dir | Transport::Oci | Transport::OciArchive | Transport::Sif => check_path(scope),
-        Transport::DockerArchive | Transport::Tarball => Err("only the empty scope is possible for this transport"),
+        Transport::DockerArchive | Transport::Tarball => {
+            Err("only the empty scope is possible for this transport")
+        }
         Transport::DockerDaemon => match Digest::parse(scope) {
             Some(_) => Err("an image ID is no scope"),
             None => Ok(()),

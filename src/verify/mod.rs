@@ -325,16 +325,24 @@ impl Rejection {
             Self::IdentityMismatch { .. } => {
                 "the signature is for another image; if the publisher signs under that name, set \"signedIdentity\" in the policy"
             }
-            Self::KeyExpired { .. } => "ask the publisher for the key with a later expiry, or for signatures by a new key",
-            Self::KeyFileInvalid { .. } => "replace the key with the publisher's public key in the form the requirement wants",
+            Self::KeyExpired { .. } => {
+                "ask the publisher for the key with a later expiry, or for signatures by a new key"
+            }
+            Self::KeyFileInvalid { .. } => {
+                "replace the key with the publisher's public key in the form the requirement wants"
+            }
             Self::KeyRevoked { .. } => "the publisher has withdrawn this key; install the new one",
-            Self::KeyUnknown { .. } => "if you trust that key, add it to the requirement; otherwise do not use the image",
+            Self::KeyUnknown { .. } => {
+                "if you trust that key, add it to the requirement; otherwise do not use the image"
+            }
             Self::KeyUnusable { .. } => "ask the publisher for a signature by a key that may sign",
             Self::MalformedPayload { .. } | Self::MalformedSignature { .. } => {
                 "the signature cannot be used; ask the publisher to sign again"
             }
             Self::ManifestInvalid => "the image is damaged; pull it from another place",
-            Self::RejectedByPolicy => "if the image is wanted, give its repository a scope of its own in the policy",
+            Self::RejectedByPolicy => {
+                "if the image is wanted, give its repository a scope of its own in the policy"
+            }
             Self::SignatureExpired => "ask the publisher for a fresh signature",
             Self::SignatureRequired => {
                 "the policy accepts this image unsigned; add a scope with signedBy or sigstoreSigned, or drop --require-signature"
@@ -343,7 +351,9 @@ impl Rejection {
                 "check that the publisher signs this image, and where; \"vouchd explain\" shows where signatures are looked for"
             }
             Self::Unsupported { .. } => "see \"Limitations\" in the README",
-            Self::WeakAlgorithm { .. } => "ask the publisher for a signature with SHA-256 or better, and RSA of 2048 bits or more",
+            Self::WeakAlgorithm { .. } => {
+                "ask the publisher for a signature with SHA-256 or better, and RSA of 2048 bits or more"
+            }
         }
     }
 }
@@ -377,13 +387,18 @@ impl fmt::Display for Rejection {
             Self::SignatureRequired => {
                 f.write_str("the policy accepts the image, but no signature was required and verified")
             }
-            Self::Unsigned { other_format: 0, other_type: 0 } => {
-                f.write_str("a signature is required, and the image has none")
+            Self::Unsigned { other_format, other_type } => {
+                f.write_str("a signature is required, and the image has none")?;
+                match (other_format, other_type) {
+                    (0, 0) => Ok(()),
+                    (format, 0) => write!(f, " of this kind, but {format} of the other"),
+                    (0, other) => write!(f, ", but {other} attachments that are no signatures"),
+                    (format, other) => write!(
+                        f,
+                        " of this kind, but {format} of the other, and {other} attachments that are no signatures"
+                    ),
+                }
             }
-            Self::Unsigned { other_format, other_type } => write!(
-                f,
-                "a signature is required, and the image has none of the kind ({other_format} of another format, {other_type} attachments that are no signatures)"
-            ),
             Self::Unsupported { what } => write!(f, "this version cannot check {what}"),
             Self::WeakAlgorithm { algorithm } => {
                 write!(f, "the signature uses {}, which is too weak", escape(algorithm))

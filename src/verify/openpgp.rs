@@ -192,7 +192,10 @@ fn body(parser: &mut impl BufferedReader<Cookie>) -> Result<Vec<u8>, Rejection> 
 
 /// Everything but the four kinds is refused, encryption and keys among it.
 fn part(packet: Packet, body: Vec<u8>) -> Result<Part, Rejection> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "Packet is non-exhaustive, and all others are refused")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Packet is non-exhaustive, and all others are refused"
+    )]
     match packet {
         Packet::CompressedData(data) => match data.algo() {
             CompressionAlgorithm::Zip | CompressionAlgorithm::Zlib | CompressionAlgorithm::BZip2 => {
@@ -255,9 +258,14 @@ fn check_hash(hash: HashAlgorithm) -> Result<(), Rejection> {
 ///
 /// RFC 9580, section 5.2.3.7. The list is gpg's, less what has no meaning for documents.
 fn check_critical(signature: &Signature) -> Result<(), Rejection> {
-    use SubpacketTag::{Issuer, IssuerFingerprint, PolicyURI, SignatureCreationTime, SignatureExpirationTime};
+    use SubpacketTag::{
+        Issuer, IssuerFingerprint, PolicyURI, SignatureCreationTime, SignatureExpirationTime,
+    };
     let known = |tag| {
-        matches!(tag, Issuer | IssuerFingerprint | PolicyURI | SignatureCreationTime | SignatureExpirationTime)
+        matches!(
+            tag,
+            Issuer | IssuerFingerprint | PolicyURI | SignatureCreationTime | SignatureExpirationTime
+        )
     };
     let mut subpackets = signature.hashed_area().iter().chain(signature.unhashed_area().iter());
     if subpackets.any(|subpacket| subpacket.critical() && !known(subpacket.tag())) {
@@ -313,7 +321,8 @@ fn signing_key<'a>(
 ) -> Result<ErasedKeyAmalgamation<'a, PublicParts>, Rejection> {
     cert.keys()
         .find(|key| {
-            key.key().key_handle().aliases(issuer) && (key.primary() || key.self_signatures().next().is_some())
+            key.key().key_handle().aliases(issuer)
+                && (key.primary() || key.self_signatures().next().is_some())
         })
         .ok_or_else(|| Rejection::KeyUnknown { key: Some(issuer.to_hex()) })
 }
@@ -384,7 +393,11 @@ fn check_signature(message: &Message, key: &Key<PublicParts, UnspecifiedRole>) -
 /// Rule G-5. One from the future is accepted, as gpgme does: early in a boot the clock of this host may be behind.
 fn check_signature_expiry(signature: &Signature, now: SystemTime) -> Result<(), Rejection> {
     let made = signature.signature_creation_time().unwrap_or(now);
-    if over(made, signature.signature_validity_period(), now) { Err(Rejection::SignatureExpired) } else { Ok(()) }
+    if over(made, signature.signature_validity_period(), now) {
+        Err(Rejection::SignatureExpired)
+    } else {
+        Ok(())
+    }
 }
 
 /// Neither key may ever have been revoked, for whatever reason.
@@ -397,7 +410,8 @@ fn check_revocation(
     key: &ErasedKeyAmalgamation<'_, PublicParts>,
     rules: &StandardPolicy<'_>,
 ) -> Result<(), Rejection> {
-    let revokers: Vec<&Fingerprint> = cert.revocation_keys(rules).map(|revoker| revoker.revoker().1).collect();
+    let revokers: Vec<&Fingerprint> =
+        cert.revocation_keys(rules).map(|revoker| revoker.revoker().1).collect();
     let primary = ErasedKeyAmalgamation::from(cert.primary_key());
     let revokes =
         |bad: &Signature| matches!(bad.typ(), SignatureType::KeyRevocation | SignatureType::SubkeyRevocation);
@@ -406,7 +420,8 @@ fn check_revocation(
     }
     for key in [&primary, key] {
         let designated = key.other_revocations().flat_map(|revocation| revocation.get_issuers());
-        let mut designated = designated.filter(|issuer| revokers.iter().any(|revoker| revoker.aliases(issuer)));
+        let mut designated =
+            designated.filter(|issuer| revokers.iter().any(|revoker| revoker.aliases(issuer)));
         if key.self_revocations().next().is_some() || designated.next().is_some() {
             return Err(Rejection::KeyRevoked { key: key.key().fingerprint().to_hex() });
         }
@@ -421,7 +436,9 @@ fn check_revocation(
 fn rules(now: SystemTime) -> StandardPolicy<'static> {
     let mut rules = StandardPolicy::at(now);
     rules.accept_hash_property(HashAlgorithm::SHA1, HashAlgoSecurity::SecondPreImageResistance);
-    for algorithm in [AsymmetricAlgorithm::DSA2048, AsymmetricAlgorithm::DSA3072, AsymmetricAlgorithm::DSA4096] {
+    for algorithm in
+        [AsymmetricAlgorithm::DSA2048, AsymmetricAlgorithm::DSA3072, AsymmetricAlgorithm::DSA4096]
+    {
         rules.accept_asymmetric_algo(algorithm);
     }
     rules
@@ -453,8 +470,9 @@ fn bound_key<'a>(
 ///
 /// Rule G-5. Where Sequoia and gpg read certificates differently, both must find them alive.
 fn check_expiry(key: &ValidErasedKeyAmalgamation<'_, PublicParts>, now: SystemTime) -> Result<(), Rejection> {
-    let expired =
-        |key: &Key<PublicParts, UnspecifiedRole>| Err(Rejection::KeyExpired { key: key.fingerprint().to_hex() });
+    let expired = |key: &Key<PublicParts, UnspecifiedRole>| {
+        Err(Rejection::KeyExpired { key: key.fingerprint().to_hex() })
+    };
     let period = governing(key.cert(), lifetime);
     if key.valid_cert().alive().is_err() || over(primary(key.cert()).creation_time(), period, now) {
         return expired(primary(key.cert()));
@@ -472,9 +490,11 @@ fn check_expiry(key: &ValidErasedKeyAmalgamation<'_, PublicParts>, now: SystemTi
 fn check_capability(key: &ValidErasedKeyAmalgamation<'_, PublicParts>) -> Result<(), Rejection> {
     let signing = |flags: KeyFlags| flags.for_signing();
     let able = if key.primary() {
-        governing(key.cert(), |own| own.key_flags()).is_none_or(signing) && key.key_flags().is_none_or(signing)
+        governing(key.cert(), |own| own.key_flags()).is_none_or(signing)
+            && key.key_flags().is_none_or(signing)
     } else {
-        newest(key.self_signatures()).and_then(|own| own.key_flags()).is_some_and(signing) && key.for_signing()
+        newest(key.self_signatures()).and_then(|own| own.key_flags()).is_some_and(signing)
+            && key.for_signing()
     };
     if !able {
         return Err(unusable(key.key().fingerprint().to_hex(), "it is not for signing"));
@@ -490,7 +510,8 @@ fn governing<T>(cert: &Cert, says: impl Fn(&Signature) -> Option<T>) -> Option<T
     direct.or_else(|| {
         let user_ids = cert.userids().filter_map(|id| {
             let signature = newest(id.self_signatures())?;
-            let revoked = newest(id.self_revocations()).map(|revocation| revocation.signature_creation_time());
+            let revoked =
+                newest(id.self_revocations()).map(|revocation| revocation.signature_creation_time());
             let in_force = revoked.is_none_or(|revoked| revoked < signature.signature_creation_time());
             (in_force && says(signature).is_some()).then_some(signature)
         });
@@ -638,8 +659,13 @@ mod tests {
 
     /// An Ed25519 key of two years ago, with a signing subkey.
     fn new_cert() -> Cert {
-        let builder = CertBuilder::new().set_creation_time(ago(2 * YEAR)).add_userid("a").add_signing_subkey();
-        builder.set_primary_key_flags(KeyFlags::empty().set_certification().set_signing()).generate().unwrap().0
+        let builder =
+            CertBuilder::new().set_creation_time(ago(2 * YEAR)).add_userid("a").add_signing_subkey();
+        builder
+            .set_primary_key_flags(KeyFlags::empty().set_certification().set_signing())
+            .generate()
+            .unwrap()
+            .0
     }
 
     fn ring(cert: &Cert) -> KeyMaterial {
@@ -651,7 +677,8 @@ mod tests {
         let pair = key.key().clone().into_keypair().unwrap();
         let mut blob = Vec::new();
         let hash = template.hash_algo();
-        let maker = Maker::with_template(Writer::new(&mut blob), pair, template).unwrap().hash_algo(hash).unwrap();
+        let maker =
+            Maker::with_template(Writer::new(&mut blob), pair, template).unwrap().hash_algo(hash).unwrap();
         let mut writer = LiteralWriter::new(maker.creation_time(ago(60)).build().unwrap()).build().unwrap();
         writer.write_all(bytes).unwrap();
         writer.finalize().unwrap();
@@ -664,7 +691,8 @@ mod tests {
 
     fn compress(bytes: &[u8]) -> Vec<u8> {
         let mut blob = Vec::new();
-        let mut writer = Compressor::new(Writer::new(&mut blob)).algo(CompressionAlgorithm::Zlib).build().unwrap();
+        let mut writer =
+            Compressor::new(Writer::new(&mut blob)).algo(CompressionAlgorithm::Zlib).build().unwrap();
         writer.write_all(bytes).unwrap();
         writer.finalize().unwrap();
         blob
@@ -692,7 +720,9 @@ mod tests {
         let nested = (0..=COMPRESSIONS).fold(blob.clone(), |inner, _| compress(&inner));
         let bomb = compress(&compress(&vec![0; 64 << 20]));
         let signatures = compress(&blob.repeat(1000));
-        for bytes in [vec![], armored, nested, bomb, signatures, vec![0xa3; SIGNATURE_BYTES + 1], blob.repeat(2)] {
+        for bytes in
+            [vec![], armored, nested, bomb, signatures, vec![0xa3; SIGNATURE_BYTES + 1], blob.repeat(2)]
+        {
             let verdict = verify(&bytes, &[&ring(&cert)], NOW);
             assert!(matches!(verdict, Err(Rejection::MalformedSignature { .. })), "{verdict:?}");
         }
@@ -724,7 +754,8 @@ mod tests {
             {
                 // Some bits are outside of what a signature protects: names of keys, file names.
                 assert!(
-                    verify(bytes, &[keys], NOW).is_err() || verify(bytes, &[keys], NOW) == Ok(genuine.clone())
+                    verify(bytes, &[keys], NOW).is_err()
+                        || verify(bytes, &[keys], NOW) == Ok(genuine.clone())
                 );
             }
         }
@@ -734,7 +765,8 @@ mod tests {
     fn key_files_without_keys_are_named() {
         let cert = new_cert();
         let empty = KeyMaterial::new("empty".to_owned(), Vec::new());
-        let invalid = |source: &str, detail| Err(Rejection::KeyFileInvalid { source: source.to_owned(), detail });
+        let invalid =
+            |source: &str, detail| Err(Rejection::KeyFileInvalid { source: source.to_owned(), detail });
         assert_eq!(verify(&[], &[&empty], NOW), invalid("empty", "it holds no OpenPGP key"));
         assert_eq!(verify(&[], &[], NOW), invalid("signedBy", "it holds no OpenPGP key"));
         assert!(verify(&sign(&cert, false), &[&empty, &ring(&cert)], NOW).is_ok());
@@ -815,7 +847,8 @@ mod tests {
     fn what_was_not_meant_is_refused() {
         let cert = new_cert();
         let text = payload();
-        let check = |template| verify(&sign_with(&cert, false, template, text.as_bytes()), &[&ring(&cert)], NOW);
+        let check =
+            |template| verify(&sign_with(&cert, false, template, text.as_bytes()), &[&ring(&cert)], NOW);
         let binary = || SignatureBuilder::new(SignatureType::Binary);
         assert!(check(binary()).is_ok());
         assert!(check(SignatureBuilder::new(SignatureType::Text)).is_ok());

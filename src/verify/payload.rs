@@ -109,9 +109,7 @@ fn check_optional_member(member: &Member<'_>) -> Result<(), String> {
 /// A number that a 64-bit signed integer holds, after reading it as a double (rule J-6).
 fn check_timestamp(value: &Value<'_>) -> Result<(), String> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    let integral = |n: &str| {
-        n.parse::<f64>().is_ok_and(|v| (-LIMIT..LIMIT).contains(&v) && v.trunc() == v)
-    };
+    let integral = |n: &str| n.parse::<f64>().is_ok_and(|v| (-LIMIT..LIMIT).contains(&v) && v.trunc() == v);
     match &value.data {
         Data::Null => Ok(()),
         Data::Number(n) if integral(n) => Ok(()),

@@ -110,10 +110,7 @@ fn wrap_rsa(der: &[u8]) -> Result<Vec<u8>, KeyError> {
 }
 
 /// Verifies one signature layer with any of `keys`; all of them must be usable (rules C-3, C-5, C-10).
-pub fn verify(
-    signature: &UntrustedSigstore,
-    keys: &[&KeyMaterial],
-) -> Result<Verified<Claim>, Rejection> {
+pub fn verify(signature: &UntrustedSigstore, keys: &[&KeyMaterial]) -> Result<Verified<Claim>, Rejection> {
     let mut usable = Vec::with_capacity(keys.len());
     for material in keys {
         usable.push(material.public_key().map_err(|error| Rejection::KeyFileInvalid {

@@ -246,7 +246,11 @@ fn simple_signing_with_a_real_registry() {
     let by_other = registry.push("gpg/other", "1", "other");
     registry.store("gpg/other", &by_other, &[sign(&other, "other@example", &[], "gpg/other:1", &by_other)]);
     let elsewhere = registry.push("gpg/elsewhere", "1", "elsewhere");
-    registry.store("gpg/elsewhere", &elsewhere, &[sign(&good, "good@example", &[], "gpg/good:1", &elsewhere)]);
+    registry.store(
+        "gpg/elsewhere",
+        &elsewhere,
+        &[sign(&good, "good@example", &[], "gpg/good:1", &elsewhere)],
+    );
     let tampered = registry.push("gpg/tampered", "1", "tampered");
     registry.store("gpg/tampered", &tampered, &[sign(&good, "good@example", &[], "gpg/tampered:1", &digest)]);
     let stale = registry.push("gpg/stale", "1", "stale");
@@ -278,7 +282,7 @@ fn simple_signing_with_a_real_registry() {
         ("gpg/stale:1", &good_key, 1, "signature-expired"),
         ("gpg/old:1", &expired_key, 1, "key-expired"),
         ("gpg/withdrawn:1", &revoked_key, 1, "key-revoked"),
-        ("gpg/damaged:1", &good_key, 3, "lookaside-unavailable"),
+        ("gpg/damaged:1", &good_key, 3, "malformed-signature"),
         ("gpg/absent:1", &good_key, 3, "image-not-found"),
         ("gpg/good:2", &good_key, 3, "image-not-found"),
         ("gpg/good:1", &registry.path("keys/none.gpg"), 4, "key-file-unreadable"),
@@ -312,7 +316,8 @@ struct SigningKey(EcdsaKeyPair);
 
 impl SigningKey {
     fn new() -> Self {
-        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).unwrap();
+        let pkcs8 =
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).unwrap();
         Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap())
     }
 
@@ -418,7 +423,11 @@ fn an_index_is_judged_by_the_subject_that_was_asked_for() {
         for (subject, exit) in
             [("either", either), ("instance", instance), ("top-level", top_level), ("both", together)]
         {
-            let ran = registry.verify(&requirement, &format!("{repository}:1"), &["--subject", subject, "--platform", "linux/amd64"]);
+            let ran = registry.verify(
+                &requirement,
+                &format!("{repository}:1"),
+                &["--subject", subject, "--platform", "linux/amd64"],
+            );
             assert_eq!(ran.exit, exit, "{repository} {subject}: {ran:?}");
         }
     }

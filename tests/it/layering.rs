@@ -4,8 +4,22 @@ use std::path::{Path, PathBuf};
 
 /// The modules in the order of the map in `src/lib.rs`.
 const ORDER: &[&str] = &[
-    "nonempty", "digest", "diagnostic", "json", "reference", "manifest", "verify", "policy", "evaluate",
-    "config", "fetch", "engine", "report", "dbus", "daemon", "cli",
+    "nonempty",
+    "digest",
+    "diagnostic",
+    "json",
+    "reference",
+    "manifest",
+    "verify",
+    "policy",
+    "evaluate",
+    "config",
+    "fetch",
+    "engine",
+    "report",
+    "dbus",
+    "daemon",
+    "cli",
 ];
 
 /// Modules that are pure: they open, connect and ask the time of nothing.
@@ -53,7 +67,8 @@ fn imports_go_upwards_in_the_map_only() {
             for piece in code.split("crate::").skip(1) {
                 let target: String = piece.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 // Paths inside attributes such as `in crate::verify` name the module itself.
-                let target_rank = rank(&target).unwrap_or_else(|| panic!("{}: crate::{target}", file.display()));
+                let target_rank =
+                    rank(&target).unwrap_or_else(|| panic!("{}: crate::{target}", file.display()));
                 assert!(target_rank <= own, "{} imports {target}, which stands below it", file.display());
             }
         }
@@ -71,7 +86,16 @@ fn pure_modules_do_no_io_and_ask_no_clock() {
     let modules = modules();
     for module in PURE {
         for (file, code) in &modules[*module] {
-            for word in ["std::fs", "std::net", "std::env::var", "std::io", "tokio", "SystemTime::now", "Instant::now", "tracing"] {
+            for word in [
+                "std::fs",
+                "std::net",
+                "std::env::var",
+                "std::io",
+                "tokio",
+                "SystemTime::now",
+                "Instant::now",
+                "tracing",
+            ] {
                 assert!(!code.contains(word), "{} uses {word}", file.display());
             }
         }

@@ -3,6 +3,8 @@
 
 // Output, exit codes, bad input.
 mod cli;
+// The interface on a message bus, and the daemon.
+mod dbus;
 // A real registry and real signatures.
 mod end_to_end;
 // Imports between modules go only one way.
@@ -13,5 +15,7 @@ mod registry;
 mod registries_d;
 // What several modules need.
 mod support;
+// What is promised in writing: manual, README, examples.
+mod surface;
 // Verdicts of the reference implementation.
 mod vectors;

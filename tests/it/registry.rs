@@ -105,7 +105,10 @@ async fn a_bearer_token_is_fetched_once_per_scope_and_reused() {
     }
     let token = &server.seen()[1];
     assert_eq!(token.path, "/token?account=us+er&service=svc&scope=repository%3Ans%2Fapp%3Apull");
-    assert_eq!(token.header("authorization"), Some(format!("Basic {}", STANDARD.encode("us er:p:q")).as_str()));
+    assert_eq!(
+        token.header("authorization"),
+        Some(format!("Basic {}", STANDARD.encode("us er:p:q")).as_str())
+    );
 
     let other = Named::parse(&format!("{}/ns/other", server.host)).unwrap();
     assert!(client.manifest(&other, "1", &Budget::new(), soon()).await.is_ok());
@@ -161,7 +164,10 @@ async fn an_identity_token_is_exchanged_by_post() {
     let entry =
         format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"id&token\"}}}}}}", server.host);
     assert!(
-        rig.client(rig.auth_file(&entry)).manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok()
+        rig.client(rig.auth_file(&entry))
+            .manifest(&server.image(), "1", &Budget::new(), soon())
+            .await
+            .is_ok()
     );
     let token = &server.seen()[1];
     assert_eq!((token.method.as_str(), token.header("authorization")), ("POST", None));
@@ -183,7 +189,8 @@ async fn a_redirect_of_an_identity_token_is_refused() {
             _ => guarded(seen, "Bearer t", &bearer(host)),
         })
         .await;
-    let entry = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"id\"}}}}}}", server.host);
+    let entry =
+        format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"id\"}}}}}}", server.host);
     let client = rig.client(rig.auth_file(&entry));
     assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, Code::RegistryProtocol);
     assert_eq!(thief.count(), 0);
@@ -253,7 +260,10 @@ async fn refused_credentials_are_not_shown_again_nor_printed() {
     }
     let remembered = rig.client(rig.login(&basic, "u:hunter2"));
     for requests in [4, 5] {
-        assert_code(remembered.manifest(&basic.image(), "1", &Budget::new(), soon()).await, Code::RegistryAuth);
+        assert_code(
+            remembered.manifest(&basic.image(), "1", &Budget::new(), soon()).await,
+            Code::RegistryAuth,
+        );
         assert_eq!(basic.count(), requests, "with a known challenge one attempt is enough");
     }
 }
@@ -292,7 +302,10 @@ async fn a_token_realm_must_be_https_and_somewhere_the_registry_may_lead() {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"svc\"");
         let server = rig.server(move |_, _| Reply::challenge(&challenge)).await;
         let client = rig.client(rig.login(&server, "u:p"));
-        assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, Code::RegistryProtocol);
+        assert_code(
+            client.manifest(&server.image(), "1", &Budget::new(), soon()).await,
+            Code::RegistryProtocol,
+        );
         assert_eq!(server.count(), 1, "{realm}");
     }
     assert!(
@@ -333,7 +346,10 @@ async fn an_unusable_authentication_file_stops_everything() {
     let helper = format!("{{\"credHelpers\":{{\"{}\":\"x\"}}}}", server.host);
     for source in [rig.auth_file("{"), rig.auth_file(&helper), Source::File("/nonexistent".into())] {
         let client = rig.client(source);
-        assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, Code::AuthFileInvalid);
+        assert_code(
+            client.manifest(&server.image(), "1", &Budget::new(), soon()).await,
+            Code::AuthFileInvalid,
+        );
     }
     assert_eq!(server.count(), 0);
 }
@@ -355,7 +371,11 @@ async fn a_redirect_to_another_port_loses_the_credentials() {
     let client = rig.client(rig.login(&server, "u:p"));
     let blob = client.blob(&server.image(), &Digest::sha256(b"blob"), 4, &Budget::new(), soon()).await;
     assert_eq!(blob.unwrap(), b"blob");
-    assert_eq!(server.seen()[2].header("authorization"), Some("Basic dTpw"), "the same server sees them again");
+    assert_eq!(
+        server.seen()[2].header("authorization"),
+        Some("Basic dTpw"),
+        "the same server sees them again"
+    );
     let seen = store.only_request();
     assert_eq!((seen.path.as_str(), seen.header("authorization")), ("/blob?signed=1", None));
 }
@@ -557,7 +577,8 @@ async fn bodies_end_at_their_limit() {
         assert_eq!(result.map(|d| d.bytes.len()).map_err(|e| e.code()), code, "{tag}");
     }
     for (limit, fits) in [(5, true), (4, false), (0, false)] {
-        let blob = client.blob(&server.image(), &Digest::sha256(b"12345"), limit, &Budget::new(), soon()).await;
+        let blob =
+            client.blob(&server.image(), &Digest::sha256(b"12345"), limit, &Budget::new(), soon()).await;
         assert_eq!(blob.is_ok(), fits, "{limit}");
     }
 }
@@ -631,14 +652,18 @@ async fn a_server_must_prove_its_name() {
 #[tokio::test]
 async fn a_client_certificate_is_shown_to_the_registry_alone() {
     let rig = Rig::new();
-    let store = rig.server_named("127.0.0.1", Some(ClientCertificate::Accepted), |_, _| Reply::ok(b"blob")).await;
+    let store =
+        rig.server_named("127.0.0.1", Some(ClientCertificate::Accepted), |_, _| Reply::ok(b"blob")).await;
     let target = format!("https://{}/", store.host);
     let server = rig
-        .server_named("127.0.0.1", Some(ClientCertificate::Required), move |_, _| Reply::redirect(302, &target))
+        .server_named("127.0.0.1", Some(ClientCertificate::Required), move |_, _| {
+            Reply::redirect(302, &target)
+        })
         .await;
     let digest = Digest::sha256(b"blob");
-    let fetch =
-        async || rig.client(Source::Anonymous).blob(&server.image(), &digest, 4, &Budget::new(), soon()).await;
+    let fetch = async || {
+        rig.client(Source::Anonymous).blob(&server.image(), &digest, 4, &Budget::new(), soon()).await
+    };
     assert_code(fetch().await, Code::RegistryUnavailable);
     rig.add_client_certificate("client");
     assert_eq!(fetch().await.unwrap(), b"blob");
@@ -653,7 +678,8 @@ async fn a_certificate_directory_is_read_in_full_or_refused() {
     rig.write("garbage.crt", b"garbage");
     rig.write("notes.txt", b"garbage");
     assert_eq!(client(&rig), Ok(()));
-    for (name, content) in [("a.cert", &b"x"[..]), ("a.key", b"x"), ("huge.crt", &vec![b'x'; (4 << 20) + 1])] {
+    for (name, content) in [("a.cert", &b"x"[..]), ("a.key", b"x"), ("huge.crt", &vec![b'x'; (4 << 20) + 1])]
+    {
         let rig = Rig::new();
         rig.write(name, content);
         assert_eq!(client(&rig), Err(Code::CertificatesInvalid), "{name}");
@@ -745,7 +771,10 @@ async fn an_attachment_manifest_is_used_in_full_or_not_at_all() {
     let layers = |n: usize| manifest(&format!("\"layers\":[{}]", vec![layer.as_str(); n].join(",")));
     let annotated = |n: usize| {
         let annotations: Vec<String> = (0..n).map(|n| format!("\"{n}\":\"\"")).collect();
-        manifest(&format!("\"layers\":[{{\"digest\":\"{good}\",\"annotations\":{{{}}}}}]", annotations.join(",")))
+        manifest(&format!(
+            "\"layers\":[{{\"digest\":\"{good}\",\"annotations\":{{{}}}}}]",
+            annotations.join(",")
+        ))
     };
     let cases: Vec<(String, Result<usize, Code>)> = vec![
         (layers(2), Ok(2)),
@@ -767,11 +796,17 @@ async fn an_attachment_manifest_is_used_in_full_or_not_at_all() {
             manifest("\"layers\":[{\"digest\":\"md5:d41d8cd98f00b204e9800998ecf8427e\"}]"),
             Err(Code::RegistryProtocol),
         ),
-        (manifest(&format!("\"layers\":[{}]", layer.replace(good.hex(), "../../x"))), Err(Code::RegistryProtocol)),
+        (
+            manifest(&format!("\"layers\":[{}]", layer.replace(good.hex(), "../../x"))),
+            Err(Code::RegistryProtocol),
+        ),
         (layers(1025), Err(Code::RegistryProtocol)),
         ("{\"layers\":".to_owned(), Err(Code::RegistryProtocol)),
         (format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)), Ok(0)),
-        (format!("{{\"layers\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)), Err(Code::RegistryProtocol)),
+        (
+            format!("{{\"layers\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000)),
+            Err(Code::RegistryProtocol),
+        ),
     ];
     for (body, expected) in cases {
         let shown: String = body.chars().take(200).collect();
@@ -856,7 +891,10 @@ async fn one_bad_layer_fails_all() {
                 _ => Reply::manifest(&manifest),
             })
             .await;
-        assert_code(signatures(&rig.client(Source::Anonymous), &server, MANIFEST, &Budget::new()).await, code);
+        assert_code(
+            signatures(&rig.client(Source::Anonymous), &server, MANIFEST, &Budget::new()).await,
+            code,
+        );
     }
 }
 
@@ -891,7 +929,10 @@ async fn only_404_means_that_a_lookaside_file_is_missing() {
         (Reply::status(403, ""), Err(Code::LookasideUnavailable)),
         (Reply::status(410, ""), Err(Code::LookasideUnavailable)),
         (Reply::status(500, ""), Err(Code::LookasideUnavailable)),
-        (Reply::status(401, "").with("WWW-Authenticate", "Basic realm=\"r\""), Err(Code::LookasideUnavailable)),
+        (
+            Reply::status(401, "").with("WWW-Authenticate", "Basic realm=\"r\""),
+            Err(Code::LookasideUnavailable),
+        ),
         (Reply::ok(b"12345"), Err(Code::LookasideUnavailable)),
         (Reply::ok(b"").announcing(5), Err(Code::LookasideUnavailable)),
         (Reply::Endless, Err(Code::LookasideUnavailable)),
@@ -930,7 +971,10 @@ async fn a_lookaside_may_be_plain_http_and_hold_credentials_that_stay_there() {
     assert_eq!(result.unwrap().unwrap(), b"sig");
     let expected = format!("Basic {}", STANDARD.encode("u@:p"));
     let seen = server.seen();
-    assert_eq!(seen.iter().map(|s| s.path.as_str()).collect::<Vec<_>>(), ["/base/signature-1?x=y", "//moved"]);
+    assert_eq!(
+        seen.iter().map(|s| s.path.as_str()).collect::<Vec<_>>(),
+        ["/base/signature-1?x=y", "//moved"]
+    );
     assert!(seen.iter().all(|s| s.header("authorization") == Some(&expected)));
     assert_eq!(store.only_request().header("authorization"), None);
 
@@ -1260,8 +1304,9 @@ async fn read_request(stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin
 
 /// None if the connection is to end.
 async fn write_reply(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> Option<()> {
-    let chunked =
-        |status: u16| format!("HTTP/1.1 {status} x\r\nContent-Type: {OCI}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunked = |status: u16| {
+        format!("HTTP/1.1 {status} x\r\nContent-Type: {OCI}\r\nTransfer-Encoding: chunked\r\n\r\n")
+    };
     match reply {
         Reply::Answer { status, headers, body, announced, delay } => {
             tokio::time::sleep(delay).await;

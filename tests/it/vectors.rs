@@ -41,7 +41,10 @@ fn divergences(set: &str) -> Vec<Divergence> {
         .map(|entry| {
             assert!(text(entry, "reason").len() > 20, "{entry}: give the reason");
             let ours = text(entry, "ours");
-            assert!(!matches!(ours.as_str(), "accept" | "match"), "a false accept is never deliberate: {entry}");
+            assert!(
+                !matches!(ours.as_str(), "accept" | "match"),
+                "a false accept is never deliberate: {entry}"
+            );
             Divergence { case: text(entry, "case"), reference: text(entry, "reference"), ours, used: false }
         })
         .collect()
@@ -50,9 +53,9 @@ fn divergences(set: &str) -> Vec<Divergence> {
 /// The members that an answer must share with the case.
 fn compared(set: &str) -> &'static [&'static str] {
     match set {
-        "scope-match" => &[
-            "matched", "matched_key_path", "transport", "identity", "namespaces", "docker_reference",
-        ],
+        "scope-match" => {
+            &["matched", "matched_key_path", "transport", "identity", "namespaces", "docker_reference"]
+        }
         "reference-normalize" => &["normalized", "with_default_tag", "canonical_form"],
         "registries-d" => {
             &["use_sigstore_attachments", "lookaside_read", "lookaside_write", "signature_urls"]
@@ -84,7 +87,11 @@ fn run(set: &str, wanted: impl Fn(&str) -> bool) -> usize {
             None => d.case == id,
         });
         if let Some(known) = known {
-            assert_eq!((known.reference.as_str(), known.ours.as_str()), (reference, verdict.as_str()), "{id}: stale");
+            assert_eq!(
+                (known.reference.as_str(), known.ours.as_str()),
+                (reference, verdict.as_str()),
+                "{id}: stale"
+            );
             known.used = true;
             continue;
         }
@@ -107,7 +114,10 @@ fn run(set: &str, wanted: impl Fn(&str) -> bool) -> usize {
             let theirs = case["docker_transport"].as_object().unwrap();
             for (name, theirs) in theirs.iter().filter(|(name, _)| *name != "reference_error") {
                 if ours["docker_transport"].get(name) != Some(theirs) {
-                    failures.push(format!("{id}: docker {name} is {} instead of {theirs}", ours["docker_transport"]));
+                    failures.push(format!(
+                        "{id}: docker {name} is {} instead of {theirs}",
+                        ours["docker_transport"]
+                    ));
                 }
             }
         }
@@ -215,7 +225,7 @@ fn expanded(value: &Value) -> Value {
                 _ => (name.clone(), expanded(value)),
             })
             .collect(),
-        _ => value.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 
@@ -223,7 +233,9 @@ fn normalized(requirement: &Requirement) -> Value {
     let mut members = json!({ "type": requirement.kind() });
     match requirement {
         Requirement::InsecureAcceptAnything | Requirement::Reject => {}
-        Requirement::SignedBaseLayer(identity) => members["baseLayerIdentity"] = normalized_identity(identity),
+        Requirement::SignedBaseLayer(identity) => {
+            members["baseLayerIdentity"] = normalized_identity(identity)
+        }
         Requirement::SignedBy(signed_by) => {
             members["keyType"] = signed_by.key_type.as_str().into();
             members["signedIdentity"] = normalized_identity(&signed_by.identity);

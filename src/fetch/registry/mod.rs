@@ -1,0 +1,536 @@
+//! [`Client`]: manifests, blobs and lookaside files over HTTPS, within limits and a deadline.
+//!
+//! Redirects and token servers are chosen by the registry, so each hop is checked here and none is left to
+//! the HTTP library: scheme, address at connect time, and what it may be told (T-29).
+
+mod address;
+mod authorization;
+mod certificates;
+mod challenge;
+mod refusal;
+mod visit;
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::hash::Hash;
+use std::iter;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use oci_client::Reference;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Method, Response, StatusCode, Url};
+use tokio::time::Instant;
+
+use crate::digest::{Algorithm, Digest};
+use crate::fetch::credentials::{self, Secret};
+use crate::fetch::registry::address::{Class, NotAllowed, Reach, redirect_target, same_server};
+use crate::fetch::registry::authorization::{Known, Token, TokenKey};
+use crate::fetch::registry::certificates::Certificates;
+use crate::fetch::registry::challenge::{Challenge, Scanner};
+use crate::fetch::registry::refusal::Refusal;
+use crate::fetch::registry::visit::Visit;
+use crate::fetch::{Budget, Error, MANIFEST_BYTES};
+use crate::manifest;
+use crate::reference::{Named, is_domain};
+
+/// How registries are reached.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The only directory with certificates, for every registry; else they are searched for (rules T-1, T-2).
+    pub cert_dir: Option<PathBuf>,
+    /// Where credentials come from.
+    pub auth: credentials::Source,
+}
+
+/// Reaches registries for one principal: connections and tokens are shared among its requests (T-25).
+///
+/// Certificates are read when a registry is first reached, authentication files at every request.
+#[derive(Debug)]
+pub struct Client {
+    auth: credentials::Source,
+    certificates: Option<Arc<Certificates>>,
+    connections: Mutex<HashMap<(String, Reach), reqwest::Client>>,
+    challenges: Mutex<HashMap<String, Known>>,
+    tokens: Mutex<HashMap<TokenKey, Token>>,
+}
+
+/// A manifest as a registry sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The Content-Type in lower case without parameters; empty if there is none or it is malformed.
+    pub media_type: String,
+}
+
+impl Client {
+    /// A client without connections. Reads the certificates of [`Settings::cert_dir`]: it blocks.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let certificates = match &settings.cert_dir {
+            Some(dir) => Some(Arc::new(Certificates::read(dir)?)),
+            None => None,
+        };
+        Ok(Self {
+            auth: settings.auth,
+            certificates,
+            connections: Mutex::default(),
+            challenges: Mutex::default(),
+            tokens: Mutex::default(),
+        })
+    }
+
+    /// The manifest with this tag or digest (rule H-4); fetched by digest, it has that digest.
+    pub async fn manifest(
+        &self,
+        image: &Named,
+        reference: &str,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Document, Error> {
+        let wanted = full_reference(image, reference);
+        let visit = Visit::to_registry(image, format!("the manifest of {wanted}"), budget, deadline)?;
+        match self.find_manifest(&visit, image, &wanted).await? {
+            Ok(document) => Ok(document),
+            Err(refusal) if refusal.is_missing() || refusal.status == StatusCode::NOT_FOUND => {
+                Err(Error::ImageNotFound { image: wanted.whole(), detail: refusal.to_string() })
+            }
+            Err(refusal) => Err(refusal.into_error(&visit)),
+        }
+    }
+
+    /// As [`Client::manifest`], but none if the registry says "does not exist" as rule A-3 has it.
+    pub(in crate::fetch) async fn attachment(
+        &self,
+        image: &Named,
+        tag: &str,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Option<Document>, Error> {
+        let wanted = full_reference(image, tag);
+        let visit = Visit::to_registry(image, format!("the signatures at {wanted}"), budget, deadline)?;
+        match self.find_manifest(&visit, image, &wanted).await? {
+            Ok(document) => Ok(Some(document)),
+            Err(refusal) if refusal.is_missing() => Ok(None),
+            Err(refusal) => Err(refusal.into_error(&visit)),
+        }
+    }
+
+    /// The blob with this digest, of at most `limit` bytes. The `urls` of a descriptor are never asked (T-29).
+    pub async fn blob(
+        &self,
+        image: &Named,
+        digest: &Digest,
+        limit: usize,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Vec<u8>, Error> {
+        let visit =
+            Visit::to_registry(image, format!("the blob {}@{digest}", image.name()), budget, deadline)?;
+        let path = format!("/v2/{}/blobs/{digest}", image.path());
+        let response = match self.get(&visit, image, &path, "*/*").await? {
+            Ok(response) => response,
+            Err(refusal) => return Err(refusal.into_error(&visit)),
+        };
+        let bytes = visit.read(response, limit).await?;
+        if !digest.matches(&bytes) {
+            let found = Digest::compute(digest.algorithm(), &bytes);
+            return Err(Error::DigestMismatch { location: visit.waiting_for, wanted: digest.clone(), found });
+        }
+        Ok(bytes)
+    }
+
+    /// A file of a lookaside store, or none if the answer is 404 (rules K-4, K-6, K-8).
+    ///
+    /// The TLS settings are those of `registry_host`; its credentials are not sent, those in the URL are.
+    pub async fn get_lookaside(
+        &self,
+        registry_host: &str,
+        url: &str,
+        limit: usize,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let location = presentable(url);
+        let malformed =
+            |detail: &str| Error::Lookaside { location: location.clone(), detail: detail.to_owned() };
+        let home = Url::parse(url).map_err(|e| malformed(&e.to_string()))?;
+        if !matches!(home.scheme(), "http" | "https") {
+            return Err(malformed("the scheme is neither http nor https"));
+        }
+        if !is_domain(registry_host) {
+            return Err(malformed("the registry has no host name"));
+        }
+        let visit = Visit {
+            registry: registry_host.to_owned(),
+            home: home.clone(),
+            waiting_for: format!("the signature {location}"),
+            budget,
+            deadline,
+        };
+        let found = async {
+            let answer = self.exchange(&visit, Ask::to(home)).await?;
+            match answer.response.status() {
+                StatusCode::OK => visit.read(answer.response, limit).await.map(Some),
+                StatusCode::NOT_FOUND => Ok(None),
+                status => Err(visit.unavailable(&format!("status {status}"))),
+            }
+        };
+        found.await.map_err(|e| as_lookaside(e, location.clone()))
+    }
+
+    async fn find_manifest(
+        &self,
+        visit: &Visit<'_>,
+        image: &Named,
+        wanted: &Reference,
+    ) -> Result<Result<Document, Refusal>, Error> {
+        let tag_or_digest = wanted.digest().or(wanted.tag()).unwrap_or_default();
+        let digest = Digest::parse(tag_or_digest);
+        let is_tag =
+            tag_or_digest.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+        if digest.is_none() && !is_tag {
+            return Err(visit.protocol("what was asked for is neither a tag nor a digest"));
+        }
+        let path = format!("/v2/{}/manifests/{tag_or_digest}", wanted.repository());
+        let response = match self.get(visit, image, &path, &MANIFEST_TYPES.join(", ")).await? {
+            Ok(response) => response,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let media_type = media_type(response.headers());
+        if media_type == "text/html" {
+            return Err(visit.protocol("a web page came instead of a manifest"));
+        }
+        let bytes = visit.read(response, MANIFEST_BYTES).await?;
+        if let Some(digest) = digest {
+            check_manifest(visit, &digest, &bytes)?;
+        }
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(visit.protocol("what came instead of a manifest is not a JSON object"));
+        }
+        Ok(Ok(Document { bytes, media_type }))
+    }
+
+    /// Asks the registry, authenticates if it wants that, and gives the answer if its status is 200.
+    ///
+    /// There is no `/v2/` probe: the challenge is read from the first answer and remembered.
+    async fn get(
+        &self,
+        visit: &Visit<'_>,
+        image: &Named,
+        path: &str,
+        accept: &str,
+    ) -> Result<Result<Response, Refusal>, Error> {
+        let mut url = visit.home.clone();
+        url.set_path(path);
+        if url.path() != path {
+            return Err(visit.protocol("the name does not fit into a URL"));
+        }
+        let accept =
+            HeaderValue::from_str(accept).map_err(|_| visit.protocol("the media types are no header"))?;
+        let auth = self.auth.clone();
+        let repository = image.name();
+        let credentials = visit.block(move || auth.find(&repository)).await??;
+        let mut scopes = vec![format!("repository:{}:pull", image.path())];
+        // Unauthenticated or with an old token; with a new token; with a wider one (rule H-3).
+        for attempts_left in (0..3).rev() {
+            let authorization = self.authorize(visit, &scopes, credentials.as_ref()).await?;
+            let header = authorization.as_ref().map(|a| a.header.clone());
+            let ask = Ask { accept: Some(accept.clone()), authorization: header, ..Ask::to(url.clone()) };
+            let answer = self.exchange(visit, ask).await?;
+            if answer.response.status() == StatusCode::OK {
+                return Ok(Ok(answer.response));
+            }
+            let challenge = answer.challenge().filter(|challenge| {
+                attempts_left > 0
+                    && challenge.is_worth_trying(authorization.as_ref(), credentials.as_ref(), &scopes)
+            });
+            let Some(challenge) = challenge else {
+                let refusal =
+                    Refusal::read(visit, answer.response, authorization.as_ref(), credentials.as_ref())
+                        .await?;
+                return Ok(Err(refusal));
+            };
+            if authorization.is_some_and(|a| a.scheme == challenge.scheme) {
+                self.forget_tokens(&visit.registry, &scopes);
+            }
+            scopes.extend(challenge.wider_scope);
+            let known = Known { scheme: challenge.scheme, class: answer.class };
+            insert(&self.challenges, visit.registry.clone(), known, CHALLENGES);
+        }
+        Err(visit.protocol("it asks for authentication without end"))
+    }
+
+    /// Sends one request and follows redirects.
+    async fn exchange(&self, visit: &Visit<'_>, ask: Ask) -> Result<Answer, Error> {
+        let Ask { mut url, accept, mut authorization, form, steered_from } = ask;
+        let mut class = steered_from;
+        for _ in 0..=REDIRECTS {
+            let at_home = same_server(&url, &visit.home);
+            let reach =
+                if at_home { Reach::Configured } else { Reach::Steered(class.unwrap_or(Class::Public)) };
+            if !reach.allows_literal(&url) {
+                return Err(visit.protocol(&format!("{} {NotAllowed}", url.host_str().unwrap_or_default())));
+            }
+            let connection = self.connection(visit, reach).await?;
+            let method = if form.is_some() { Method::POST } else { Method::GET };
+            let mut request = connection.request(method, url.clone());
+            if let Some(accept) = &accept {
+                request = request.header(ACCEPT, accept);
+            }
+            if let Some(authorization) = &authorization {
+                request = request.header(AUTHORIZATION, authorization);
+            }
+            if let Some(form) = &form {
+                request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+                request = request.body(form.expose().to_owned());
+            }
+            let request = request.build().map_err(|e| visit.failed(&e))?;
+            // User and password of a lookaside URL have become a header, to be dropped like any other.
+            authorization = request.headers().get(AUTHORIZATION).cloned();
+            url = request.url().clone();
+            visit.budget.request()?;
+            let response = visit.within(connection.execute(request)).await?.map_err(|e| visit.failed(&e))?;
+            if at_home && class.is_none() {
+                class = Some(response.remote_addr().map_or(Class::Public, |address| Class::of(address.ip())));
+            }
+            if !is_redirect(response.status()) {
+                return Ok(Answer { response, class: class.unwrap_or(Class::Public), at_home });
+            }
+            if form.is_some() {
+                return Err(visit.protocol("its token server redirects a request that holds a secret"));
+            }
+            let target = redirect_target(&url, response.headers())
+                .map_err(|detail| visit.protocol(&format!("its redirect {detail}")))?;
+            if !same_server(&target, &url) {
+                authorization = None;
+            }
+            url = target;
+        }
+        Err(visit.protocol(&format!("it redirects more than {REDIRECTS} times")))
+    }
+
+    /// The connections of a registry that may go as far as `reach`.
+    async fn connection(&self, visit: &Visit<'_>, reach: Reach) -> Result<reqwest::Client, Error> {
+        let key = (visit.registry.clone(), reach);
+        if let Some(known) = lock(&self.connections).get(&key) {
+            return Ok(known.clone());
+        }
+        let registry = visit.registry.clone();
+        let certificates = self.certificates.clone();
+        let build = move || match certificates {
+            Some(certificates) => certificates.connect(reach),
+            None => Certificates::search(&registry)?.connect(reach),
+        };
+        let made = visit.block(build).await??;
+        let mut connections = lock(&self.connections);
+        if connections.len() >= CONNECTIONS {
+            connections.clear();
+        }
+        Ok(connections.entry(key).or_insert(made).clone())
+    }
+}
+
+/// A request, before redirects.
+struct Ask {
+    url: Url,
+    accept: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
+    /// The body of a POST.
+    form: Option<Secret>,
+    /// Set if the registry named this URL: the class of the registry's own address.
+    steered_from: Option<Class>,
+}
+
+impl Ask {
+    fn to(url: Url) -> Self {
+        Self { url, accept: None, authorization: None, form: None, steered_from: None }
+    }
+}
+
+/// The response that is no redirect.
+struct Answer {
+    response: Response,
+    /// The class of the configured server's address.
+    class: Class,
+    /// Whether the configured server itself sent it.
+    at_home: bool,
+}
+
+impl Answer {
+    /// The first supported challenge of a 401 by the registry itself (rule H-2).
+    ///
+    /// Where a redirect leads, nobody may ask for the registry's credentials.
+    fn challenge(&self) -> Option<Challenge> {
+        if !self.at_home || self.response.status() != StatusCode::UNAUTHORIZED {
+            return None;
+        }
+        let headers = self.response.headers().get_all(WWW_AUTHENTICATE);
+        headers.iter().filter_map(|value| value.to_str().ok()).find_map(Challenge::first_supported)
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// The type without its parameters, which must be well formed; as Go's `mime.ParseMediaType` (rule A-4).
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (media_type, parameters) = match value.split_once(';') {
+        Some((media_type, parameters)) => (media_type, Some(parameters)),
+        None => (value, None),
+    };
+    let mut scanner = Scanner(parameters.unwrap_or_default());
+    scanner.skip(&[' ', '\t']);
+    while !scanner.0.is_empty() {
+        if scanner.parameter().is_none() {
+            return String::new();
+        }
+        scanner.0 = scanner.0.strip_prefix(';').unwrap_or(scanner.0);
+        scanner.skip(&[' ', '\t']);
+    }
+    media_type.trim().to_ascii_lowercase()
+}
+
+/// A manifest has the digest by which it was asked for; schema 1 by its own rule (E-22).
+fn check_manifest(visit: &Visit<'_>, wanted: &Digest, bytes: &[u8]) -> Result<(), Error> {
+    let found = match wanted.algorithm() {
+        Algorithm::Sha256 => manifest::digest(bytes).map_err(|e| visit.protocol(&e.to_string()))?,
+        algorithm @ (Algorithm::Sha384 | Algorithm::Sha512) => Digest::compute(algorithm, bytes),
+    };
+    if found == *wanted {
+        Ok(())
+    } else {
+        Err(Error::DigestMismatch { location: visit.waiting_for.clone(), wanted: wanted.clone(), found })
+    }
+}
+
+/// The image at this tag or digest. Which server is asked, [`Visit::to_registry`] says (rule H-1), not this type.
+fn full_reference(image: &Named, tag_or_digest: &str) -> Reference {
+    let make = if tag_or_digest.contains(':') { Reference::with_digest } else { Reference::with_tag };
+    make(image.domain().to_owned(), image.path().to_owned(), tag_or_digest.to_owned())
+}
+
+/// A URL as it may be shown: without user, password, query and fragment.
+fn presentable(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut url) if matches!(url.scheme(), "http" | "https") => {
+            // These fail only for URLs that cannot have them.
+            let _ = (url.set_username(""), url.set_password(None));
+            url.set_query(None);
+            url.set_fragment(None);
+            url.to_string()
+        }
+        Ok(_) | Err(_) => "(no http URL)".to_owned(),
+    }
+}
+
+fn as_lookaside(error: Error, location: String) -> Error {
+    match error {
+        Error::RegistryAuth { detail, .. }
+        | Error::RegistryProtocol { detail, .. }
+        | Error::RegistryUnavailable { detail, .. } => Error::Lookaside { location, detail },
+        other @ (Error::AuthFile { .. }
+        | Error::Certificates { .. }
+        | Error::Config(_)
+        | Error::DigestMismatch { .. }
+        | Error::EvidenceTooLarge
+        | Error::ImageNotFound { .. }
+        | Error::KeyFile { .. }
+        | Error::Local { .. }
+        | Error::Lookaside { .. }
+        | Error::MalformedSignature { .. }
+        | Error::NoMatchingPlatform { .. }
+        | Error::TimedOut { .. }
+        | Error::UnsupportedTransport(_)) => other,
+    }
+}
+
+/// An error and what it came from, outermost first.
+fn causes(error: &reqwest::Error) -> Vec<&(dyn StdError + 'static)> {
+    let first: &(dyn StdError + 'static) = error;
+    iter::successors(Some(first), |e| (*e).source()).collect()
+}
+
+/// The beginning of a text from outside.
+pub(in crate::fetch) fn excerpt(text: &str) -> String {
+    let mut short: String = text.chars().take(EXCERPT_CHARS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Remembers a value; a full memory is emptied first.
+fn insert<K: Eq + Hash, V>(memory: &Mutex<HashMap<K, V>>, key: K, value: V, most: usize) {
+    let mut memory = lock(memory);
+    if memory.len() >= most {
+        memory.clear();
+    }
+    memory.insert(key, value);
+}
+
+/// What rule H-4 accepts.
+const MANIFEST_TYPES: [&str; 6] = [
+    manifest::OCI_MANIFEST,
+    manifest::DOCKER_MANIFEST,
+    manifest::DOCKER_SCHEMA1_SIGNED,
+    manifest::DOCKER_SCHEMA1,
+    manifest::DOCKER_LIST,
+    manifest::OCI_INDEX,
+];
+
+/// Rule H-9.
+const REDIRECTS: usize = 10;
+
+/// Rule H-7.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Registries and challenges remembered at a time: a host uses a handful.
+const CONNECTIONS: usize = 64;
+const CHALLENGES: usize = 256;
+
+/// Most characters of a registry's own words in an error.
+const EXCERPT_CHARS: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_is_stripped_only_of_proper_parameters() {
+        for (value, expected) in [
+            ("a/b", "a/b"),
+            (" A/B ", "a/b"),
+            ("a/b; charset=utf-8", "a/b"),
+            ("a/b ;charset=\"u;t\" ; x=y", "a/b"),
+            ("a/b;", "a/b"),
+            ("a/b; charset", ""),
+            ("a/b; =x", ""),
+            ("a/b; x=\"y", ""),
+            ("", ""),
+        ] {
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_str(value).unwrap())]);
+            assert_eq!(media_type(&headers), expected, "{value}");
+        }
+        assert_eq!(media_type(&HeaderMap::new()), "");
+    }
+
+    #[test]
+    fn presentable_urls_hold_no_secret() {
+        for (url, shown) in [
+            ("https://u:p@h:1/a/b?sig=1#f", "https://h:1/a/b"),
+            ("http://h/a@sha256=1/signature-1", "http://h/a@sha256=1/signature-1"),
+            ("u:p@h", "(no http URL)"),
+            ("https://u:p@h:x", "(no http URL)"),
+        ] {
+            assert_eq!(presentable(url), shown, "{url}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! [`Visit`]: one question to a server, within its deadline and budget.
+
+use reqwest::{Response, Url};
+use tokio::time::{Instant, timeout_at};
+
+use crate::fetch::registry::address::NotAllowed;
+use crate::fetch::registry::{CONNECT_TIMEOUT, causes, excerpt};
+use crate::fetch::{Budget, Error};
+use crate::reference::{Named, is_domain};
+
+/// What one question needs everywhere: who is asked, for what, and how much it may take.
+pub(super) struct Visit<'a> {
+    /// Host and port as in image names; its TLS settings count.
+    pub(super) registry: String,
+    /// The server that was configured. Every other one was named by it or by one that it named.
+    pub(super) home: Url,
+    pub(super) waiting_for: String,
+    pub(super) budget: &'a Budget,
+    pub(super) deadline: Instant,
+}
+
+impl<'a> Visit<'a> {
+    pub(super) fn to_registry(
+        image: &Named,
+        waiting_for: String,
+        budget: &'a Budget,
+        deadline: Instant,
+    ) -> Result<Self, Error> {
+        let registry = image.domain().to_owned();
+        // Rule H-1.
+        let host = if registry == "docker.io" { "registry-1.docker.io" } else { &registry };
+        match Url::parse(&format!("https://{host}/")) {
+            Ok(home) if is_domain(host) => Ok(Self { registry, home, waiting_for, budget, deadline }),
+            Ok(_) | Err(_) => Err(Error::RegistryUnavailable {
+                registry,
+                detail: "it is no host name with optional port".to_owned(),
+            }),
+        }
+    }
+
+    pub(super) fn instead_for(&self, waiting_for: String) -> Self {
+        Self {
+            registry: self.registry.clone(),
+            home: self.home.clone(),
+            waiting_for,
+            budget: self.budget,
+            deadline: self.deadline,
+        }
+    }
+
+    pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let timed_out = |_| Error::TimedOut { waiting_for: self.waiting_for.clone() };
+        timeout_at(self.deadline, work).await.map_err(timed_out)
+    }
+
+    pub(super) async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let done = self.within(tokio::task::spawn_blocking(work)).await?;
+        done.map_err(|_| self.unavailable("its certificates or credentials could not be read"))
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    pub(super) async fn read(&self, mut response: Response, limit: usize) -> Result<Vec<u8>, Error> {
+        let announced = response.content_length().unwrap_or(0);
+        if usize::try_from(announced).map_or(true, |announced| announced > limit) {
+            return Err(self.protocol(&format!("it announces {announced} bytes, of at most {limit}")));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = self.within(response.chunk()).await?.map_err(|e| self.failed(&e))? {
+            if chunk.len() > limit.saturating_sub(bytes.len()) {
+                return Err(self.protocol(&format!("it sends more than {limit} bytes")));
+            }
+            self.budget.bytes(chunk.len())?;
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn failed(&self, error: &reqwest::Error) -> Error {
+        let chain = causes(error);
+        let last = excerpt(&chain.last().map(ToString::to_string).unwrap_or_default());
+        if chain.iter().any(|e| e.is::<NotAllowed>()) {
+            self.protocol(&format!("a host that it names {last}"))
+        } else if error.is_connect() && error.is_timeout() {
+            self.unavailable(&format!("no connection within {} seconds", CONNECT_TIMEOUT.as_secs()))
+        } else if error.is_connect() {
+            self.unavailable(&format!("no connection: {last}"))
+        } else {
+            self.unavailable(&last)
+        }
+    }
+
+    pub(super) fn protocol(&self, detail: &str) -> Error {
+        let detail = format!("{}: {}", self.waiting_for, excerpt(detail));
+        Error::RegistryProtocol { registry: self.registry.clone(), detail }
+    }
+
+    pub(super) fn unavailable(&self, detail: &str) -> Error {
+        let detail = format!("{}: {}", self.waiting_for, excerpt(detail));
+        Error::RegistryUnavailable { registry: self.registry.clone(), detail }
+    }
+}

@@ -1,0 +1,938 @@
+//! The daemon's interface: over a socket pair, and with the real daemon on a private bus.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use zbus::fdo::{DBusProxy, IntrospectableProxy};
+use zbus::proxy::{CacheProperties, MethodFlags};
+use zbus::wire::Str;
+use zbus::{Connection, DBusError, Guid, Variant};
+
+use vouchd::config::{Directories, Environment, PolicySource};
+use vouchd::dbus::{self, ClientError, Dictionary, Verifier, VerifierProxy};
+use vouchd::digest::Digest;
+use vouchd::engine::{Engine, Settings};
+use vouchd::evaluate::evidence::{Question, Subject};
+use vouchd::fetch::credentials::Source;
+use vouchd::fetch::registry;
+use vouchd::manifest::Platform;
+use vouchd::report::Route;
+
+const REJECT: &str = r#"{"default":[{"type":"reject"}]}"#;
+const ACCEPT: &str = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+const IMAGE: &str = "docker://registry.invalid/a/b:1";
+const JOURNAL: &str = "/run/systemd/journal/socket";
+const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
+
+// Over a socket pair.
+
+#[tokio::test]
+async fn a_refusal_is_an_error_of_verify_and_a_report_of_evaluate() {
+    let rig = Rig::new(REJECT);
+    let verifier = rig.verifier().await;
+    let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.Rejected");
+    assert_eq!(error.code(), Some("rejected-by-policy"));
+    assert!(error.description().unwrap().starts_with("[rejected-by-policy] "));
+
+    let report = verifier.evaluate_image(IMAGE, Dictionary::new()).await.unwrap();
+    for (key, wanted) in [
+        ("allowed", Variant::Bool(false)),
+        ("authenticated", Variant::Bool(false)),
+        ("code", Variant::from("rejected-by-policy")),
+        ("decided", Variant::Bool(true)),
+        ("reference", Variant::from(IMAGE)),
+        ("route", Variant::from("bus")),
+        ("schema", Variant::U64(1)),
+    ] {
+        assert_eq!(report.value(key), Some(&wanted), "{key}");
+    }
+    assert_eq!(report.value("manifest-digest"), None);
+}
+
+#[tokio::test]
+async fn accepting_anything_is_not_enough_unless_the_caller_says_so() {
+    let registry = Registry::start().await;
+    let rig = Rig::new(ACCEPT).with_registry(&registry);
+    let verifier = rig.verifier().await;
+    let image = registry.image();
+    let error = verifier.verify_image(&image, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.SignatureRequired");
+    let lax = || Dictionary::new().with("require-signature", false);
+    let digest = Digest::sha256(MANIFEST).to_string();
+    let pinned = format!("docker://{}/ns/app@{digest}", registry.host);
+    let (found, reference, details) = verifier.verify_image(&image, lax()).await.unwrap();
+    assert_eq!((found.as_str(), reference.as_str()), (digest.as_str(), pinned.as_str()));
+    assert_eq!(details.value("allowed"), Some(&Variant::Bool(true)));
+    assert_eq!(details.value("authenticated"), Some(&Variant::Bool(false)));
+    assert_eq!(details.value("pinned-reference"), Some(&Variant::from(pinned.as_str())));
+
+    let expecting = |digest: &str| lax().with("expected-digest", Str::from(digest.to_owned()));
+    assert!(verifier.verify_image(&image, expecting(&digest)).await.is_ok());
+    let other = Digest::sha256(b"another").to_string();
+    let error = verifier.verify_image(&image, expecting(&other)).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.DigestMismatch");
+    let error = verifier.evaluate_image(&image, expecting(&other)).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.DigestMismatch");
+}
+
+#[tokio::test]
+async fn an_image_without_a_digest_is_allowed_without_one() {
+    let rig = Rig::new(ACCEPT);
+    let verifier = rig.verifier().await;
+    let lax = || Dictionary::new().with("require-signature", false);
+    let (digest, pinned, _) = verifier.verify_image("docker-daemon:a/b:1", lax()).await.unwrap();
+    assert_eq!((digest.as_str(), pinned.as_str()), ("", ""));
+    let expecting = lax().with("expected-digest", Str::from(Digest::sha256(b"").to_string()));
+    let error = verifier.verify_image("docker-daemon:a/b:1", expecting).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.DigestMismatch");
+}
+
+#[tokio::test]
+async fn the_properties_tell_what_is() {
+    let rig = Rig::new(REJECT);
+    let verifier = rig.verifier().await;
+    assert_eq!(verifier.version().await.unwrap(), env!("CARGO_PKG_VERSION"));
+    let path = rig.policy().display().to_string();
+    let state = async || (verifier.policy_state().await.unwrap(), verifier.policy_path().await.unwrap());
+    assert_eq!(state().await, ("loaded".to_owned(), path.clone()));
+    fs::write(rig.policy(), "{").unwrap();
+    assert_eq!(state().await, ("invalid".to_owned(), path.clone()));
+    fs::remove_file(rig.policy()).unwrap();
+    assert_eq!(state().await, ("invalid".to_owned(), path.clone()), "an explicit policy must exist");
+    fs::write(rig.policy(), REJECT).unwrap();
+    assert_eq!(state().await, ("loaded".to_owned(), path));
+
+    let empty = Rig::searching();
+    let verifier = empty.verifier().await;
+    assert_eq!(verifier.policy_state().await.unwrap(), "missing");
+    assert_eq!(verifier.policy_path().await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn errors_have_the_names_of_the_interface() {
+    let signed_by =
+        |key: &str| format!(r#"{{"default":[{{"type":"signedBy","keyType":"GPGKeys","keyPath":"{key}"}}]}}"#);
+    let base_layer = r#"{"default":[{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}]}"#;
+    let unreachable = "docker://127.0.0.1:1/a/b:1";
+    let long = format!("docker://h/{}", "a".repeat(1024));
+    for (policy, image, error_name, code) in [
+        (REJECT, "", "InvalidReference", "invalid-reference"),
+        (REJECT, "h/a:1", "InvalidReference", "invalid-reference"),
+        (REJECT, "docker://h/A:1", "InvalidReference", "invalid-reference"),
+        (REJECT, "\u{202e}", "InvalidReference", "invalid-reference"),
+        (REJECT, "containers-storage:h/a:1", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "dir:/", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "dir:/no/such", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "docker-archive:/a.tar", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "oci:/a", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "oci-archive:/a.tar", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "sif:/a.sif", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "tarball:/a.tar", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "oci://registry.invalid/a:1", "Rejected", "rejected-by-policy"),
+        (ACCEPT, unreachable, "RegistryUnavailable", "registry-unavailable"),
+        (&signed_by("/no/such/key"), unreachable, "ConfigurationInvalid", "key-file-unreadable"),
+        (base_layer, IMAGE, "UnsupportedRequirement", "unsupported"),
+        ("{", IMAGE, "PolicyInvalid", "policy-invalid"),
+    ] {
+        let rig = Rig::new(policy);
+        let verifier = rig.verifier().await;
+        let error = verifier.verify_image(image, Dictionary::new()).await.unwrap_err();
+        assert_eq!(name(&error), format!("org.vouchd.Verifier1.Error.{error_name}"), "{image}: {error}");
+        assert_eq!(error.code(), Some(code), "{image}: {error}");
+        assert!(!error.message().contains(char::is_control), "{image}");
+    }
+    let rig = Rig::new(REJECT);
+    let verifier = rig.verifier().await;
+    let error = verifier.verify_image(&long, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs");
+
+    let error = Rig::searching().verifier().await.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.PolicyMissing");
+}
+
+#[tokio::test]
+async fn an_unsigned_image_is_refused_and_broken_configuration_decides_nothing() {
+    let registry = Registry::start().await;
+    let key = rcgen::KeyPair::generate().unwrap().public_key_pem();
+    let key = STANDARD.encode(key);
+    let rig = Rig::new(&format!(r#"{{"default":[{{"type":"sigstoreSigned","keyData":"{key}"}}]}}"#))
+        .with_registry(&registry);
+    let verifier = rig.verifier().await;
+    let error = verifier.verify_image(&registry.image(), Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.Rejected", "{error}");
+    let report = verifier.evaluate_image(&registry.image(), Dictionary::new()).await.unwrap();
+    assert_eq!(report.value("manifest-digest"), None);
+    let resolved = Digest::sha256(MANIFEST).to_string();
+    assert_eq!(report.value("resolved-digest"), Some(&Variant::from(resolved.as_str())));
+
+    fs::write(rig.registries_d().join("a.yaml"), "[").unwrap();
+    let error = verifier.verify_image(&registry.image(), Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.ConfigurationInvalid", "{error}");
+    assert_eq!(error.code(), Some("registries-d-invalid"));
+}
+
+#[tokio::test]
+async fn options_that_are_not_understood_are_errors() {
+    let rig = Rig::new(ACCEPT);
+    let verifier = rig.verifier().await;
+    for options in [
+        Dictionary::new().with("require-signatures", false),
+        Dictionary::new().with("require-signature", Str::from("false")),
+        Dictionary::new().with("require-signature", true).with("require-signature", false),
+        Dictionary::new().with("cookie", Str::from("1")),
+        Dictionary::new().with("timeout-usec", 601_000_000_u64),
+    ] {
+        let call = verifier.verify_image("docker-daemon:a/b:1", options).await;
+        let error = call.unwrap_err();
+        assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs");
+        assert_eq!(error.code(), Some("usage"));
+    }
+}
+
+#[tokio::test]
+async fn the_deadline_of_the_call_counts() {
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let verifier = rig.verifier().await;
+    let began = Instant::now();
+    let options = Dictionary::new().with("timeout-usec", 300_000_u64);
+    let error = verifier.verify_image(&silent.image(), options).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.TimedOut");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn gatherings_are_limited_and_given_back() {
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let verifier = rig.verifier().await;
+    let options = |microseconds: u64| Dictionary::new().with("timeout-usec", microseconds);
+    let image = silent.image();
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..dbus::GATHERINGS + 5 {
+        let (verifier, image, options) = (verifier.clone(), image.clone(), options(3_000_000));
+        running.spawn(async move { verifier.verify_image(&image, options).await.unwrap_err() });
+    }
+    let errors: Vec<_> = running.join_all().await;
+    let count = |wanted: &str| errors.iter().filter(|error| error.code() == Some(wanted)).count();
+    assert_eq!((count("timed-out"), count("too-many-requests")), (dbus::GATHERINGS, 5));
+    assert!(errors.iter().any(|error| name(error) == "org.vouchd.Verifier1.Error.TooManyRequests"));
+    let error = verifier.verify_image(&image, options(1000)).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.TimedOut");
+}
+
+#[tokio::test]
+async fn nothing_is_done_for_a_caller_that_expects_no_reply() {
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let verifier = rig.verifier().await;
+    let options = Dictionary::new().with("timeout-usec", 300_000_u64);
+    for method in ["VerifyImage", "EvaluateImage"] {
+        let body = (silent.image(), &options);
+        let flags = MethodFlags::NO_REPLY_EXPECTED;
+        let none: Option<()> = verifier.inner().call_with_flags(method, flags, &body).await.unwrap();
+        assert_eq!(none, None);
+    }
+    // The same asked properly reaches the registry, and later than the others would have.
+    assert!(verifier.verify_image(&silent.image(), options).await.is_err());
+    assert_eq!(silent.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_xml_is_what_the_service_says_of_itself() {
+    let rig = Rig::new(REJECT);
+    let connection = rig.connection().await;
+    let proxy = IntrospectableProxy::builder(&connection)
+        .destination(dbus::NAME)
+        .path(dbus::PATH)
+        .build()
+        .await
+        .unwrap();
+    let live = proxy.introspect().await.unwrap();
+    let begin = live.find("  <interface name=\"org.vouchd.Verifier1.Manager\">").unwrap();
+    let end = begin + live[begin..].find("</interface>").unwrap();
+    let lines: String = live[begin..end].lines().map(|line| format!("{}\n", line.trim_end())).collect();
+    let text = format!(
+        "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n \
+         \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n\
+         <!-- Written from the comments in src/dbus/mod.rs by the test the_xml_is_what_the_service_says_of_itself. -->\n\
+         <node name=\"{}\">\n{}\n  </interface>\n</node>\n",
+        dbus::PATH,
+        lines.trim_end(),
+    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dbus/org.vouchd.Verifier1.xml");
+    if std::env::var_os("VOUCHD_WRITE_XML").is_some_and(|value| value == "1") {
+        fs::write(&path, &text).unwrap();
+    }
+    let file = fs::read_to_string(&path).unwrap();
+    assert_eq!(file, text, "write {} again with VOUCHD_WRITE_XML=1", path.display());
+    // What would break a comment.
+    assert!(!text.replace("<!--", "").replace("-->", "").contains("--"));
+}
+
+// With the real daemon on a private bus.
+
+#[tokio::test]
+async fn the_daemon_serves_and_refuses() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    let connection = bus.connect().await;
+    let dbus = DBusProxy::new(&connection).await.unwrap();
+    assert!(dbus.name_has_owner(dbus::NAME.try_into().unwrap()).await.unwrap());
+    let verifier = uncached(&connection).await;
+    assert_eq!(verifier.policy_state().await.unwrap(), "loaded");
+    assert_eq!(verifier.policy_path().await.unwrap(), rig.policy().display().to_string());
+
+    let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.Rejected");
+    let error = verifier.verify_image(IMAGE, Dictionary::new().with("no-such", true)).await.unwrap_err();
+    assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs");
+
+    fs::write(rig.policy(), "{\"default\":[]}").unwrap();
+    assert_eq!(verifier.policy_state().await.unwrap(), "invalid");
+    let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.PolicyInvalid");
+    let asked = dbus::evaluate(Some(&bus.address), IMAGE, &question(), SOON).await.unwrap_err();
+    assert_eq!((asked.code(), asked.is_configuration()), ("policy-invalid", true));
+
+    fs::write(rig.policy(), REJECT).unwrap();
+    assert_eq!(verifier.policy_state().await.unwrap(), "loaded");
+    let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.Rejected");
+
+    let report = dbus::evaluate(Some(&bus.address), IMAGE, &question(), SOON).await.unwrap();
+    assert!(!report.allowed && report.decided);
+    assert_eq!((report.route, report.code.as_deref()), (Route::Bus, Some("rejected-by-policy")));
+    assert_eq!(report.scope.unwrap().file, rig.policy().display().to_string());
+
+    // Every verdict leaves one record.
+    let records = daemon.end();
+    let about_image = |line: &&str| line.contains(IMAGE) && line.contains("verdict=\"rejected\"");
+    if !Path::new(JOURNAL).exists() {
+        assert_eq!(records.lines().filter(about_image).count(), 3, "{records}");
+    }
+}
+
+#[tokio::test]
+async fn there_is_one_daemon_and_nobody_replaces_it() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    let connection = bus.connect().await;
+    let dbus = DBusProxy::new(&connection).await.unwrap();
+    let owner = dbus.get_name_owner(dbus::NAME.try_into().unwrap()).await.unwrap();
+
+    let mut second = Daemon::spawn(&bus, &rig, &[]);
+    let status = wait(&mut second, Duration::from_secs(10));
+    assert!(!status.success(), "{status}");
+    let mut said = String::new();
+    second.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("already has an owner"), "{said}");
+
+    let replacing = zbus::fdo::RequestNameFlags::REPLACE_EXISTING | zbus::fdo::RequestNameFlags::DO_NOT_QUEUE;
+    assert!(connection.request_name_with_flags(dbus::NAME, replacing).await.is_err());
+    assert_eq!(dbus.get_name_owner(dbus::NAME.try_into().unwrap()).await.unwrap(), owner);
+    daemon.end();
+}
+
+#[test]
+fn the_daemon_ends_with_its_bus() {
+    let Some(mut bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let mut daemon = Daemon::start(&bus, &rig);
+    bus.child.kill().unwrap();
+    let status = wait(&mut daemon.child, Duration::from_secs(2));
+    assert!(status.code().is_some_and(|code| code != 0), "{status}");
+}
+
+#[test]
+fn systemd_hears_of_start_life_reload_and_end() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let socket = rig.directory.path().join("notify");
+    let heard = UnixDatagram::bind(&socket).unwrap();
+    heard.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut child = Daemon::spawn(
+        &bus,
+        &rig,
+        &[("NOTIFY_SOCKET", socket.into_os_string()), ("WATCHDOG_USEC", "200000".into())],
+    );
+    let until = |wanted: &str| {
+        loop {
+            let mut buffer = [0; 4096];
+            let length = heard.recv(&mut buffer).unwrap_or_else(|error| panic!("{wanted}: {error}"));
+            let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            if text.lines().any(|line| line == wanted) {
+                return text;
+            }
+        }
+    };
+    let ready = until("READY=1");
+    assert!(ready.contains(&format!("STATUS=Policy {}", rig.policy().display())), "{ready}");
+    until("WATCHDOG=1");
+    until("WATCHDOG=1");
+    fs::write(rig.policy(), "{").unwrap();
+    signal(&child, Signal::SIGHUP);
+    assert!(until("RELOADING=1").contains("MONOTONIC_USEC="));
+    assert!(until("READY=1").contains("cannot be used"));
+    signal(&child, Signal::SIGTERM);
+    until("STOPPING=1");
+    assert!(wait(&mut child, Duration::from_secs(5)).success());
+}
+
+#[tokio::test]
+async fn what_runs_is_finished_before_the_end() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let mut daemon = Daemon::start(&bus, &rig);
+    let connection = bus.connect().await;
+    let verifier = uncached(&connection).await;
+    let (asking, image) = (verifier.clone(), silent.image());
+    let call = tokio::spawn(async move {
+        asking.verify_image(&image, Dictionary::new().with("timeout-usec", 2_000_000_u64)).await
+    });
+    while silent.connections.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    signal(&daemon.child, Signal::SIGTERM);
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.TimedOut");
+    let status = tokio::task::spawn_blocking(move || wait(&mut daemon.child, Duration::from_secs(5)));
+    assert!(status.await.unwrap().success());
+}
+
+#[tokio::test]
+async fn the_daemon_reads_no_variable() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let other = rig.directory.path().join("other.json");
+    fs::write(&other, ACCEPT).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vouchd"));
+    child.args(["daemon", "--bus-address", &bus.address]);
+    child.env("CONTAINERS_POLICY_JSON", &other).env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/no/such");
+    let daemon = Daemon::ready(child);
+    let verifier = uncached(&bus.connect().await).await;
+    assert_ne!(verifier.policy_path().await.unwrap(), other.display().to_string());
+    daemon.end();
+}
+
+#[test]
+fn only_root_and_the_daemons_user_may_ask() {
+    if !geteuid().is_root() {
+        return skip("needs root to be somebody else");
+    }
+    if !is_installed("busctl") || !is_installed("setpriv") {
+        return skip("needs busctl and setpriv");
+    }
+    let call = ["call", dbus::NAME, dbus::PATH, "org.vouchd.Verifier1.Manager"];
+    let verify = ["VerifyImage", "sa{sv}", IMAGE, "0"];
+    let evaluate = ["EvaluateImage", "sa{sv}", IMAGE, "0"];
+    for rules in [Rules::Shipped, Rules::Open] {
+        let Some(bus) = Bus::start(rules) else { return };
+        let rig = Rig::new(REJECT);
+        let daemon = Daemon::start(&bus, &rig);
+        for method in [verify, evaluate] {
+            let output = bus.as_nobody(&[&call[..], &method].concat());
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(!output.status.success(), "{said}");
+            assert!(said.contains("Access denied") || said.contains("may ask"), "{said}");
+        }
+        for property in ["Version", "PolicyState", "PolicyPath"] {
+            let get = ["get-property", dbus::NAME, dbus::PATH, "org.vouchd.Verifier1.Manager", property];
+            let output = bus.as_nobody(&get);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(bus.as_nobody(&["introspect", dbus::NAME, dbus::PATH]).status.success());
+        // With open rules it is the daemon that refuses.
+        let refused = daemon.end().matches("uid 65534 may not ask").count();
+        if !Path::new(JOURNAL).exists() {
+            assert_eq!(refused, if rules == Rules::Open { 2 } else { 0 });
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_else_owns_is_not_asked() {
+    if !geteuid().is_root() {
+        return skip("needs root to be somebody else");
+    }
+    let Some(bus) = Bus::start(Rules::Open) else { return };
+    let rig = Rig::new(ACCEPT);
+    fs::set_permissions(rig.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", env!("CARGO_BIN_EXE_vouchd")]);
+    command.args(["daemon", "--bus-address", &bus.address, "--policy"]).arg(rig.policy());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let connection = bus.connect().await;
+    let proxy = DBusProxy::new(&connection).await.unwrap();
+    let began = Instant::now();
+    while !proxy.name_has_owner(dbus::NAME.try_into().unwrap()).await.unwrap() {
+        if child.try_wait().unwrap().is_some() {
+            return skip("uid 65534 cannot run the program");
+        }
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut lax = question();
+    lax.require_signature = false;
+    let error = dbus::evaluate(Some(&bus.address), "docker-daemon:a/b:1", &lax, SOON).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Bus(detail) if detail.contains("65534")), "{error:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn absence_is_told_from_failure() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let address = format!("unix:path={}", nowhere.path().join("sock").display());
+    let error = dbus::evaluate(Some(&address), IMAGE, &question(), SOON).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotAvailable(_)), "{error:?}");
+
+    // A socket that nobody listens on.
+    let path = nowhere.path().join("dead");
+    let dead = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let address = format!("unix:path={}", path.display());
+    drop(dead);
+    let error = dbus::evaluate(Some(&address), IMAGE, &question(), SOON).await.unwrap_err();
+    assert!(matches!(error, ClientError::Bus(_)), "{error:?}");
+
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let error = dbus::evaluate(Some(&bus.address), IMAGE, &question(), SOON).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotAvailable(_)), "{error:?}");
+
+    // It could be started, but fails.
+    let Some(bus) = Bus::start_with(Rules::Shipped, Some("/bin/false")) else { return };
+    let error = dbus::evaluate(Some(&bus.address), IMAGE, &question(), SOON).await.unwrap_err();
+    assert!(matches!(error, ClientError::Bus(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_daemon_is_started_when_it_is_needed() {
+    let rig = Rig::new(REJECT);
+    let command = format!(
+        "{} daemon --bus-address ADDRESS --policy {} --registries-d {}",
+        env!("CARGO_BIN_EXE_vouchd"),
+        rig.policy().display(),
+        rig.registries_d().display()
+    );
+    let Some(bus) = Bus::start_with(Rules::Shipped, Some(&command)) else { return };
+    let report = dbus::evaluate(Some(&bus.address), IMAGE, &question(), SOON).await.unwrap();
+    assert_eq!(report.code.as_deref(), Some("rejected-by-policy"));
+}
+
+// The files that are installed.
+
+#[test]
+fn the_unit_is_hardened_and_valid() {
+    if !is_installed("systemd-analyze") {
+        return skip("needs systemd-analyze");
+    }
+    let unit = shipped("systemd/vouchd.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=15", "--no-pager"])
+        .arg(&unit)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    // The program must exist for this one, and the unit have the name of its alias' type.
+    let directory = tempfile::tempdir().unwrap();
+    let copy = directory.path().join("vouchd.service");
+    let text = fs::read_to_string(&unit).unwrap().replace("/usr/bin/vouchd", env!("CARGO_BIN_EXE_vouchd"));
+    fs::write(&copy, text).unwrap();
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let about_us = said.lines().filter(|line| line.contains("vouchd")).collect::<Vec<_>>();
+    assert!(about_us.is_empty(), "{said}");
+}
+
+#[test]
+fn the_files_agree_with_each_other() {
+    let unit = fs::read_to_string(shipped("systemd/vouchd.service")).unwrap();
+    let activation = fs::read_to_string(shipped("dbus/org.vouchd.Verifier1.service")).unwrap();
+    let rules = fs::read_to_string(shipped("dbus/org.vouchd.Verifier1.conf")).unwrap();
+    let users = fs::read_to_string(shipped("systemd/vouchd.sysusers.conf")).unwrap();
+    for (text, line) in [
+        (&unit, "User=vouchd"),
+        (&unit, "BusName=org.vouchd.Verifier1"),
+        (&unit, "Alias=dbus-org.vouchd.Verifier1.service"),
+        (&activation, "SystemdService=dbus-org.vouchd.Verifier1.service"),
+        (&activation, "Name=org.vouchd.Verifier1"),
+        (&activation, "User=vouchd"),
+        (&rules, "  <policy user=\"vouchd\">"),
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line}");
+    }
+    assert!(users.lines().any(|line| line.starts_with("u vouchd ")));
+}
+
+// What the tests stand on.
+
+/// Enough for anything that does not wait for the network.
+const SOON: Duration = Duration::from_secs(20);
+
+fn name(error: &dbus::Error) -> String {
+    error.name().to_string()
+}
+
+fn question() -> Question {
+    Question { require_signature: true, subject: Subject::Either, platform: Platform::host() }
+}
+
+fn shipped(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Says why a test does nothing; where everything must be tested, that is a failure.
+fn skip(reason: &str) {
+    assert!(std::env::var_os("VOUCHD_TEST_ALL").is_none_or(|value| value != "1"), "skipped: {reason}");
+    // Not eprintln!, which the harness keeps to itself.
+    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|directory| directory.join(program).is_file())
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+fn wait(child: &mut Child, patience: Duration) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(began.elapsed() < patience, "it still runs after {patience:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+async fn uncached(connection: &Connection) -> VerifierProxy<'static> {
+    VerifierProxy::builder(connection).cache_properties(CacheProperties::No).build().await.unwrap()
+}
+
+/// A configuration, and the interface on one end of a socket pair.
+struct Rig {
+    directory: TempDir,
+    settings: Settings,
+}
+
+impl Rig {
+    fn new(policy: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("policy.json");
+        fs::write(&file, policy).unwrap();
+        Self::with_source(directory, PolicySource::Explicit(file))
+    }
+
+    /// Nothing is where a policy is looked for.
+    fn searching() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let environment = Environment { root: directory.path().to_owned(), uid: 0, user: None };
+        Self::with_source(directory, PolicySource::Search(environment))
+    }
+
+    fn with_source(directory: TempDir, policy: PolicySource) -> Self {
+        let registries_d = directory.path().join("registries.d");
+        fs::create_dir(&registries_d).unwrap();
+        let settings = Settings {
+            policy,
+            registries_d: Directories::explicit(registries_d, &Environment::system()),
+            registry: registry::Settings { cert_dir: None, auth: Source::Anonymous },
+        };
+        Self { directory, settings }
+    }
+
+    fn with_registry(mut self, registry: &Registry) -> Self {
+        let certificates = self.directory.path().join("certs");
+        fs::create_dir(&certificates).unwrap();
+        fs::write(certificates.join("ca.crt"), &registry.certificate).unwrap();
+        self.settings.registry.cert_dir = Some(certificates);
+        self
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.directory.path().join("policy.json")
+    }
+
+    fn registries_d(&self) -> PathBuf {
+        self.directory.path().join("registries.d")
+    }
+
+    async fn connection(&self) -> Connection {
+        let verifier = Verifier::new(Arc::new(Engine::new(self.settings.clone()).unwrap()));
+        let (server, client) = std::os::unix::net::UnixStream::pair().unwrap();
+        let server = zbus::connection::Builder::unix_stream(server)
+            .server(Guid::generate())
+            .p2p()
+            .serve_at(dbus::PATH, verifier);
+        let client = zbus::connection::Builder::unix_stream(client).p2p();
+        let (server, client) = tokio::try_join!(server.build(), client.build()).unwrap();
+        // It lives as long as the client does.
+        let closed = client.clone();
+        tokio::spawn(async move {
+            closed.closed().await;
+            drop(server);
+        });
+        client
+    }
+
+    async fn verifier(&self) -> VerifierProxy<'static> {
+        uncached(&self.connection().await).await
+    }
+}
+
+/// A registry with one image.
+struct Registry {
+    host: String,
+    certificate: String,
+}
+
+impl Registry {
+    async fn start() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(tls));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request).await;
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\n\
+                     Content-Length: {}\r\nConnection: close\r\n\r\n",
+                    MANIFEST.len()
+                );
+                let _ = stream.write_all(&[head.as_bytes(), MANIFEST].concat()).await;
+                let _ = stream.shutdown().await;
+            }
+        });
+        Self { host, certificate: made.cert.pem() }
+    }
+
+    fn image(&self) -> String {
+        format!("docker://{}/ns/app:1", self.host)
+    }
+}
+
+/// A registry that takes connections and says nothing.
+struct Silent {
+    host: String,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Silent {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                held.push(stream);
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { host, connections }
+    }
+
+    fn image(&self) -> String {
+        format!("docker://{}/a/b:1", self.host)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    /// Everybody may own and send everything.
+    Open,
+    /// Those of `dbus/org.vouchd.Verifier1.conf`, with this user in place of `vouchd`.
+    Shipped,
+}
+
+/// A private bus; specs/dbus-systemd.md, section 1.1.
+struct Bus {
+    _directory: TempDir,
+    address: String,
+    child: Child,
+}
+
+impl Bus {
+    /// Nothing, if there is no dbus-daemon.
+    fn start(rules: Rules) -> Option<Self> {
+        Self::start_with(rules, None)
+    }
+
+    /// As [`Bus::start`]; the bus starts `command` for the name, without systemd. `ADDRESS` is its own.
+    fn start_with(rules: Rules, command: Option<&str>) -> Option<Self> {
+        if !is_installed("dbus-daemon") {
+            skip("needs dbus-daemon");
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(path.join("services")).unwrap();
+        fs::create_dir(path.join("rules")).unwrap();
+        let shipped = fs::read_to_string(shipped("dbus/org.vouchd.Verifier1.conf")).unwrap();
+        let user = nix::unistd::User::from_uid(geteuid()).unwrap().unwrap().name;
+        let ours = match rules {
+            Rules::Open => {
+                r#"<busconfig><policy context="default"><allow own="*"/><allow send_destination="*"/></policy></busconfig>"#
+                    .to_owned()
+            }
+            // Whoever tests must be able to ask, too.
+            Rules::Shipped => shipped
+                .replace("user=\"vouchd\"", &format!("user=\"{user}\""))
+                .replace("user=\"root\"", &format!("user=\"{user}\"")),
+        };
+        fs::write(path.join("rules/org.vouchd.Verifier1.conf"), ours).unwrap();
+        let base = path.display();
+        let address = format!("unix:path={base}/sock");
+        if let Some(command) = command {
+            let command = command.replace("ADDRESS", &address);
+            let text = format!("[D-BUS Service]\nName={}\nExec={command}\nUser={user}\n", dbus::NAME);
+            fs::write(path.join("services/org.vouchd.Verifier1.service"), text).unwrap();
+        }
+        let configuration = format!(
+            r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN" "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+            <busconfig><type>system</type><listen>unix:path={base}/sock</listen><auth>EXTERNAL</auth>
+              <servicedir>{base}/services</servicedir>
+              <policy context="default"><allow user="*"/><deny own="*"/><deny send_type="method_call"/>
+                <allow send_type="signal"/><allow send_requested_reply="true" send_type="method_return"/>
+                <allow send_requested_reply="true" send_type="error"/>
+                <allow receive_type="method_call"/><allow receive_type="method_return"/>
+                <allow receive_type="error"/><allow receive_type="signal"/>
+                <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
+                <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Introspectable"/>
+                <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus.Properties"/>
+              </policy>
+              <includedir>{base}/rules</includedir></busconfig>"#
+        );
+        fs::write(path.join("bus.conf"), configuration).unwrap();
+        let mut command = mortal("dbus-daemon");
+        command.arg(format!("--config-file={base}/bus.conf")).args(["--nofork", "--print-address"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with(&address), "dbus-daemon said {line:?}");
+        fs::set_permissions(path.join("sock"), fs::Permissions::from_mode(0o777)).unwrap();
+        Some(Self { _directory: directory, address, child })
+    }
+
+    async fn connect(&self) -> Connection {
+        zbus::connection::Builder::address(self.address.as_str()).build().await.unwrap()
+    }
+
+    /// Runs busctl as uid 65534.
+    fn as_nobody(&self, arguments: &[&str]) -> Output {
+        Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "busctl"])
+            .arg(format!("--address={}", self.address))
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The real program.
+struct Daemon {
+    child: Child,
+}
+
+impl Daemon {
+    fn spawn(bus: &Bus, rig: &Rig, environment: &[(&str, OsString)]) -> Child {
+        let mut command = Self::command(bus, rig);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command.spawn().unwrap()
+    }
+
+    fn command(bus: &Bus, rig: &Rig) -> Command {
+        let mut command = mortal(env!("CARGO_BIN_EXE_vouchd"));
+        command.args(["daemon", "--bus-address", &bus.address, "--policy"]).arg(rig.policy());
+        command.arg("--registries-d").arg(rig.registries_d());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn start(bus: &Bus, rig: &Rig) -> Self {
+        Self::ready(Self::command(bus, rig))
+    }
+
+    /// Starts it and waits for READY=1.
+    fn ready(mut command: Command) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("notify");
+        let heard = UnixDatagram::bind(&socket).unwrap();
+        heard.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let child = command.env("NOTIFY_SOCKET", &socket).stderr(Stdio::piped()).spawn().unwrap();
+        let mut buffer = [0; 4096];
+        let length = heard.recv(&mut buffer).unwrap();
+        assert!(buffer[..length].starts_with(b"READY=1\n"));
+        Self { child }
+    }
+
+    /// Ends it properly, and returns what it wrote.
+    fn end(mut self) -> String {
+        signal(&self.child, Signal::SIGTERM);
+        assert!(wait(&mut self.child, Duration::from_secs(5)).success());
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        said
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program that ends when this one does, where setpriv(1) can arrange it.
+fn mortal(program: &str) -> Command {
+    if is_installed("setpriv") {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", program]);
+        command
+    } else {
+        Command::new(program)
+    }
+}
