@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Directories, Environment, PolicySource};
 use crate::daemon;
-use crate::engine::{LONGEST_TIMEOUT, Settings};
+use crate::engine::{self, LONGEST_TIMEOUT, Settings};
 use crate::fetch::credentials::Source;
 use crate::fetch::registry;
 
@@ -168,13 +168,24 @@ async fn run_daemon(command: Daemon) -> Exit {
         Err(error) => {
             print::failure(&error.to_string());
             match error {
-                daemon::Error::Engine(error) => verify::exit_of(&error),
+                daemon::Error::Engine(error) => exit_of(&error),
                 daemon::Error::Bus(_)
                 | daemon::Error::BusLost
                 | daemon::Error::Internal(_)
                 | daemon::Error::NameTaken => Exit::Undecided,
             }
         }
+    }
+}
+
+/// The exit code of a question that could not be decided.
+fn exit_of(error: &engine::Error) -> Exit {
+    if matches!(error, engine::Error::Reference { .. }) {
+        Exit::Usage
+    } else if error.is_configuration() {
+        Exit::Configuration
+    } else {
+        Exit::Undecided
     }
 }
 

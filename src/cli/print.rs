@@ -5,9 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::diagnostic::escape;
-use crate::report::{Report, RequirementReport, SignatureReport};
-
-use super::explain::ExplainReport;
+use crate::report::{ExplainReport, Report, RequirementReport, SignatureReport};
 
 /// Writes to standard output. A reader that went away is no failure: the exit code still tells.
 fn out(text: &str) {

@@ -13,7 +13,7 @@ use crate::manifest::Platform;
 use crate::reference::{self, ImageName, Transport};
 use crate::report::{Report, Route};
 
-use super::{ConfigurationArguments, Exit, parse_timeout, print};
+use super::{ConfigurationArguments, Exit, exit_of, parse_timeout, print};
 
 /// Verify images: may they be used, and exactly which digests
 #[derive(Args, Debug)]
@@ -224,16 +224,6 @@ impl Verify {
             cert_dir: self.configuration.cert_dir.clone(),
         };
         configuration.settings(Environment::from_process(self.user_config))
-    }
-}
-
-pub(super) fn exit_of(error: &engine::Error) -> Exit {
-    if matches!(error, engine::Error::Reference { .. }) {
-        Exit::Usage
-    } else if error.is_configuration() {
-        Exit::Configuration
-    } else {
-        Exit::Undecided
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The keys are fixed by `schema`; keys may be added, and readers must ignore those they do not know.
 
+mod explain;
+
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Answer, Error};
@@ -10,6 +12,8 @@ use crate::evaluate::verdict::{
 };
 use crate::policy::Scope;
 use crate::verify::{Rejection, Signer};
+
+pub use explain::{ExplainReport, ExplainedRequirement, ExplainedStores};
 
 /// The version of the keys.
 pub const SCHEMA: u32 = 1;

@@ -1,0 +1,176 @@
+//! [`ExplainReport`]: what the policy requires of an image, as data.
+
+use serde::Serialize;
+
+use crate::config::Origin;
+use crate::engine::Explanation;
+use crate::evaluate;
+use crate::policy::{KeySource, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned};
+
+use super::SCHEMA;
+
+/// What would be required of an image; the keys are those of `ExplainImage` on the bus.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExplainReport {
+    /// [`SCHEMA`]
+    pub schema: u32,
+    /// The image as it was asked for.
+    pub reference: String,
+    /// What is compared with scopes.
+    pub normalized_reference: String,
+    /// The policy file.
+    pub policy_path: String,
+    /// SHA-256 of its bytes.
+    pub policy_digest: String,
+    /// The transport of the scope; absent for `default`.
+    pub transport: Option<String>,
+    /// `default`, or a scope of the transport.
+    pub scope: String,
+    /// Line of the scope, from 1.
+    pub line: usize,
+    /// Column of the scope, from 1.
+    pub column: usize,
+    /// The scopes that were tried, up to the one that matched.
+    pub scope_chain: Vec<String>,
+    /// `accept-anything`, `reject`, `signature-required` or `unsupported`.
+    pub outcome: &'static str,
+    /// Every requirement of the scope.
+    pub requirements: Vec<ExplainedRequirement>,
+    /// Where signatures are looked for; absent for images outside registries.
+    pub stores: Option<ExplainedStores>,
+}
+
+/// A requirement in words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExplainedRequirement {
+    /// Type of the requirement.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What it asks for.
+    pub description: String,
+    /// Which signed names it accepts for this image.
+    pub signed_identity: Option<String>,
+}
+
+/// Where signatures of an image in a registry are looked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ExplainedStores {
+    /// The lookaside store, without credentials.
+    pub lookaside: String,
+    /// Where it is set; absent if it is the built-in one.
+    pub lookaside_origin: Option<String>,
+    /// Whether sigstore attachments are looked for.
+    pub use_sigstore_attachments: bool,
+    /// Where that is set; absent if it is the built-in no.
+    pub attachments_origin: Option<String>,
+}
+
+impl ExplainReport {
+    /// The report of an explanation.
+    pub fn of(reference: &str, explanation: &Explanation) -> Self {
+        let matched = explanation.matched();
+        let position = matched.span.position(&explanation.policy.text);
+        let (transport, scope) = match &matched.scope {
+            Scope::Default => (None, "default".to_owned()),
+            Scope::Transport { transport, name } => (Some(transport.clone()), name.clone()),
+        };
+        let mut scope_chain: Vec<String> = Vec::new();
+        for candidate in Policy::candidates(&explanation.image) {
+            if !scope_chain.iter().any(|known| known == candidate) {
+                scope_chain.push(candidate.to_owned());
+            }
+            if transport.is_some() && candidate == scope {
+                break;
+            }
+        }
+        if transport.is_none() {
+            scope_chain.push("default".to_owned());
+        }
+        let requirements: Vec<&Requirement> = matched.requirements.iter().collect();
+        let origin = |origin: &Origin| origin.to_string();
+        Self {
+            schema: SCHEMA,
+            reference: reference.to_owned(),
+            normalized_reference: explanation.image.policy_identity().to_owned(),
+            policy_path: explanation.policy.path.to_string_lossy().into_owned(),
+            policy_digest: explanation.policy.digest.to_string(),
+            transport,
+            scope,
+            line: position.line,
+            column: position.column,
+            scope_chain,
+            outcome: outcome(&requirements),
+            requirements: requirements.iter().map(|r| describe(r, explanation)).collect(),
+            stores: explanation.stores.as_ref().map(|stores| ExplainedStores {
+                lookaside: stores.lookaside.clone(),
+                lookaside_origin: stores.lookaside_origin.as_ref().map(origin),
+                use_sigstore_attachments: stores.attachments,
+                attachments_origin: stores.attachments_origin.as_ref().map(origin),
+            }),
+        }
+    }
+}
+
+fn outcome(requirements: &[&Requirement]) -> &'static str {
+    let any = |test: fn(&Requirement) -> bool| requirements.iter().any(|r| test(r));
+    if any(|r| matches!(r, Requirement::Reject)) {
+        "reject"
+    } else if any(|r| evaluate::foregone(r).is_some()) {
+        "unsupported"
+    } else if any(Requirement::verifies_signatures) {
+        "signature-required"
+    } else {
+        "accept-anything"
+    }
+}
+
+fn describe(requirement: &Requirement, explanation: &Explanation) -> ExplainedRequirement {
+    let image = explanation.image.docker_reference();
+    let (description, identity) = match requirement {
+        Requirement::InsecureAcceptAnything => ("any image is accepted, signed or not".to_owned(), None),
+        Requirement::Reject => ("every image is refused".to_owned(), None),
+        Requirement::SignedBaseLayer(_) => {
+            ("no tool implements this: every image is refused".to_owned(), None)
+        }
+        Requirement::SignedBy(SignedBy { keys, identity, .. }) => {
+            (format!("a simple-signing signature by an OpenPGP key in {}", source(keys)), Some(identity))
+        }
+        Requirement::SigstoreSigned(SigstoreSigned { signer, identity }) => {
+            let description = match signer {
+                Signer::Keys { keys, rekor: None } => {
+                    format!("a sigstore signature by the public key in {}", source(keys))
+                }
+                Signer::Keys { keys, rekor: Some(_) } => {
+                    format!("a sigstore signature by the public key in {}, and its log entry", source(keys))
+                }
+                Signer::Fulcio { fulcio, .. } => format!(
+                    "a sigstore signature with a certificate for \"{}\" by way of \"{}\", and its log entry",
+                    fulcio.subject_email, fulcio.oidc_issuer
+                ),
+                Signer::Pki(_) => "a sigstore signature with a certificate of the given authority".to_owned(),
+            };
+            (description, Some(identity))
+        }
+    };
+    let unsupported = evaluate::foregone(requirement)
+        .filter(|_| !matches!(requirement, Requirement::Reject))
+        .map(|rejection| format!("; {rejection}"));
+    ExplainedRequirement {
+        kind: requirement.kind(),
+        description: description + unsupported.as_deref().unwrap_or_default(),
+        signed_identity: identity.map(|i| format!("{}: {}", i.kind(), i.wanted(image))),
+    }
+}
+
+fn source(keys: &KeySource) -> String {
+    match keys.paths() {
+        [] => "the policy itself".to_owned(),
+        paths => {
+            let quoted: Vec<String> = paths.iter().map(|path| format!("\"{path}\"")).collect();
+            quoted.join(" or ")
+        }
+    }
+}
