@@ -118,6 +118,8 @@ codes! {
     SignatureExpired = "signature-expired",
     /// The deadline passed.
     TimedOut = "timed-out",
+    /// A registry does not prove who it is.
+    TlsError = "tls-error",
     /// The daemon is doing as much as it may.
     TooManyRequests = "too-many-requests",
     /// A member is not known.
@@ -213,6 +215,20 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// A JSON text with the same characters escaped as JSON does it.
+pub fn escape_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hazardous(c) {
+            let mut units = [0; 2];
+            out.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn is_hazardous(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -252,5 +268,9 @@ mod tests {
     #[test]
     fn control_and_direction_characters_are_escaped() {
         assert_eq!(escape("a\x1b[31m\u{202e}é\n"), "a\\u{1b}[31m\\u{202e}é\\u{a}");
+        let hostile = "\u{9b}31m\u{202e}\u{e0041}é";
+        let json = escape_json(&serde_json::to_string(hostile).unwrap());
+        assert_eq!(json, "\"\\u009b31m\\u202e\\udb40\\udc41é\"");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
     }
 }

@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use crate::config::{self, Directories, Origin, PolicySource, RegistriesD};
-use crate::diagnostic::{Code, Diagnostic, Position, escape};
+use crate::diagnostic::{Code, Diagnostic, Position, Span, escape};
 use crate::digest::Digest;
 use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Role, Verdict};
-use crate::fetch::{self, Budget, Client, local, registry};
+use crate::fetch::{self, Client, local, registry};
 use crate::nonempty::NonEmpty;
-use crate::policy::{Match, Policy};
+use crate::policy::{Match, Policy, Scope};
 use crate::reference::{self, ImageName, ImageReference, Place};
 use crate::verify::Timestamp;
 
@@ -79,6 +79,31 @@ impl Answer {
     /// The digest of the instance that was judged.
     pub fn instance_digest(&self) -> Option<&Digest> {
         self.verdict.subjects.iter().find(|s| s.role == Role::Instance).and_then(|s| s.digest.as_ref())
+    }
+}
+
+/// No verdict, and how far it got: the image must not be used.
+#[derive(Clone, Debug)]
+pub struct Undecided {
+    /// Why.
+    pub error: Error,
+    /// The policy, if it could be read.
+    pub policy: Option<Arc<LoadedPolicy>>,
+    /// The scope that applies and its place in the policy, if it got that far.
+    pub scope: Option<(Scope, Span)>,
+    /// The number of requests that were made.
+    pub requests: usize,
+}
+
+impl From<Error> for Undecided {
+    fn from(error: Error) -> Self {
+        Self { error, policy: None, scope: None, requests: 0 }
+    }
+}
+
+impl From<Error> for Box<Undecided> {
+    fn from(error: Error) -> Self {
+        Self::new(error.into())
     }
 }
 
@@ -152,15 +177,16 @@ impl Error {
     }
 
     /// What can be done about it.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> &str {
         match self {
             Self::Config(error) => error.help(),
             Self::Fetch(error) => error.help(),
             Self::Internal(_) => "please report this as a bug of vouchd",
-            Self::PolicyInvalid { .. } => "mend the policy; until then every image is refused",
-            Self::Reference { .. } => {
-                "write TRANSPORT:REFERENCE, such as docker://quay.io/fedora/fedora:43; see containers-transports(5)"
+            Self::PolicyInvalid { problems, .. } => {
+                let (_, first) = problems.first();
+                first.help.as_deref().unwrap_or("mend the policy; until then every image is refused")
             }
+            Self::Reference { error, .. } => error.help(),
         }
     }
 
@@ -256,45 +282,86 @@ impl Engine {
         question: &Question,
         timeout: Duration,
         now: Timestamp,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, Box<Undecided>> {
         let deadline = Instant::now() + timeout;
-        let (policy, image) = self.prepare(name.to_owned(), deadline).await?;
+        let policy = self.read_policy(deadline).await?;
+        let image = match resolve_within(name.to_owned(), deadline).await {
+            Ok(image) => image,
+            Err(error) => {
+                return Err(Box::new(Undecided { error, policy: Some(policy), scope: None, requests: 0 }));
+            }
+        };
         let plan = evaluate::plan(&policy.policy, &image, question);
         let needs = plan.needs();
-        let budget = Budget::new();
+        let scope = (plan.matched().scope.clone(), plan.matched().span);
+        let budget = self.client.budget();
+        let undecided = |error| Undecided {
+            error,
+            scope: Some(scope.clone()),
+            policy: Some(Arc::clone(&policy)),
+            requests: budget.requests_made(),
+        };
         let gathering = self.client.gather(&image, &needs, question, &budget, deadline);
-        let evidence = tokio::time::timeout_at(deadline, gathering)
+        let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
-            .map_err(|_| fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() })??;
-        let verdict = plan.judge(&evidence, now);
+            .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));
+        let evidence = gathered.map_err(|error| undecided(error.into()))?;
+        let judgement = {
+            let (engine, policy, image) = (Arc::clone(self), Arc::clone(&policy), image.clone());
+            let (question, budget) = (question.clone(), budget.clone());
+            move || {
+                let judged = engine.judge(&policy.policy, &image, &question, &needs, evidence, now);
+                // The bytes are given back when nobody holds them any more.
+                drop(budget);
+                Ok(judged)
+            }
+        };
+        let judged = blocking(judgement, "the judgement", deadline).await;
+        let (verdict, pinned, pinned_accepted) = judged.map_err(undecided)?;
+        Ok(Answer { image, verdict, policy, pinned, pinned_accepted, requests: budget.requests_made() })
+    }
+
+    /// The verdict, the name that pins what was granted, and whether the policy also accepts that name. It blocks.
+    fn judge(
+        &self,
+        policy: &Policy,
+        image: &ImageReference,
+        question: &Question,
+        needs: &Needs,
+        evidence: Evidence,
+        now: Timestamp,
+    ) -> (Verdict, Option<ImageReference>, bool) {
+        let verdict = evaluate::plan(policy, image, question).judge(&evidence, now);
         let granted = match &verdict.decision {
             Decision::Allow(grant) => grant.digest(),
             Decision::Deny(_) => None,
         };
         let pinned = granted.and_then(|digest| image.pinned(digest));
-        let pinned_accepted = match &pinned {
-            Some(pinned) => self.judge_pinned(&policy.policy, pinned, question, &needs, evidence, now).await,
-            None => false,
-        };
-        Ok(Answer { image, verdict, policy, pinned, pinned_accepted, requests: budget.requests_made() })
+        let accepted = pinned.as_ref().is_some_and(|pinned| {
+            self.has_the_same_stores(image, pinned)
+                && self.accepts_pinned(policy, pinned, question, needs, evidence, now)
+        });
+        (verdict, pinned, accepted)
     }
 
-    /// Reads the policy and resolves the name, where a disk that hangs holds nobody else up.
-    async fn prepare(
-        self: &Arc<Self>,
-        name: String,
-        deadline: Instant,
-    ) -> Result<(Arc<LoadedPolicy>, ImageReference), Error> {
+    /// Whether signatures of both names are looked for in the same places.
+    fn has_the_same_stores(&self, image: &ImageReference, pinned: &ImageReference) -> bool {
+        let (Some(image), Some(pinned)) = (image.docker_reference(), pinned.docker_reference()) else {
+            return false;
+        };
+        RegistriesD::load(&self.settings.registries_d).is_ok_and(|registries_d| {
+            registries_d.use_attachments(image) == registries_d.use_attachments(pinned)
+                && registries_d.lookaside_usable(image).ok() == registries_d.lookaside_usable(pinned).ok()
+        })
+    }
+
+    async fn read_policy(self: &Arc<Self>, deadline: Instant) -> Result<Arc<LoadedPolicy>, Error> {
         let engine = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || Ok((engine.policy()?, resolve(&name)?)));
-        let timed_out =
-            |_| fetch::Error::TimedOut { waiting_for: "the policy file or the image's path".to_owned() };
-        let read = tokio::time::timeout_at(deadline, reading).await.map_err(timed_out)?;
-        read.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
+        blocking(move || engine.policy(), "the policy file", deadline).await
     }
 
     /// Whether the policy accepts the same evidence under the name that pins it.
-    async fn judge_pinned(
+    fn accepts_pinned(
         &self,
         policy: &Policy,
         pinned: &ImageReference,
@@ -305,10 +372,8 @@ impl Engine {
     ) -> bool {
         let plan = evaluate::plan(policy, pinned, question);
         let needs = plan.needs();
-        if needs.signatures && !gathered.signatures {
-            return false;
-        }
-        if self.client.add_keys(&needs, &mut evidence).await.is_err() {
+        if needs.signatures && !gathered.signatures || self.client.keys().add(&needs, &mut evidence).is_err()
+        {
             return false;
         }
         // A name that pins the instance leads to a manifest that is no index.
@@ -330,7 +395,7 @@ impl Engine {
             (Place::Registry, Some(named)) => {
                 let registries_d = RegistriesD::load(&self.settings.registries_d)?;
                 Some(Stores {
-                    lookaside: registries_d.lookaside_read(named)?.to_string(),
+                    lookaside: registries_d.lookaside_usable(named)?.to_string(),
                     lookaside_origin: registries_d.lookaside_read_origin(named),
                     attachments: registries_d.use_attachments(named),
                     attachments_origin: registries_d.attachments_origin(named),
@@ -346,6 +411,23 @@ impl Engine {
 pub fn resolve(name: &str) -> Result<ImageReference, Error> {
     let parsed = ImageName::parse(name).map_err(|error| Error::Reference { text: name.to_owned(), error })?;
     Ok(local::resolve(parsed)?)
+}
+
+async fn resolve_within(name: String, deadline: Instant) -> Result<ImageReference, Error> {
+    blocking(move || resolve(&name), "the path of the image", deadline).await
+}
+
+/// Does what waits for a disk where it holds nobody else up, and not for longer than the deadline.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    waiting_for: &str,
+    deadline: Instant,
+) -> Result<T, Error> {
+    match tokio::time::timeout_at(deadline, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(Error::Internal(panic.to_string())),
+        Err(_) => Err(fetch::Error::TimedOut { waiting_for: waiting_for.to_owned() }.into()),
+    }
 }
 
 /// The present time.

@@ -49,7 +49,16 @@ pub struct Member<'a> {
     pub value: Value<'a>,
 }
 
-/// Where and why a text is not JSON.
+/// How much of a text may become a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Levels of nesting. Each costs stack.
+    pub depth: usize,
+    /// Values and members. Each costs up to 90 bytes, and may stand for two.
+    pub values: usize,
+}
+
+/// Where and why a text is not JSON, or is more than may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Error {
@@ -57,7 +66,14 @@ pub struct Error {
     pub span: Span,
     /// What was found or wanted there.
     pub reason: &'static str,
+    /// Whether the text may well be JSON, but is beyond the [`Limits`].
+    pub limit: bool,
 }
+
+/// Two members that a lenient reader could take for one, or one that only such a reader would understand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a member is there twice, or is misspelled")]
+pub struct Ambiguous;
 
 impl<'a> Value<'a> {
     /// The string, if it is one.
@@ -84,17 +100,58 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The member of that name, none if it is absent or null.
+    ///
+    /// Readers in Go take names in any case, and the last of several. What they could understand otherwise than
+    /// a strict reader is refused.
+    pub fn member(&self, name: &str) -> Result<Option<&Value<'a>>, Ambiguous> {
+        let mut same = self.members().unwrap_or_default().iter().filter(|member| folds(&member.key, name));
+        match (same.next(), same.next()) {
+            (None, _) => Ok(None),
+            (Some(member), None) if member.key == name => Ok(Some(&member.value).filter(|v| !v.is_null())),
+            (Some(_), _) => Err(Ambiguous),
+        }
+    }
+
+    /// Base64, or an array of numbers from 0 to 255, in both of which null is nothing (rule P-13).
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        match &self.data {
+            Data::Null => Some(Vec::new()),
+            Data::String(text) => decode_base64(text),
+            Data::Array(elements) => elements.iter().map(Self::byte).collect(),
+            Data::Bool(_) | Data::Number(_) | Data::Object(_) => None,
+        }
+    }
+
+    fn byte(&self) -> Option<u8> {
+        match &self.data {
+            Data::Number(written) => written.parse().ok(),
+            Data::Null => Some(0),
+            Data::Bool(_) | Data::String(_) | Data::Array(_) | Data::Object(_) => None,
+        }
+    }
+
     /// Whether it is `null`.
     pub fn is_null(&self) -> bool {
         self.data == Data::Null
     }
 }
 
-/// Reads one JSON value with nothing but white space around it, nested at most `depth` levels.
-pub fn parse(text: &[u8], depth: usize) -> Result<Value<'_>, Error> {
-    let mut parser = Parser { text, at: 0 };
+/// Whether Go's decoder takes `key` for `name`, which is ASCII: Unicode simple folding.
+pub fn folds(key: &str, name: &str) -> bool {
+    let fold = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).eq(name.chars().map(fold))
+}
+
+/// Reads one JSON value with nothing but white space around it.
+pub fn parse(text: &[u8], limits: Limits) -> Result<Value<'_>, Error> {
+    let mut parser = Parser { text, at: 0, values_left: limits.values };
     parser.skip_space();
-    let value = parser.value(depth)?;
+    let value = parser.value(limits.depth)?;
     parser.skip_space();
     match parser.peek() {
         None => Ok(value),
@@ -121,11 +178,14 @@ pub fn decode_base64(text: &str) -> Option<Vec<u8>> {
 struct Parser<'a> {
     text: &'a [u8],
     at: usize,
+    values_left: usize,
 }
 
 impl<'a> Parser<'a> {
     fn value(&mut self, depth: usize) -> Result<Value<'a>, Error> {
         let start = self.at;
+        self.values_left =
+            self.values_left.checked_sub(1).ok_or_else(|| self.beyond("there are too many values"))?;
         let data = match self.peek() {
             Some(b'{') => self.object(depth)?,
             Some(b'[') => self.array(depth)?,
@@ -143,7 +203,7 @@ impl<'a> Parser<'a> {
     }
 
     fn object(&mut self, depth: usize) -> Result<Data<'a>, Error> {
-        let depth = depth.checked_sub(1).ok_or_else(|| self.error("nested too deeply"))?;
+        let depth = depth.checked_sub(1).ok_or_else(|| self.beyond("nested too deeply"))?;
         self.bump();
         let mut members = Vec::new();
         self.skip_space();
@@ -184,7 +244,7 @@ impl<'a> Parser<'a> {
     }
 
     fn array(&mut self, depth: usize) -> Result<Data<'a>, Error> {
-        let depth = depth.checked_sub(1).ok_or_else(|| self.error("nested too deeply"))?;
+        let depth = depth.checked_sub(1).ok_or_else(|| self.beyond("nested too deeply"))?;
         self.bump();
         let mut elements = Vec::new();
         self.skip_space();
@@ -351,7 +411,11 @@ impl<'a> Parser<'a> {
 
     fn error(&self, reason: &'static str) -> Error {
         let end = self.at.saturating_add(1).min(self.text.len());
-        Error { span: Span { start: self.at.min(end), end }, reason }
+        Error { span: Span { start: self.at.min(end), end }, reason, limit: false }
+    }
+
+    fn beyond(&self, reason: &'static str) -> Error {
+        Error { limit: true, ..self.error(reason) }
     }
 }
 
@@ -373,6 +437,10 @@ fn lossy(bytes: &[u8]) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn limits(depth: usize) -> Limits {
+        Limits { depth, values: 1_000 }
+    }
 
     fn plain(value: &Value<'_>) -> serde_json::Value {
         match &value.data {
@@ -430,7 +498,7 @@ mod tests {
             "1\0",
             "\"\u{7f}\u{2028}\"",
         ] {
-            let ours = parse(text.as_bytes(), 128);
+            let ours = parse(text.as_bytes(), limits(128));
             let theirs = serde_json::from_str::<serde_json::Value>(text);
             assert_eq!(ours.is_ok(), theirs.is_ok(), "{text:?}: {ours:?}");
             if let (Ok(ours), Ok(theirs)) = (ours, theirs) {
@@ -449,7 +517,7 @@ mod tests {
                 if std::str::from_utf8(&changed).is_err() {
                     continue;
                 }
-                let ours = parse(&changed, 128).is_ok();
+                let ours = parse(&changed, limits(128)).is_ok();
                 let theirs = serde_json::from_slice::<serde_json::Value>(&changed);
                 let surrogate = matches!(&theirs, Err(e) if e.to_string().contains("surrogate"));
                 assert!(surrogate || ours == theirs.is_ok(), "{:?}", String::from_utf8_lossy(&changed));
@@ -466,21 +534,47 @@ mod tests {
             (b"\"\\ud800\\ud83d\\ude00\"", "\u{fffd}\u{1f600}"),
             (b"\"\xff\xe2\x82x\"", "\u{fffd}\u{fffd}\u{fffd}x"),
         ] {
-            assert_eq!(parse(text, 1).unwrap().text(), Some(wanted));
+            assert_eq!(parse(text, limits(1)).unwrap().text(), Some(wanted));
         }
     }
 
     #[test]
     fn depth_is_limited_without_recursion_trouble() {
-        assert!(parse(b"[[1]]", 2).is_ok());
-        assert_eq!(parse(b"[[1]]", 1).unwrap_err().reason, "nested too deeply");
-        assert!(parse(&vec![b'['; 1 << 20], 64).is_err());
+        assert!(parse(b"[[1]]", limits(2)).is_ok());
+        assert_eq!(parse(b"[[1]]", limits(1)).unwrap_err().reason, "nested too deeply");
+        assert!(parse(&vec![b'['; 1 << 20], limits(64)).is_err());
+    }
+
+    #[test]
+    fn values_are_counted() {
+        let count =
+            |text: &[u8], values| parse(text, Limits { depth: 8, values }).map(|_| ()).map_err(|e| e.limit);
+        assert!(count(b"[1,{\"a\":2}]", 4).is_ok());
+        assert_eq!(count(b"[1,{\"a\":2}]", 3), Err(true));
+        assert_eq!(count(b"[1,{\"a\":2]", 4), Err(false));
+    }
+
+    #[test]
+    fn members_that_a_lenient_reader_could_mistake_are_refused() {
+        for (text, wanted) in [
+            (r#"{"keys":1}"#, Ok(true)),
+            (r#"{"other":1}"#, Ok(false)),
+            (r#"{"keys":null}"#, Ok(false)),
+            (r#"{"Keys":1}"#, Err(Ambiguous)),
+            (r#"{"keys":1,"KEYS":2}"#, Err(Ambiguous)),
+            (r#"{"keys":1,"keys":1}"#, Err(Ambiguous)),
+            ("{\"key\u{17f}\":1}", Err(Ambiguous)),
+            ("{\"\u{212a}eys\":1,\"keys\":1}", Err(Ambiguous)),
+        ] {
+            let value = parse(text.as_bytes(), limits(2)).unwrap();
+            assert_eq!(value.member("keys").map(|v| v.is_some()), wanted, "{text}");
+        }
     }
 
     #[test]
     fn spans_point_at_names_and_values() {
         let text = br#" {"k" : [ 12 ]}"#;
-        let value = parse(text, 8).unwrap();
+        let value = parse(text, limits(8)).unwrap();
         let member = &value.members().unwrap()[0];
         let cut = |span: Span| std::str::from_utf8(&text[span.start..span.end]).unwrap();
         assert_eq!(cut(member.key_span), "\"k\"");

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oci_client::manifest::{
     IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE,
     IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
@@ -9,10 +11,10 @@ use oci_client::manifest::{
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::json::{self, Data, Member, Value};
+use crate::json::{self, Ambiguous, Data, Limits, Value};
 
-/// Deepest JSON nesting read here; manifests need six levels.
-const DEPTH: usize = 64;
+/// Manifests nest six levels. So many values hold an index of thousands of instances in some 10 MiB (T-28).
+const LIMITS: Limits = Limits { depth: 64, values: 100_000 };
 
 /// OCI image manifest; OCI image-spec, media-types.md.
 pub const OCI_MANIFEST: &str = OCI_IMAGE_MEDIA_TYPE;
@@ -27,15 +29,22 @@ pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v
 /// Docker image manifest, schema 1 with embedded signatures.
 pub const DOCKER_SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/// A schema 1 manifest whose embedded signatures cannot be read, so that it has no digest (rule E-22).
+/// A manifest that readers could understand in different ways, or a schema 1 manifest that has no digest, because its
+/// embedded signatures cannot be read (rule E-22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the embedded signatures of the schema 1 manifest are malformed")]
-pub struct MalformedSchema1;
+#[error("it can be read in more than one way, or its embedded signatures are malformed")]
+pub struct Malformed;
+
+impl From<Ambiguous> for Malformed {
+    fn from(_: Ambiguous) -> Self {
+        Self
+    }
+}
 
 /// The SHA-256 digest by which registries and signatures name this manifest (rules E-21, E-22).
-pub fn digest(bytes: &[u8]) -> Result<Digest, MalformedSchema1> {
-    if sniff_media_type(bytes) == DOCKER_SCHEMA1_SIGNED {
-        Ok(Digest::sha256(&schema1_payload(bytes).ok_or(MalformedSchema1)?))
+pub fn digest(bytes: &[u8]) -> Result<Digest, Malformed> {
+    if Shape::of(bytes)?.media_type == DOCKER_SCHEMA1_SIGNED {
+        Ok(Digest::sha256(&schema1_payload(bytes)?))
     } else {
         Ok(Digest::sha256(bytes))
     }
@@ -47,124 +56,185 @@ pub fn is_index(media_type: &str) -> bool {
 }
 
 /// The media type that the bytes themselves show; empty if none (rule E-22).
-///
-/// Member names match in any case and the last of several counts, as in the reference's decoder.
 pub fn sniff_media_type(bytes: &[u8]) -> &'static str {
-    let Ok(value) = json::parse(bytes, DEPTH) else { return "" };
-    let Some(members) = value.members() else { return "" };
-    let Some(claimed) = last_text(members, "mediaType") else { return "" };
+    Shape::of(bytes).map(|shape| shape.media_type).unwrap_or_default()
+}
+
+/// The type of the index if it is one: by what the source claims, as the reference decides (rule E-30), else by the
+/// bytes. A claim that the bytes contradict is refused.
+pub fn index_type(bytes: &[u8], claimed: &str) -> Result<Option<&'static str>, Malformed> {
+    const KNOWN: [&str; 6] =
+        [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED];
+    let shown = Shape::of(bytes)?.media_type;
+    let claimed = KNOWN.into_iter().find(|known| *known == claimed).unwrap_or(shown);
+    if !shown.is_empty() && is_index(claimed) != is_index(shown) {
+        return Err(Malformed);
+    }
+    Ok(Some(claimed).filter(|claimed| is_index(claimed)))
+}
+
+/// What the bytes of a manifest show.
+///
+/// Readers in Go take member names in any case and the last of several. Stricter than the reference, whatever two
+/// readers could understand differently is refused, so that what was judged is what will be used.
+struct Shape {
+    media_type: &'static str,
+    /// The entries, if it has `manifests`.
+    instances: Option<Vec<Entry>>,
+}
+
+impl Shape {
+    fn of(bytes: &[u8]) -> Result<Self, Malformed> {
+        let unknown = Self { media_type: "", instances: None };
+        let value = match json::parse(bytes, LIMITS) {
+            Ok(value) => value,
+            Err(error) if error.limit => return Err(Malformed),
+            Err(_) => return Ok(unknown),
+        };
+        if value.members().is_none() {
+            return Ok(unknown);
+        }
+        // OCI image-spec, manifest.md and image-index.md: which members belong to which document (CVE-2021-41190).
+        let mut of_image = false;
+        for name in ["config", "layers", "fsLayers", "history"] {
+            of_image |= value.member(name)?.is_some();
+        }
+        let manifests = value.member("manifests")?;
+        let media_type = sniff(&value)?;
+        if of_image && (manifests.is_some() || is_index(media_type)) {
+            return Err(Malformed);
+        }
+        let instances = match manifests {
+            None => None,
+            Some(manifests) => {
+                let entries = manifests.elements().ok_or(Malformed)?;
+                Some(entries.iter().map(Entry::read).collect::<Result<_, _>>()?)
+            }
+        };
+        Ok(Self { media_type, instances })
+    }
+}
+
+fn sniff(value: &Value<'_>) -> Result<&'static str, Malformed> {
+    let claimed = text(value, "mediaType")?;
+    let version = integer(value, "schemaVersion")?;
+    let signed = value.member("signatures")?.is_some();
     for known in [DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX] {
         if claimed == known {
-            return known;
+            return Ok(known);
         }
     }
-    match last_integer(members, "schemaVersion") {
-        Some(1) if last(members, "signatures").is_some_and(|v| !v.is_null()) => DOCKER_SCHEMA1_SIGNED,
-        Some(1) => DOCKER_SCHEMA1,
-        Some(2) => sniff_schema2(members),
-        Some(_) | None => "",
+    match version {
+        1 if signed => Ok(DOCKER_SCHEMA1_SIGNED),
+        1 => Ok(DOCKER_SCHEMA1),
+        2 => sniff_schema2(value),
+        _ => Ok(""),
     }
 }
 
 /// OCI manifests before image-spec 1.0.2 have no `mediaType`; the config or the members tell.
-fn sniff_schema2(members: &[Member<'_>]) -> &'static str {
-    let config = last(members, "config").and_then(Value::members).unwrap_or_default();
-    match last_text(config, "mediaType") {
-        Some(IMAGE_CONFIG_MEDIA_TYPE) => OCI_MANIFEST,
-        Some(IMAGE_DOCKER_CONFIG_MEDIA_TYPE) => DOCKER_MANIFEST,
-        Some(_) => match last(members, "manifests").map(|v| v.elements()) {
-            None => OCI_MANIFEST,
-            Some(Some([])) => OCI_MANIFEST,
-            Some(Some(_)) => OCI_INDEX,
-            Some(None) => "",
-        },
+fn sniff_schema2(value: &Value<'_>) -> Result<&'static str, Malformed> {
+    let config_type = match value.member("config")? {
+        Some(config) if config.members().is_some() => text(config, "mediaType")?,
+        Some(_) => return Err(Malformed),
         None => "",
-    }
-}
-
-/// Whether Go's decoder takes `key` for `name`, which is ASCII: Unicode simple folding.
-fn folds(key: &str, name: &str) -> bool {
-    let fold = |c: char| match c {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        c => c.to_ascii_lowercase(),
     };
-    key.chars().map(fold).eq(name.chars().map(fold))
+    let entries = value.member("manifests")?.and_then(Value::elements).unwrap_or_default();
+    Ok(match config_type {
+        IMAGE_CONFIG_MEDIA_TYPE => OCI_MANIFEST,
+        IMAGE_DOCKER_CONFIG_MEDIA_TYPE => DOCKER_MANIFEST,
+        _ if entries.is_empty() => OCI_MANIFEST,
+        _ => OCI_INDEX,
+    })
 }
 
-fn last<'v, 'a>(members: &'v [Member<'a>], name: &str) -> Option<&'v Value<'a>> {
-    members.iter().rev().find(|m| folds(&m.key, name)).map(|m| &m.value)
-}
-
-/// The last string of that name, empty if there is none; `None` if any of that name is something else.
-fn last_text<'v>(members: &'v [Member<'_>], name: &str) -> Option<&'v str> {
-    let mut text = "";
-    for member in members.iter().filter(|m| folds(&m.key, name)) {
-        match &member.value.data {
-            Data::String(value) => text = value,
-            Data::Null => {}
-            Data::Bool(_) | Data::Number(_) | Data::Array(_) | Data::Object(_) => return None,
-        }
+/// The string of that name; empty if it is absent or null.
+fn text<'v>(value: &'v Value<'_>, name: &str) -> Result<&'v str, Malformed> {
+    match value.member(name)? {
+        Some(value) => value.text().ok_or(Malformed),
+        None => Ok(""),
     }
-    Some(text)
 }
 
-/// The last integer of that name, 0 if there is none; `None` if any of that name is something else.
-fn last_integer(members: &[Member<'_>], name: &str) -> Option<i64> {
-    let mut integer = 0;
-    for member in members.iter().filter(|m| folds(&m.key, name)) {
-        match &member.value.data {
-            Data::Number(written) => integer = written.parse().ok()?,
-            Data::Null => {}
-            Data::Bool(_) | Data::String(_) | Data::Array(_) | Data::Object(_) => return None,
-        }
+/// The integer of that name; 0 if it is absent or null.
+fn integer(value: &Value<'_>, name: &str) -> Result<i64, Malformed> {
+    match value.member(name)?.map(|value| &value.data) {
+        Some(Data::Number(written)) => written.parse().map_err(|_| Malformed),
+        Some(_) => Err(Malformed),
+        None => Ok(0),
     }
-    Some(integer)
 }
 
 /// What the embedded signatures sign: the first `formatLength` bytes and then `formatTail`.
 ///
 /// Stricter than the reference, which ignores whatever stands after the signed bytes: nothing but the
 /// `signatures` member may, so that no unsigned member can take the place of a signed one.
-fn schema1_payload(bytes: &[u8]) -> Option<Vec<u8>> {
-    let value = json::parse(bytes, DEPTH).ok()?;
-    let (signatures, others) = value.members()?.split_last()?;
-    if signatures.key != "signatures" || last(others, "signatures").is_some() {
-        return None;
+fn schema1_payload(bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let value = json::parse(bytes, LIMITS).map_err(|_| Malformed)?;
+    let (signatures, others) = value.members().and_then(<[_]>::split_last).ok_or(Malformed)?;
+    if signatures.key != "signatures" {
+        return Err(Malformed);
     }
-    let (first, rest) = signatures.value.elements()?.split_first()?;
+    let entries = signatures.value.elements().unwrap_or_default();
+    let (first, rest) = entries.split_first().ok_or(Malformed)?;
     let (length, tail) = protected_format(first)?;
-    if rest.iter().any(|other| protected_format(other).as_ref() != Some(&(length, tail.clone()))) {
-        return None;
+    for other in rest {
+        if protected_format(other)? != (length, tail.clone()) {
+            return Err(Malformed);
+        }
     }
-    let gap = bytes.get(length..signatures.key_span.start)?;
-    let blank = |bytes: &[u8]| bytes.trim_ascii().is_empty();
+    let gap = bytes.get(length..signatures.key_span.start).ok_or(Malformed)?;
     let comma_only = matches!(gap.trim_ascii(), b"," | b"");
-    let closes = tail.trim_ascii().strip_suffix(b"}").is_some_and(blank);
+    let closes = tail.trim_ascii() == b"}";
     if !comma_only || !closes || others.last().is_some_and(|m| m.value.span.end > length) {
-        return None;
+        return Err(Malformed);
     }
-    let mut payload = bytes.get(..length)?.to_vec();
+    let mut payload = bytes.get(..length).ok_or(Malformed)?.to_vec();
     payload.extend_from_slice(&tail);
-    Some(payload)
+    Ok(payload)
 }
 
-/// `formatLength` and `formatTail` of one signature's protected header.
-fn protected_format(signature: &Value<'_>) -> Option<(usize, Vec<u8>)> {
+/// `formatLength` and `formatTail` of the protected header of one signature; what else it holds has the types that
+/// the reference wants.
+fn protected_format(signature: &Value<'_>) -> Result<(usize, Vec<u8>), Malformed> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Protected {
         format_length: usize,
         format_tail: String,
     }
-    let protected = last_text(signature.members()?, "protected")?;
-    let header: Protected = serde_json::from_slice(&decode_base64_url(protected)?).ok()?;
-    Some((header.format_length, decode_base64_url(&header.format_tail)?))
+    if !numbers_are_finite(signature) {
+        return Err(Malformed);
+    }
+    text(signature, "signature")?;
+    let header = signature.member("header")?.filter(|header| header.members().is_some()).ok_or(Malformed)?;
+    text(header, "alg")?;
+    if header.member("jwk")?.is_some_and(|key| key.members().is_none()) {
+        return Err(Malformed);
+    }
+    let chain = match header.member("x5c")? {
+        Some(chain) => chain.elements().ok_or(Malformed)?,
+        None => &[],
+    };
+    if chain.iter().any(|certificate| certificate.text().is_none()) {
+        return Err(Malformed);
+    }
+    let protected = decode_base64_url(text(signature, "protected")?)?;
+    let header: Protected = serde_json::from_slice(&protected).map_err(|_| Malformed)?;
+    Ok((header.format_length, decode_base64_url(&header.format_tail)?))
 }
 
-fn decode_base64_url(text: &str) -> Option<Vec<u8>> {
-    use base64::Engine;
-    base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()
+fn numbers_are_finite(value: &Value<'_>) -> bool {
+    match &value.data {
+        Data::Number(written) => written.parse::<f64>().is_ok_and(f64::is_finite),
+        Data::Array(elements) => elements.iter().all(numbers_are_finite),
+        Data::Object(members) => members.iter().all(|member| numbers_are_finite(&member.value)),
+        Data::Null | Data::Bool(_) | Data::String(_) => true,
+    }
+}
+
+fn decode_base64_url(text: &str) -> Result<Vec<u8>, Malformed> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| Malformed)
 }
 
 /// Operating system, architecture and variant, in Go's words; OCI image-spec, image-index.md.
@@ -185,7 +255,7 @@ impl Platform {
             "x86_64" => ("amd64", ""),
             "aarch64" => ("arm64", "v8"),
             "x86" => ("386", ""),
-            "powerpc64" => ("ppc64le", ""),
+            "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", ""),
             other => (other, ""),
         };
         Self { os: "linux".into(), architecture: architecture.into(), variant: variant.into() }
@@ -227,28 +297,48 @@ impl fmt::Display for Platform {
     }
 }
 
-/// The members of an index that the choice of an instance needs.
-#[derive(Deserialize)]
-struct Index {
-    #[serde(default)]
-    manifests: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
+/// An entry of an index, as far as the choice of an instance needs it.
 struct Entry {
     digest: String,
-    platform: Option<EntryPlatform>,
-    annotations: Option<std::collections::BTreeMap<String, String>>,
+    platform: Option<Platform>,
+    zstd: bool,
 }
 
-#[derive(Deserialize)]
-struct EntryPlatform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
+impl Entry {
+    fn read(value: &Value<'_>) -> Result<Self, Malformed> {
+        const ZSTD: &str = "io.github.containers.compression.zstd";
+        if value.members().is_none() {
+            return Err(Malformed);
+        }
+        // Members that decide nothing here must still not be what the reference cannot read.
+        text(value, "mediaType")?;
+        text(value, "artifactType")?;
+        text(value, "data")?;
+        integer(value, "size")?;
+        if value.member("urls")?.is_some_and(|urls| urls.elements().is_none()) {
+            return Err(Malformed);
+        }
+        let platform = match value.member("platform")? {
+            Some(platform) if platform.members().is_some() => Some(Platform {
+                os: text(platform, "os")?.to_owned(),
+                architecture: text(platform, "architecture")?.to_owned(),
+                variant: text(platform, "variant")?.to_owned(),
+            }),
+            Some(_) => return Err(Malformed),
+            None => None,
+        };
+        let annotations = match value.member("annotations")? {
+            Some(annotations) => annotations.members().ok_or(Malformed)?,
+            None => &[],
+        };
+        let mut zstd = annotations.iter().filter(|member| member.key == ZSTD);
+        let zstd = match (zstd.next(), zstd.next()) {
+            (None, _) => false,
+            (Some(member), None) => member.value.text() == Some("true"),
+            (Some(_), Some(_)) => return Err(Malformed),
+        };
+        Ok(Self { digest: text(value, "digest")?.to_owned(), platform, zstd })
+    }
 }
 
 /// Why no instance can be chosen from an index.
@@ -260,18 +350,23 @@ pub enum NoInstance {
     NoMatch,
 }
 
+impl From<Malformed> for NoInstance {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
 /// The digest of the instance that the reference would copy for `platform` (rule E-35).
 pub fn choose_instance(bytes: &[u8], media_type: &str, platform: &Platform) -> Result<Digest, NoInstance> {
-    let index: Index = serde_json::from_slice(bytes).map_err(|_| NoInstance::Malformed)?;
+    let instances = Shape::of(bytes)?.instances.unwrap_or_default();
     let variants = platform.variants();
-    let fit = |p: &EntryPlatform| {
+    let fit = |p: &Platform| {
         (p.os == platform.os && p.architecture == platform.architecture)
             .then(|| variants.iter().position(|v| *v == p.variant))
             .flatten()
     };
     let oci = media_type == OCI_INDEX;
-    let best = index
-        .manifests
+    let best = instances
         .iter()
         .filter_map(|entry| {
             let fit = match &entry.platform {
@@ -279,56 +374,91 @@ pub fn choose_instance(bytes: &[u8], media_type: &str, platform: &Platform) -> R
                 None if oci => usize::MAX,
                 None => return None,
             };
-            Some(((fit, oci && !entry.is_zstd()), entry))
+            Some(((fit, oci && !entry.zstd), entry))
         })
         .min_by_key(|(rank, _)| *rank);
     let (_, entry) = best.ok_or(NoInstance::NoMatch)?;
     Digest::parse(&entry.digest).ok_or(NoInstance::Malformed)
 }
 
-impl Entry {
-    fn is_zstd(&self) -> bool {
-        self.annotations
-            .as_ref()
-            .and_then(|a| a.get("io.github.containers.compression.zstd"))
-            .is_some_and(|value| value == "true")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::Engine;
 
     #[test]
     fn media_types_are_sniffed_as_the_reference_does() {
         for (text, wanted) in [
-            ("not json", ""),
-            ("[]", ""),
-            (r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json"}"#, OCI_INDEX),
-            (r#"{"MEDIATYPE":"application/vnd.oci.image.index.v1+json"}"#, OCI_INDEX),
-            (r#"{"schemaVersion":1}"#, DOCKER_SCHEMA1),
-            (r#"{"schemaVersion":1,"Signatures":[]}"#, DOCKER_SCHEMA1_SIGNED),
-            (r#"{"schemaVersion":1,"signatures":[],"signatures":null}"#, DOCKER_SCHEMA1),
-            ("{\"\u{17f}chemaVersion\":1,\"\u{17f}ignatures\":[]}", DOCKER_SCHEMA1_SIGNED),
-            (r#"{"schemaVersion":1,"mediaType":7}"#, ""),
-            (r#"{"schemaVersion":"1"}"#, ""),
+            ("not json", Ok("")),
+            ("[]", Ok("")),
+            ("{}", Ok("")),
+            (r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json"}"#, Ok(OCI_INDEX)),
+            (r#"{"schemaVersion":1}"#, Ok(DOCKER_SCHEMA1)),
+            (r#"{"schemaVersion":1,"signatures":[]}"#, Ok(DOCKER_SCHEMA1_SIGNED)),
+            (r#"{"schemaVersion":1,"signatures":null}"#, Ok(DOCKER_SCHEMA1)),
             (
                 r#"{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json"}}"#,
-                OCI_MANIFEST,
+                Ok(OCI_MANIFEST),
             ),
-            (r#"{"schemaVersion":2,"manifests":[{}]}"#, OCI_INDEX),
-            (r#"{"schemaVersion":2,"manifests":[]}"#, OCI_MANIFEST),
+            (
+                r#"{"schemaVersion":2,"config":{"mediaType":"application/x-custom"},"layers":[]}"#,
+                Ok(OCI_MANIFEST),
+            ),
+            (r#"{"schemaVersion":2,"manifests":[{}]}"#, Ok(OCI_INDEX)),
+            (r#"{"schemaVersion":2,"manifests":[]}"#, Ok(OCI_MANIFEST)),
+            // What two readers could understand differently.
+            (r#"{"MEDIATYPE":"application/vnd.oci.image.index.v1+json"}"#, Err(Malformed)),
+            (r#"{"schemaVersion":1,"Signatures":[]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":1,"signatures":[],"signatures":null}"#, Err(Malformed)),
+            ("{\"\u{17f}chemaVersion\":1,\"\u{17f}ignatures\":[]}", Err(Malformed)),
+            (r#"{"schemaVersion":1,"mediaType":7}"#, Err(Malformed)),
+            (r#"{"schemaVersion":"1"}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{}],"config":{}}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{}],"layers":[]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{}],"Config":{}}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{}],"fsLayers":[]}"#, Err(Malformed)),
+            (r#"{"mediaType":"application/vnd.oci.image.index.v1+json","layers":[]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"config":[],"layers":[]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"config":{},"Config":{},"layers":[]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":5}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[1]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"digest":5}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"size":"259"}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"size":1.5}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"urls":"x"}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"annotations":5}]}"#, Err(Malformed)),
+            (&format!("{{\"schemaVersion\":1,\"x\":{}{}}}", "[".repeat(99), "]".repeat(99)), Err(Malformed)),
         ] {
-            assert_eq!(sniff_media_type(text.as_bytes()), wanted, "{text}");
+            assert_eq!(Shape::of(text.as_bytes()).map(|shape| shape.media_type), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_claimed_type_must_not_contradict_the_bytes() {
+        let index = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
+        let image =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{}},"layers":[]}}"#);
+        for (bytes, claimed, wanted) in [
+            (&index, OCI_INDEX, Ok(Some(OCI_INDEX))),
+            (&index, DOCKER_LIST, Ok(Some(DOCKER_LIST))),
+            (&index, "", Ok(Some(OCI_INDEX))),
+            (&index, "text/plain", Ok(Some(OCI_INDEX))),
+            (&index, OCI_MANIFEST, Err(Malformed)),
+            (&index, DOCKER_SCHEMA1, Err(Malformed)),
+            (&image, OCI_MANIFEST, Ok(None)),
+            (&image, "", Ok(None)),
+            (&image, OCI_INDEX, Err(Malformed)),
+        ] {
+            assert_eq!(index_type(bytes.as_bytes(), claimed), wanted, "{bytes} as {claimed}");
         }
     }
 
     fn schema1(body: &str, extra: &str, signed: &str) -> String {
-        let encode = |t: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(t);
+        let encode = |t: &str| URL_SAFE_NO_PAD.encode(t);
         let protected =
             encode(&format!(r#"{{"formatLength":{},"formatTail":"{}"}}"#, signed.len(), encode("\n}")));
-        format!(r#"{body}{extra},"signatures":[{{"protected":"{protected}"}}]}}"#)
+        format!(
+            r#"{body}{extra},"signatures":[{{"header":{{"alg":"ES256"}},"signature":"x","protected":"{protected}"}}]}}"#
+        )
     }
 
     #[test]
@@ -347,8 +477,12 @@ mod tests {
             format!(r#"{body},"signatures":[]}}"#),
             format!(r#"{body},"Signatures":[{{}}]}}"#),
             schema1(body, r#","signatures":[]"#, body),
+            schema1(body, "", body).replace(r#""alg":"ES256""#, r#""alg":5"#),
+            schema1(body, "", body).replace(r#""alg":"ES256""#, r#""alg":"ES256","x5c":"a""#),
+            schema1(body, "", body).replace(r#"{"alg":"ES256"}"#, "5"),
+            schema1(body, "", body).replace(r#""signature":"x""#, r#""signature":"x","q":1e999"#),
         ] {
-            assert_eq!(digest(manifest.as_bytes()), Err(MalformedSchema1), "{manifest}");
+            assert_eq!(digest(manifest.as_bytes()), Err(Malformed), "{manifest}");
         }
     }
 
@@ -362,6 +496,23 @@ mod tests {
         let zstd = r#","annotations":{"io.github.containers.compression.zstd":"true"}"#;
         let amd64 = Platform::parse("linux/amd64").unwrap();
         let armv7 = Platform::parse("linux/arm/v7").unwrap();
+        for evil in [
+            format!(r#"{{"manifests":[{}],"Manifests":[{}]}}"#, entry("1", ""), entry("2", "")),
+            format!("{{\"manifests\":[{}],\"manife\u{17f}ts\":[{}]}}", entry("1", ""), entry("2", "")),
+            format!(r#"{{"manifests":[{}]}}"#, entry("1", &format!(r#","Digest":"{}""#, d("2")))),
+            format!(
+                r#"{{"manifests":[{}]}}"#,
+                entry("1", r#","platform":{"os":"linux","architecture":"amd64","OS":"windows"}"#)
+            ),
+            format!(
+                r#"{{"manifests":[{}]}}"#,
+                entry("1", r#","Platform":{"os":"linux","architecture":"amd64"}"#)
+            ),
+            format!(r#"{{"manifests":[{},null]}}"#, entry("1", "")),
+        ] {
+            let chosen = choose_instance(evil.as_bytes(), OCI_INDEX, &amd64);
+            assert_eq!(chosen, Err(NoInstance::Malformed), "{evil}");
+        }
         for (entries, media_type, platform, wanted) in [
             (
                 vec![entry("1", &at("linux", "arm64", "")), entry("2", &at("linux", "amd64", ""))],

@@ -53,6 +53,25 @@ pub enum Error {
     UpperCase,
 }
 
+impl Error {
+    /// How a name of that kind is written.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::BothTagAndDigest => "leave the tag out: the digest says exactly which image is meant",
+            Self::Digest => "write the whole digest, such as @sha256: and 64 digits",
+            Self::Identifier => "name the image by repository, and by tag or digest",
+            Self::LayoutImage(_) => "name an image as its layout does, or write :@ and its number from 0",
+            Self::Long | Self::Repository | Self::Tag | Self::UpperCase => {
+                "correct the name; see containers-transports(5)"
+            }
+            Self::Shape(_) => "write the name in that form; see containers-transports(5)",
+            Self::Transport => {
+                "write where the image is: docker://HOST/NAME for a registry (short names are not looked up), dir:PATH or oci:PATH for a directory; see containers-transports(5)"
+            }
+        }
+    }
+}
+
 /// A repository name with optional tag and digest, fully expanded (rules ).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Named {

@@ -6,7 +6,7 @@ use crate::config::Environment;
 use crate::engine::Engine;
 use crate::report::{ExplainReport, Report, Route};
 
-use super::{ConfigurationArguments, Exit, exit_of, print};
+use super::{Exit, PolicyArguments, exit_of, print, verify};
 
 /// Explain, offline, what the policy requires of an image and where
 /// signatures are looked for
@@ -17,7 +17,7 @@ pub(super) struct Explain {
     reference: String,
 
     #[command(flatten)]
-    configuration: ConfigurationArguments,
+    policy: PolicyArguments,
 
     /// Print a JSON object
     #[arg(long)]
@@ -30,26 +30,22 @@ pub(super) struct Explain {
 
 pub(super) fn run(command: Explain) -> Exit {
     let environment = Environment::from_process(command.user_config);
-    let explained = Engine::new(command.configuration.settings(environment))
-        .and_then(|engine| engine.explain(&super::verify::complete(&command.reference)));
+    let explained = Engine::new(command.policy.settings(environment))
+        .and_then(|engine| engine.explain(&verify::complete(&command.reference)));
     match explained {
         Ok(explanation) => {
             let report = ExplainReport::of(&command.reference, &explanation);
-            if command.json {
-                print::json(&report)
-            } else {
-                print::explanation(&report)
-            }
-            Exit::Success
+            if command.json { print::json(&report) } else { print::explanation(&report) }
         }
         Err(error) => {
             let report = Report::of_error(&command.reference, Route::Direct, &error);
-            if command.json {
+            let printed = if command.json {
                 print::json(&report)
             } else {
-                print::refusal(&report)
-            }
-            exit_of(&error)
+                print::refusal(&report);
+                Exit::Success
+            };
+            printed.max(exit_of(&error))
         }
     }
 }

@@ -4,6 +4,7 @@ mod explain;
 mod print;
 mod verify;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Directories, Environment, PolicySource};
 use crate::daemon;
+use crate::diagnostic::Code;
 use crate::engine::{self, LONGEST_TIMEOUT, Settings};
 use crate::fetch::credentials::Source;
 use crate::fetch::registry;
@@ -65,9 +67,9 @@ enum Command {
     Daemon(Daemon),
 }
 
-/// Where the configuration is; the same for every command that reads it.
-#[derive(Args, Debug)]
-struct ConfigurationArguments {
+/// Where the policy and registries.d are.
+#[derive(Args, Clone, Debug)]
+struct PolicyArguments {
     /// Use this policy instead of /etc/vouchd/policy.json or
     /// /etc/containers/policy.json
     #[arg(long, value_name = "FILE")]
@@ -76,6 +78,30 @@ struct ConfigurationArguments {
     /// Use this directory instead of registries.d
     #[arg(long, value_name = "DIR")]
     registries_d: Option<PathBuf>,
+}
+
+impl PolicyArguments {
+    /// Settings with which no registry is asked.
+    fn settings(self, environment: Environment) -> Settings {
+        Settings {
+            registries_d: match self.registries_d {
+                Some(path) => Directories::explicit(path, &environment).required(),
+                None => Directories::search(&environment),
+            },
+            registry: registry::Settings::default(),
+            policy: match self.policy {
+                Some(path) => PolicySource::Explicit(path),
+                None => PolicySource::Search(environment),
+            },
+        }
+    }
+}
+
+/// Where everything is that a verification reads.
+#[derive(Args, Clone, Debug)]
+struct ConfigurationArguments {
+    #[command(flatten)]
+    policy: PolicyArguments,
 
     /// Read registry credentials from this file only
     #[arg(long, value_name = "FILE")]
@@ -88,8 +114,8 @@ struct ConfigurationArguments {
 
 impl ConfigurationArguments {
     fn any(&self) -> bool {
-        self.policy.is_some()
-            || self.registries_d.is_some()
+        self.policy.policy.is_some()
+            || self.policy.registries_d.is_some()
             || self.authfile.is_some()
             || self.cert_dir.is_some()
     }
@@ -100,23 +126,12 @@ impl ConfigurationArguments {
             // Rule U-1: the variable is the command line's, not the library's.
             std::env::var_os("REGISTRY_AUTH_FILE").filter(|v| user_files && !v.is_empty()).map(PathBuf::from)
         });
-        Settings {
-            registries_d: match self.registries_d {
-                Some(path) => Directories::explicit(path, &environment),
-                None => Directories::search(&environment),
-            },
-            registry: registry::Settings {
-                cert_dir: self.cert_dir,
-                auth: match named {
-                    Some(path) => Source::File(path),
-                    None => Source::default_files(environment.uid, user_files),
-                },
-            },
-            policy: match self.policy {
-                Some(path) => PolicySource::Explicit(path),
-                None => PolicySource::Search(environment),
-            },
-        }
+        let auth = match named {
+            Some(path) => Source::File(path),
+            None => Source::default_files(environment.uid, user_files),
+        };
+        let registry = registry::Settings { cert_dir: self.cert_dir, auth };
+        Settings { registry, ..self.policy.settings(environment) }
     }
 }
 
@@ -132,12 +147,17 @@ struct Daemon {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    // A broken pipe ends the output, not the verdict: the exit code still tells.
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.into() } else { Exit::Success.into() };
+            // "vouchd verify IMAGE" in a script must not succeed because somebody's IMAGE is "--help".
+            let asked_for_nothing_else = std::env::args_os().len() <= 3;
+            let exit =
+                if error.use_stderr() || !asked_for_nothing_else { Exit::Usage } else { Exit::Success };
+            return match error.print() {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => exit.max(Exit::Undecided).into(),
+                Ok(()) | Err(_) => exit.into(),
+            };
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -159,14 +179,25 @@ pub fn main() -> ExitCode {
 
 async fn run_daemon(command: Daemon) -> Exit {
     daemon::init_logging();
+    let mut configuration = command.configuration;
+    // The daemon shows the path to callers, who have another working directory.
+    configuration.policy.policy =
+        configuration.policy.policy.map(|path| std::path::absolute(&path).unwrap_or(path));
     let options = daemon::Options {
         bus_address: command.bus_address,
-        settings: command.configuration.settings(Environment::system()),
+        settings: configuration.settings(Environment::system()),
     };
     match daemon::run(options).await {
         Ok(()) => Exit::Success,
         Err(error) => {
-            print::failure(&error.to_string());
+            let code = match &error {
+                daemon::Error::Engine(error) => error.code(),
+                daemon::Error::Internal(_) => Code::InternalError,
+                daemon::Error::Bus(_) | daemon::Error::BusLost | daemon::Error::NameTaken => {
+                    Code::BusUnavailable
+                }
+            };
+            print::failure(&format!("{error} [{code}]"));
             match error {
                 daemon::Error::Engine(error) => exit_of(&error),
                 daemon::Error::Bus(_)

@@ -1,15 +1,26 @@
 //! Rendering for people and machines. Nothing else prints.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
-use crate::diagnostic::escape;
+use crate::diagnostic::{escape, escape_json};
 use crate::report::{ExplainReport, Report, RequirementReport, SignatureReport};
 
-/// Writes to standard output. A reader that went away is no failure: the exit code still tells.
-fn out(text: &str) {
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+use super::Exit;
+
+/// Writes to standard output. A reader that went away is no failure, because the exit code still tells; output
+/// that is lost, as on a full disk, is one.
+fn out(text: &str) -> Exit {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Exit::Success,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Exit::Success,
+        Err(error) => {
+            failure(&format!("cannot write the answer: {error}"));
+            Exit::Undecided
+        }
+    }
 }
 
 /// Writes to standard error.
@@ -18,8 +29,16 @@ fn err(text: &str) {
 }
 
 /// One line of output.
-pub(super) fn line(text: &str) {
-    out(&format!("{}\n", escape(text)));
+#[must_use]
+pub(super) fn line(text: &str) -> Exit {
+    out(&format!("{}\n", escape(text)))
+}
+
+/// What to know besides, where the answer itself must stand alone.
+pub(super) fn warnings(report: &Report) {
+    for warning in &report.warnings {
+        err(&format!("warning: {}\n", escape(warning)));
+    }
 }
 
 /// Why the command could not do its work.
@@ -27,25 +46,42 @@ pub(super) fn failure(message: &str) {
     err(&format!("vouchd: {}\n", escape(message)));
 }
 
-/// How to mend it.
-pub(super) fn help(help: &str) {
-    if !help.is_empty() {
-        err(&format!("help: {}\n", escape(help)));
-    }
-}
-
 /// One JSON object on one line.
-pub(super) fn json(report: &impl Serialize) {
+#[must_use]
+pub(super) fn json(report: &impl Serialize) -> Exit {
     match serde_json::to_string(report) {
-        Ok(text) => out(&format!("{text}\n")),
-        Err(error) => failure(&format!("cannot write the report: {error}")),
+        Ok(text) => out(&format!("{}\n", escape_json(&text))),
+        Err(error) => {
+            failure(&format!("cannot write the report: {error}"));
+            Exit::Undecided
+        }
     }
 }
 
 /// One line that says why an image must not be used.
 pub(super) fn refusal(report: &Report) {
-    err(&format!("vouchd: {}\n", headline(report)));
-    help(report.help.as_deref().unwrap_or_default());
+    let mut text = format!("vouchd: {}\n", headline(report));
+    push_problems(&mut text, report);
+    if let Some(help) = &report.help {
+        text.push_str(&format!("help: {}\n", escape(help)));
+    }
+    err(&text);
+}
+
+/// The faults of the policy after the first, which is the headline.
+fn push_problems(text: &mut String, report: &Report) {
+    for problem in report.problems.iter().skip(1).take(PROBLEMS) {
+        let (line, column) = (problem.line, problem.column);
+        text.push_str(&format!(
+            "  also {line}:{column}: {} [{}]",
+            escape(&problem.message),
+            escape(&problem.code)
+        ));
+        if let Some(help) = &problem.help {
+            text.push_str(&format!("; {}", escape(help)));
+        }
+        text.push('\n');
+    }
 }
 
 fn headline(report: &Report) -> String {
@@ -63,7 +99,8 @@ fn headline(report: &Report) -> String {
 }
 
 /// A whole report. What could not be decided goes to standard error.
-pub(super) fn report(report: &Report) {
+#[must_use]
+pub(super) fn report(report: &Report) -> Exit {
     let mut text = format!("{}\n", headline(report));
     if let Some(scope) = &report.scope {
         let name = match &scope.transport {
@@ -73,6 +110,10 @@ pub(super) fn report(report: &Report) {
         let (line, column) = (scope.line, scope.column);
         text.push_str(&format!("  policy    {}:{line}:{column}, {name}\n", escape(&scope.file)));
     }
+    if let Some(policy) = &report.policy {
+        text.push_str(&format!("            {}\n", escape(&policy.digest)));
+    }
+    push_problems(&mut text, report);
     if let Some(digest) = report.manifest_digest.as_ref().or(report.resolved_digest.as_ref()) {
         text.push_str(&format!("  manifest  {}\n", escape(digest)));
     }
@@ -99,7 +140,12 @@ pub(super) fn report(report: &Report) {
     if let Some(help) = &report.help {
         text.push_str(&format!("help: {}\n", escape(help)));
     }
-    if report.decided { out(&text) } else { err(&text) }
+    if report.decided {
+        out(&text)
+    } else {
+        err(&text);
+        Exit::Success
+    }
 }
 
 /// A reason is not repeated: neither the headline's nor those of the signatures below.
@@ -141,7 +187,8 @@ fn push_signature(text: &mut String, signature: &SignatureReport) {
 }
 
 /// What the policy requires of an image.
-pub(super) fn explanation(report: &ExplainReport) {
+#[must_use]
+pub(super) fn explanation(report: &ExplainReport) -> Exit {
     let mut text = format!("{}\n", escape(&report.reference));
     let name = match &report.transport {
         Some(transport) => format!("scope {} \"{}\"", escape(transport), escape(&report.scope)),
@@ -175,5 +222,8 @@ pub(super) fn explanation(report: &ExplainReport) {
             origin(&stores.attachments_origin)
         ));
     }
-    out(&text);
+    out(&text)
 }
+
+/// Most faults of a policy that are printed besides the first; `--json` has all.
+const PROBLEMS: usize = 19;

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::config::Environment;
 use crate::dbus;
+use crate::diagnostic::Code;
 use crate::engine::{self, Engine};
 use crate::evaluate::evidence::{Question, Subject};
 use crate::manifest::Platform;
@@ -210,47 +211,57 @@ impl Deciders {
                 let exit = if report.allowed { Exit::Success } else { Exit::Denied };
                 (report, exit)
             }
-            Err(error) => (Report::of_error(text, Route::Direct, &error), exit_of(&error)),
+            Err(undecided) => {
+                (Report::of_undecided(text, Route::Direct, &undecided), exit_of(&undecided.error))
+            }
         }
     }
 }
 
 impl Verify {
     fn settings(&self) -> engine::Settings {
-        let configuration = ConfigurationArguments {
-            policy: self.configuration.policy.clone(),
-            registries_d: self.configuration.registries_d.clone(),
-            authfile: self.configuration.authfile.clone(),
-            cert_dir: self.configuration.cert_dir.clone(),
-        };
-        configuration.settings(Environment::from_process(self.user_config))
+        self.configuration.clone().settings(Environment::from_process(self.user_config))
     }
 }
 
 /// Prints the report in the form that was asked for.
 fn show(command: &Verify, report: &Report, exit: Exit) -> Exit {
-    if command.json {
-        print::json(report);
+    let printed = if command.json {
+        print::json(report)
+    } else if !report.allowed && (command.print_pinned || command.quiet) {
+        print::refusal(report);
+        Exit::Success
     } else if command.print_pinned {
-        match &report.pinned_reference {
-            Some(pinned) if report.allowed => print::line(pinned),
-            Some(_) | None if report.allowed => {
+        show_pinned(report)
+    } else if command.quiet {
+        Exit::Success
+    } else {
+        print::report(report)
+    };
+    exit.max(printed)
+}
+
+fn show_pinned(report: &Report) -> Exit {
+    print::warnings(report);
+    match &report.pinned_reference {
+        Some(pinned) => {
+            if !report.pinned_reference_accepted {
                 print::failure(&format!(
-                    "\"{}\" is allowed, but images of its transport cannot be named by digest",
+                    "warning: the policy refuses \"{pinned}\", because it wants the tag to be signed: pull \"{}\" and compare digests",
                     report.reference
                 ));
-                return exit.max(Exit::Undecided);
             }
-            Some(_) | None => print::refusal(report),
+            print::line(pinned)
         }
-    } else if command.quiet {
-        if !report.allowed {
-            print::refusal(report);
+        None => {
+            print::failure(&format!(
+                "\"{}\" is allowed, but images of its transport cannot be named by digest [{}]",
+                report.reference,
+                Code::UnsupportedTransport
+            ));
+            Exit::Undecided
         }
-    } else {
-        print::report(report);
     }
-    exit
 }
 
 #[cfg(test)]

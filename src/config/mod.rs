@@ -121,7 +121,7 @@ impl PolicySource {
         let own = environment.system_path("/etc/vouchd/policy.json");
         if !is_absent(&own)? {
             let file = open_policy(&own)?;
-            check_owner(&own, &file)?;
+            check_owner(&environment.root, &own, &file)?;
             return read_policy(&own, &file);
         }
         if let Some(path) = environment.user.as_ref().and_then(|user| user.policy_json.as_deref()) {
@@ -173,10 +173,10 @@ fn is_absent(path: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Our own policy must be root's, and so must the directories that hold its name and its bytes.
-fn check_owner(path: &Path, file: &RegularFile) -> Result<(), Error> {
+/// Our own policy must be root's, and so must every directory on the way to it; a symbolic link could lead by way of
+/// somebody else's (T-23).
+fn check_owner(root: &Path, path: &Path, file: &RegularFile) -> Result<(), Error> {
     let untrusted = |detail: String| Error::PolicyUntrusted { path: path.to_owned(), detail };
-    let target = fs::canonicalize(path).map_err(|error| untrusted(error.to_string()))?;
     let check = |what: &Path, metadata: &fs::Metadata| {
         if metadata.uid() != 0 {
             return Err(untrusted(format!("\"{}\" is not owned by root", what.display())));
@@ -186,10 +186,13 @@ fn check_owner(path: &Path, file: &RegularFile) -> Result<(), Error> {
         }
         Ok(())
     };
-    check(&target, file.metadata())?;
-    for directory in [path.parent(), target.parent()].into_iter().flatten() {
-        let metadata = fs::metadata(directory).map_err(|error| untrusted(error.to_string()))?;
-        check(directory, &metadata)?;
+    check(path, file.metadata())?;
+    for place in path.ancestors().take_while(|place| place.starts_with(root)) {
+        let metadata = fs::symlink_metadata(place).map_err(|error| untrusted(error.to_string()))?;
+        if metadata.is_symlink() {
+            return Err(untrusted(format!("\"{}\" is a symbolic link", place.display())));
+        }
+        check(place, &metadata)?;
     }
     Ok(())
 }
@@ -269,7 +272,7 @@ impl Error {
                 "correct the file or its permissions, or name another with --policy"
             }
             Self::PolicyUntrusted { .. } => {
-                "give the file and its directory to root and let nobody else write to them"
+                "make it a regular file of root's, in directories that only root can write to"
             }
             Self::RegistriesD { .. } => "correct the file or its permissions; see containers-registries.d(5)",
         }

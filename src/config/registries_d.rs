@@ -25,13 +25,15 @@ const FILES: usize = 1 << 10;
 pub struct Directories {
     /// Highest priority first.
     paths: Vec<PathBuf>,
+    /// Whether it is an error if one of them is absent.
+    required: bool,
     builtin: LookasideUrl,
 }
 
 impl Directories {
     /// This directory and no other.
     pub fn explicit(path: PathBuf, environment: &Environment) -> Self {
-        Self { paths: vec![path], builtin: builtin_lookaside(environment) }
+        Self { paths: vec![path], required: false, builtin: builtin_lookaside(environment) }
     }
 
     /// The user's, the administrator's and the vendor's (rule D-1).
@@ -47,8 +49,14 @@ impl Directories {
         });
         Self {
             paths: environment.user_path("registries.d").into_iter().chain(system).collect(),
+            required: false,
             builtin: builtin_lookaside(environment),
         }
+    }
+
+    /// The same directories, but one that is absent is an error: somebody has named it.
+    pub fn required(self) -> Self {
+        Self { required: true, ..self }
     }
 
     /// The files to read by base name: of several with one name the first directory's counts.
@@ -61,7 +69,7 @@ impl Directories {
             };
             let entries = match fs::read_dir(directory) {
                 Ok(entries) => entries,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == ErrorKind::NotFound && !self.required => continue,
                 Err(error) => return Err(failed(error)),
             };
             for entry in entries {
@@ -186,6 +194,17 @@ impl RegistriesD {
     /// The lookaside store to read from, with the repository's path (rules D-8, K-1).
     pub fn lookaside_read(&self, image: &Named) -> Result<LookasideUrl, Error> {
         self.lookaside(image, |section| section.read.as_deref())
+    }
+
+    /// As [`RegistriesD::lookaside_read`], and of a scheme that can be read (rule K-7).
+    pub fn lookaside_usable(&self, image: &Named) -> Result<LookasideUrl, Error> {
+        let url = self.lookaside_read(image)?;
+        match self.lookaside_read_origin(image) {
+            Some(origin) if !url.is_http() && url.file_path().is_none() => {
+                Err(Error::LookasideUrl { origin, detail: "the scheme is none of file, http and https" })
+            }
+            Some(_) | None => Ok(url),
+        }
     }
 
     /// Where [`RegistriesD::lookaside_read`] is set; `None` if it is the built-in one.

@@ -73,6 +73,8 @@ pub enum ClientError {
         code: String,
         /// The cause in words.
         message: String,
+        /// What can be done about it.
+        help: String,
         /// Whether the fault is in what the administrator wrote.
         configuration: bool,
     },
@@ -88,11 +90,11 @@ impl ClientError {
     }
 
     /// What can be done about it.
-    pub fn help(&self) -> &'static str {
+    pub fn help(&self) -> &str {
         match self {
             Self::Bus(_) => "see \"systemctl status vouchd\", or decide in this process with --direct",
             Self::NotAvailable(_) => "start vouchd.service, or decide in this process with --direct",
-            Self::Refused { .. } => "",
+            Self::Refused { help, .. } => help,
         }
     }
 
@@ -118,9 +120,17 @@ impl From<Error> for ClientError {
     /// An error without a code is not the daemon's.
     fn from(error: Error) -> Self {
         match error.code() {
+            // The bus itself, by its policy.
+            None if matches!(error, Error::AccessDenied(_)) => Self::Refused {
+                code: Code::AccessDenied.as_str().to_owned(),
+                message: "only root may ask the daemon".to_owned(),
+                help: "decide in this process with --direct".to_owned(),
+                configuration: false,
+            },
             Some(code) => Self::Refused {
                 code: code.to_owned(),
                 message: escape(&error.message()),
+                help: escape(error.help()),
                 configuration: error.is_configuration(),
             },
             None => bus(&error.message()),
@@ -268,6 +278,8 @@ mod tests {
         let refused = ClientError::from(Error::PolicyInvalid("[policy-invalid] bad".into()));
         assert_eq!((refused.code(), refused.is_configuration()), ("policy-invalid", true));
         let denied = ClientError::from(Error::AccessDenied("Rejected send message".into()));
-        assert!(matches!(denied, ClientError::Bus(_)));
+        assert_eq!((denied.code(), denied.is_configuration()), ("access-denied", false));
+        let lost = ClientError::from(Error::InvalidArgs("Signature mismatch".into()));
+        assert!(matches!(lost, ClientError::Bus(_)));
     }
 }

@@ -59,6 +59,9 @@ pub enum Error {
     /// The deadline passed; asking again may help.
     #[zbus(name = "vouchd.Verifier1.Error.TimedOut")]
     TimedOut(String),
+    /// The registry does not prove who it is, or does not speak TLS.
+    #[zbus(name = "vouchd.Verifier1.Error.TlsError")]
+    TlsError(String),
     /// Too much is being verified; ask again later.
     #[zbus(name = "vouchd.Verifier1.Error.TooManyRequests")]
     TooManyRequests(String),
@@ -79,9 +82,14 @@ impl Error {
         self.parts().map(|(code, _)| code)
     }
 
-    /// The text without the code.
+    /// The text without code and help.
     pub fn message(&self) -> String {
-        self.parts().map_or_else(|| self.to_string(), |(_, message)| message.to_owned())
+        self.parts().map_or_else(|| self.to_string(), |(_, text)| split_help(text).0.to_owned())
+    }
+
+    /// What can be done about it; empty if the error does not say.
+    pub fn help(&self) -> &str {
+        self.parts().map(|(_, text)| split_help(text).1).unwrap_or_default()
     }
 
     /// Whether the fault is in what the administrator wrote: the policy, the configuration or a key.
@@ -100,7 +108,11 @@ impl Error {
 
     /// Why the engine reached no verdict.
     pub(super) fn of_engine(error: &engine::Error) -> Self {
-        let text = text(error.code().as_str(), &error.to_string());
+        let mut text = text(error.code().as_str(), &error.to_string());
+        if !error.help().is_empty() {
+            text.push_str(HELP);
+            text.push_str(&escape(error.help()));
+        }
         match error {
             engine::Error::Config(error) => Self::of_config(error, text),
             engine::Error::Fetch(error) => Self::of_fetch(error, text),
@@ -125,6 +137,7 @@ impl Error {
     fn of_fetch(error: &fetch::Error, text: String) -> Self {
         match error {
             fetch::Error::Config(error) => Self::of_config(error, text),
+            fetch::Error::Busy => Self::TooManyRequests(text),
             fetch::Error::AuthFile { .. }
             | fetch::Error::Certificates { .. }
             | fetch::Error::KeyFile { .. } => Self::ConfigurationInvalid(text),
@@ -140,6 +153,7 @@ impl Error {
             | fetch::Error::RegistryProtocol { .. }
             | fetch::Error::RegistryUnavailable { .. } => Self::RegistryUnavailable(text),
             fetch::Error::TimedOut { .. } => Self::TimedOut(text),
+            fetch::Error::Tls { .. } => Self::TlsError(text),
             fetch::Error::UnsupportedTransport(_) => Self::UnsupportedTransport(text),
         }
     }
@@ -171,7 +185,7 @@ impl Error {
 
     pub(super) fn local_transport(transport: Transport) -> Self {
         let message = format!(
-            "the service does not see the caller's files: use \"vouchd verify\" for {transport} images"
+            "the service does not see the caller's files: use \"vouchd verify --direct\" for {transport} images"
         );
         Self::UnsupportedTransport(text(Code::UnsupportedTransport.as_str(), &message))
     }
@@ -191,6 +205,14 @@ impl Error {
         Self::DigestMismatch(text(Code::DigestMismatch.as_str(), &message))
     }
 }
+
+/// Parts the message from the help; line ends within either are escaped.
+fn split_help(text: &str) -> (&str, &str) {
+    text.split_once(HELP).unwrap_or((text, ""))
+}
+
+/// What stands between the message of an error and its help.
+const HELP: &str = "\nhelp: ";
 
 /// The one string of an error, without anything that could break a message or act on a terminal.
 fn text(code: &str, message: &str) -> String {

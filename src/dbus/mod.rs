@@ -157,7 +157,7 @@ impl Verifier {
             engine.verify(&reference, &question, timeout, engine::now()).await
         });
         match tokio::time::timeout(timeout.saturating_add(GRACE), task.join_next()).await {
-            Ok(Some(Ok(answer))) => answer.map_err(|error| Error::of_engine(&error)),
+            Ok(Some(Ok(answer))) => answer.map_err(|undecided| Error::of_engine(&undecided.error)),
             Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off")),
             Err(_) => Err(Error::timed_out()),
         }
@@ -352,10 +352,10 @@ fn record(caller: u32, reference: &str, options: &Options, took: Duration, resul
     let manifest_digest = text(&report.manifest_digest);
     let resolved_digest = text(&report.resolved_digest);
     let policy_digest = report.policy.as_ref().map(|policy| policy.digest.as_str()).unwrap_or_default();
-    let scope = report
-        .scope
-        .as_ref()
-        .map(|scope| escape(&format!("{}:{}", scope.transport.as_deref().unwrap_or_default(), scope.name)));
+    let scope = report.scope.as_ref().map(|scope| match &scope.transport {
+        Some(transport) => escape(&format!("{transport}:{}", scope.name)),
+        None => escape(&scope.name),
+    });
     let scope = scope.unwrap_or_default();
     if report.allowed {
         let verdict = if report.authenticated { "verified" } else { "accepted-unsigned" };

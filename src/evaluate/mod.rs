@@ -5,7 +5,7 @@ pub mod verdict;
 
 use std::sync::Arc;
 
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::manifest;
 use crate::nonempty::NonEmpty;
 use crate::policy::{
@@ -90,6 +90,11 @@ impl<'p> Plan<'p> {
             self.judge_manifest(Role::TopLevel, evidence.top_level.as_ref(), wanted, evidence, now)
         };
         let Some(instance) = &evidence.instance else { return vec![top_level()] };
+        // Rule E-20: what the reference pins must itself be what the source has, whatever the instance says.
+        let pinned = evidence.top_level.as_ref().zip(self.image.pinned_digest());
+        if pinned.is_some_and(|(manifest, wanted)| check_digest(&manifest.bytes, Some(wanted)).is_err()) {
+            return vec![top_level()];
+        }
         let instance = || {
             let (wanted, manifest) = (Some(&instance.digest), Some(&instance.manifest));
             self.judge_manifest(Role::Instance, manifest, wanted, evidence, now)
@@ -179,10 +184,13 @@ impl<'p> Plan<'p> {
 
 /// The digest of the manifest, which must be the one that the reference or the index names.
 ///
-/// Rules E-20 and E-21: only SHA-256 is computed, so a reference by another algorithm never matches.
+/// Rules E-20 and E-21: only SHA-256 is computed, so a reference by another algorithm is never accepted.
 fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejection> {
     let found = manifest::digest(bytes).map_err(|_| Rejection::ManifestInvalid)?;
     match wanted {
+        Some(wanted) if wanted.algorithm() != Algorithm::Sha256 => Err(Rejection::Unsupported {
+            what: "an image named by another digest than SHA-256, as no tool can",
+        }),
         Some(wanted) if *wanted != found => Err(Rejection::DigestMismatch { wanted: wanted.clone(), found }),
         Some(_) | None => Ok(found),
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{Identity, RegularFile};
+use crate::evaluate::evidence::{Evidence, Needs};
 use crate::fetch::{Error, KEY_FILE_BYTES};
 use crate::verify::trust::KeyMaterial;
 
@@ -29,6 +30,17 @@ impl KeyFiles {
     pub fn load(&self, path: &str) -> Result<Arc<KeyMaterial>, Error> {
         self.load_changed(path)
             .map_err(|error| Error::KeyFile { path: path.to_owned(), detail: error.to_string() })
+    }
+
+    /// Adds the keys that `needs` names; a file that cannot be read is an error (rules P-14, E-17). It blocks.
+    pub fn add(&self, needs: &Needs, evidence: &mut Evidence) -> Result<(), Error> {
+        for data in &needs.key_data {
+            evidence.key_data.insert(Arc::clone(data), self.of_policy(data));
+        }
+        for path in &needs.key_files {
+            evidence.key_files.insert(path.clone(), self.load(path)?);
+        }
+        Ok(())
     }
 
     /// A key that stands in the policy itself.

@@ -12,13 +12,13 @@ use crate::digest::{Algorithm, Digest};
 use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
 use crate::fetch::lookaside::SIGNATURES;
 use crate::fetch::{Budget, Error, MANIFEST_BYTES, SIGNATURE_BYTES};
-use crate::json::{self, Member, Value};
+use crate::json::{self, Limits, Member, Value};
 use crate::manifest;
 use crate::reference::{Found, ImageName, ImageReference, LayoutImage, Lookup, Store};
 use crate::verify::UntrustedSignature;
 
-/// Deepest JSON nesting of an index.json; it needs five levels.
-const DEPTH: usize = 64;
+/// An index.json nests five levels; T-28.
+const LIMITS: Limits = Limits { depth: 64, values: 100_000 };
 
 /// Looks up what the name needs to be a reference; relative paths start in the working directory. It blocks.
 pub fn resolve(name: ImageName) -> Result<ImageReference, Error> {
@@ -206,7 +206,7 @@ struct Descriptor {
 
 /// Stricter than the reference, which takes the first of several images with one name.
 fn choose(index: &[u8], image: &LayoutImage) -> Result<Descriptor, &'static str> {
-    let index = json::parse(index, DEPTH).map_err(|error| error.reason)?;
+    let index = json::parse(index, LIMITS).map_err(|error| error.reason)?;
     let manifests =
         member(&index, "manifests")?.and_then(Value::elements).ok_or("it has no \"manifests\"")?;
     let chosen = match (image, manifests) {
@@ -252,16 +252,9 @@ fn image_name<'v>(descriptor: &'v Value<'_>) -> Result<Option<&'v str>, &'static
 }
 
 /// The member of an object that is called `name`.
-///
-/// The reference reads members in any case and takes the last, so two of them, or another spelling, are errors.
 fn member<'v, 'a>(object: &'v Value<'a>, name: &str) -> Result<Option<&'v Value<'a>>, &'static str> {
-    let members = object.members().ok_or("something in it is no object")?;
-    let mut same = members.iter().filter(|member| member.key.to_uppercase() == name.to_uppercase());
-    match (same.next(), same.next()) {
-        (None, _) => Ok(None),
-        (Some(member), None) if member.key == name => Ok(Some(&member.value)),
-        (Some(_), _) => Err("a member is there twice, or is misspelled"),
-    }
+    object.members().ok_or("something in it is no object")?;
+    object.member(name).map_err(|_| "a member is there twice, or is misspelled")
 }
 
 fn read(path: &Path, limit: usize, budget: &Budget) -> Result<Vec<u8>, Error> {

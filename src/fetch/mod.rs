@@ -9,7 +9,6 @@ pub mod local;
 pub mod lookaside;
 pub mod registry;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +21,7 @@ use crate::digest::Digest;
 use crate::evaluate::evidence::{
     Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject,
 };
-use crate::manifest::{self, NoInstance};
+use crate::manifest::{self, Malformed, NoInstance};
 use crate::reference::{ImageReference, LayoutImage, Named, Place, Transport};
 
 /// Largest manifest: 4 MiB, as the reference allows (rule H-10).
@@ -37,6 +36,9 @@ pub const KEY_FILE_BYTES: usize = 4 << 20;
 /// Most bytes held for one verification: 32 MiB (T-28).
 pub const EVIDENCE_BYTES: usize = 32 << 20;
 
+/// Most bytes held for all verifications of one process together: 96 MiB (T-28).
+pub const ALL_EVIDENCE_BYTES: usize = 96 << 20;
+
 /// Most requests for one verification: 300 (T-28).
 pub const EVIDENCE_REQUESTS: usize = 300;
 
@@ -46,13 +48,26 @@ pub struct Client {
     registry: registry::Client,
     registries_d: Directories,
     keys: Arc<keys::KeyFiles>,
+    /// What all verifications together may still hold.
+    bytes_left: Arc<AtomicUsize>,
 }
 
 impl Client {
     /// A client that has asked nothing yet.
     pub fn new(settings: registry::Settings, registries_d: Directories) -> Result<Self, Error> {
         let registry = registry::Client::new(settings)?;
-        Ok(Self { registry, registries_d, keys: Arc::new(keys::KeyFiles::new()) })
+        let bytes_left = Arc::new(AtomicUsize::new(ALL_EVIDENCE_BYTES));
+        Ok(Self { registry, registries_d, keys: Arc::new(keys::KeyFiles::new()), bytes_left })
+    }
+
+    /// The budget of one verification. Keep it as long as the evidence that it paid for.
+    pub fn budget(&self) -> Budget {
+        Budget::of(Some(Arc::clone(&self.bytes_left)))
+    }
+
+    /// The key files, for what is judged without gathering.
+    pub fn keys(&self) -> &Arc<keys::KeyFiles> {
+        &self.keys
     }
 
     /// Gathers what `needs` says, and nothing else.
@@ -64,8 +79,13 @@ impl Client {
         budget: &Budget,
         deadline: Instant,
     ) -> Result<Evidence, Error> {
-        let mut evidence = Evidence::default();
-        self.add_keys(needs, &mut evidence).await?;
+        let (keys, wanted) = (Arc::clone(&self.keys), needs.clone());
+        let mut evidence = blocking(move || {
+            let mut evidence = Evidence::default();
+            keys.add(&wanted, &mut evidence)?;
+            Ok(evidence)
+        })
+        .await?;
         if !needs.manifest {
             return Ok(evidence);
         }
@@ -76,7 +96,7 @@ impl Client {
                 let registries_d = blocking(move || Ok(RegistriesD::load(&directories)?)).await?;
                 let attachments = registries_d.use_attachments(named);
                 evidence.attachments_disabled = !attachments;
-                let lookaside = registries_d.lookaside_read(named)?;
+                let lookaside = registries_d.lookaside_usable(named)?;
                 let client = &self.registry;
                 Source::Registry(RegistrySource { client, named, lookaside, attachments, budget, deadline })
             }
@@ -93,7 +113,15 @@ impl Client {
             Ok::<_, Error>(manifest)
         };
         let top_level = source.manifest(None).await?;
-        let index_type = index_type_of(&top_level).filter(|_| question.subject != Subject::TopLevel);
+        // What cannot be read for certain is no index; the judgement refuses it.
+        let index_type = manifest::index_type(&top_level.bytes, &top_level.media_type);
+        let index_type = match index_type {
+            Ok(index_type) => index_type.filter(|_| question.subject != Subject::TopLevel),
+            Err(Malformed) if manifest::digest(&top_level.bytes).is_err() => None,
+            Err(Malformed) => {
+                return Err(source.malformed("the manifest is not of the type that the source says"));
+            }
+        };
         let Some(index_type) = index_type else {
             evidence.top_level = Some(signed(top_level, None).await?);
             return Ok(evidence);
@@ -110,8 +138,10 @@ impl Client {
         let instance = async {
             let instance = source.manifest(Some(&wanted)).await?;
             // Rule E-34.
-            if index_type_of(&instance).is_some() {
-                return Err(source.malformed("the image index holds another index for the platform"));
+            if manifest::index_type(&instance.bytes, &instance.media_type) != Ok(None) {
+                return Err(
+                    source.malformed("what the image index has for the platform is no image manifest")
+                );
             }
             signed(instance, Some(&wanted)).await
         };
@@ -126,22 +156,6 @@ impl Client {
         evidence.instance = Some(InstanceEvidence { digest: wanted, manifest: instance });
         Ok(evidence)
     }
-
-    /// Adds the keys that `needs` names (rules P-14, E-17: a file that cannot be read is an error).
-    pub async fn add_keys(&self, needs: &Needs, evidence: &mut Evidence) -> Result<(), Error> {
-        for data in &needs.key_data {
-            evidence.key_data.insert(Arc::clone(data), self.keys.of_policy(data));
-        }
-        if needs.key_files.is_empty() {
-            return Ok(());
-        }
-        let (keys, paths) = (Arc::clone(&self.keys), needs.key_files.clone());
-        let files: BTreeMap<_, _> =
-            blocking(move || paths.into_iter().map(|path| Ok((path.clone(), keys.load(&path)?))).collect())
-                .await?;
-        evidence.key_files.extend(files);
-        Ok(())
-    }
 }
 
 /// Runs what waits for a disk where it holds nobody else up.
@@ -151,13 +165,6 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
         Err(Error::Local { path: String::new(), detail: format!("reading failed: {panic}") })
     })
-}
-
-/// The index type of a manifest, by what the source claims or by what the bytes show.
-fn index_type_of(manifest: &ManifestEvidence) -> Option<&str> {
-    [manifest.media_type.as_str(), manifest::sniff_media_type(&manifest.bytes)]
-        .into_iter()
-        .find(|media_type| manifest::is_index(media_type))
 }
 
 /// Where the manifests and signatures of one image come from.
@@ -263,40 +270,49 @@ impl RegistrySource<'_> {
 
 /// What one verification may still read and ask (T-28). Clones share one account.
 #[derive(Clone, Debug)]
-pub struct Budget {
-    bytes: Arc<AtomicUsize>,
-    requests: Arc<AtomicUsize>,
+pub struct Budget(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    bytes: AtomicUsize,
+    requests: AtomicUsize,
+    /// What all verifications together may still hold; the bytes of this one go back when it ends.
+    all: Option<Arc<AtomicUsize>>,
 }
 
 impl Budget {
-    /// A full budget.
+    /// A full budget of its own.
     pub fn new() -> Self {
-        Self {
-            bytes: Arc::new(AtomicUsize::new(EVIDENCE_BYTES)),
-            requests: Arc::new(AtomicUsize::new(EVIDENCE_REQUESTS)),
-        }
+        Self::of(None)
+    }
+
+    fn of(all: Option<Arc<AtomicUsize>>) -> Self {
+        let (bytes, requests) = (AtomicUsize::new(EVIDENCE_BYTES), AtomicUsize::new(EVIDENCE_REQUESTS));
+        Self(Arc::new(Account { bytes, requests, all }))
     }
 
     /// Pays for one request.
     pub fn request(&self) -> Result<(), Error> {
-        Self::spend(&self.requests, 1)
+        if spend(&self.0.requests, 1) { Ok(()) } else { Err(Error::EvidenceTooLarge) }
     }
 
     /// Pays for bytes that will be held; call it as they arrive.
     pub fn bytes(&self, count: usize) -> Result<(), Error> {
-        Self::spend(&self.bytes, count)
+        if !spend(&self.0.bytes, count) {
+            return Err(Error::EvidenceTooLarge);
+        }
+        match &self.0.all {
+            Some(all) if !spend(all, count) => {
+                self.0.bytes.fetch_add(count, Ordering::Relaxed);
+                Err(Error::Busy)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The number of requests paid for so far.
     pub fn requests_made(&self) -> usize {
-        EVIDENCE_REQUESTS.saturating_sub(self.requests.load(Ordering::Relaxed))
-    }
-
-    fn spend(account: &AtomicUsize, count: usize) -> Result<(), Error> {
-        account
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count))
-            .map(|_| ())
-            .map_err(|_| Error::EvidenceTooLarge)
+        EVIDENCE_REQUESTS.saturating_sub(self.0.requests.load(Ordering::Relaxed))
     }
 }
 
@@ -304,6 +320,19 @@ impl Default for Budget {
     fn default() -> Self {
         Self::new()
     }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if let Some(all) = &self.all {
+            let held = EVIDENCE_BYTES.saturating_sub(self.bytes.load(Ordering::Relaxed));
+            all.fetch_add(held, Ordering::Relaxed);
+        }
+    }
+}
+
+fn spend(account: &AtomicUsize, count: usize) -> bool {
+    account.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).is_ok()
 }
 
 /// Why evidence could not be gathered: nothing has been decided.
@@ -319,6 +348,8 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// All verifications together hold as much as they may.
+    Busy,
     /// The files of a certificate directory cannot be used.
     Certificates {
         /// The file or directory.
@@ -400,6 +431,13 @@ pub enum Error {
         /// What happened.
         detail: String,
     },
+    /// The server does not prove who it is, or does not speak TLS.
+    Tls {
+        /// Host and port.
+        registry: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// The deadline passed.
     TimedOut {
         /// What was being waited for.
@@ -414,6 +452,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::AuthFile { .. } => Code::AuthFileInvalid,
+            Self::Busy => Code::TooManyRequests,
             Self::Certificates { .. } => Code::CertificatesInvalid,
             Self::Config(error) => error.code(),
             Self::DigestMismatch { .. } => Code::DigestMismatch,
@@ -428,6 +467,7 @@ impl Error {
             Self::RegistryProtocol { .. } => Code::RegistryProtocol,
             Self::RegistryUnavailable { .. } => Code::RegistryUnavailable,
             Self::TimedOut { .. } => Code::TimedOut,
+            Self::Tls { .. } => Code::TlsError,
             Self::UnsupportedTransport(_) => Code::UnsupportedTransport,
         }
     }
@@ -436,6 +476,7 @@ impl Error {
     pub fn help(&self) -> &'static str {
         match self {
             Self::AuthFile { .. } => "correct the file, or name another with --authfile",
+            Self::Busy => "try again later",
             Self::Certificates { .. } => "correct the file, or name another directory with --cert-dir",
             Self::Config(error) => error.help(),
             Self::DigestMismatch { .. } => {
@@ -449,7 +490,7 @@ impl Error {
                 "check the \"lookaside\" URL of this registry in registries.d; an absent signature must answer 404"
             }
             Self::MalformedSignature { .. } => {
-                "look at what is stored there; a web page in the place of a signature must answer 404 instead"
+                "remove what is stored there, or put the signature back; a server must answer 404 for what it does not have"
             }
             Self::NoMatchingPlatform { .. } => {
                 "name a platform that the image has, with --platform OS/ARCH[/VARIANT]"
@@ -459,6 +500,9 @@ impl Error {
             }
             Self::RegistryProtocol { .. } => "check that the host is a container registry",
             Self::RegistryUnavailable { .. } => "check the network and the registry, and try again",
+            Self::Tls { .. } => {
+                "put the certificate of the registry's authority into /etc/containers/certs.d/HOST:PORT/ca.crt, or name a directory with --cert-dir; plain HTTP is not supported"
+            }
             Self::TimedOut { .. } => "try again, or allow more time with --timeout",
             Self::UnsupportedTransport(_) => "see \"Limitations\" in the README",
         }
@@ -471,6 +515,7 @@ impl fmt::Display for Error {
             Self::AuthFile { path, detail } => {
                 write!(f, "cannot use the authentication file \"{}\": {}", escape(path), escape(detail))
             }
+            Self::Busy => f.write_str("other verifications hold all the memory that there is for them"),
             Self::Certificates { path, detail } => {
                 write!(f, "cannot use the certificates in \"{}\": {}", escape(path), escape(detail))
             }
@@ -495,7 +540,7 @@ impl fmt::Display for Error {
                 write!(f, "cannot read the lookaside store \"{}\": {}", escape(location), escape(detail))
             }
             Self::MalformedSignature { location, detail } => {
-                write!(f, "\"{}\" cannot be used as a signature: {}", escape(location), escape(detail))
+                write!(f, "\"{}\" is no signature: {}", escape(location), escape(detail))
             }
             Self::NoMatchingPlatform { wanted } => {
                 write!(f, "the image index has nothing for the platform {}", escape(wanted))
@@ -508,6 +553,9 @@ impl fmt::Display for Error {
             }
             Self::RegistryUnavailable { registry, detail } => {
                 write!(f, "the registry {} cannot be used: {}", escape(registry), escape(detail))
+            }
+            Self::Tls { registry, detail } => {
+                write!(f, "no secure connection to {}: {}", escape(registry), escape(detail))
             }
             Self::TimedOut { waiting_for } => {
                 write!(f, "the deadline passed while waiting for {}", escape(waiting_for))

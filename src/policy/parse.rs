@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, Severity, Span, escape};
-use crate::json::{self, Data, Value};
+use crate::json::{self, Data, Limits, Value};
 use crate::nonempty::NonEmpty;
 use crate::reference::Named;
 
@@ -15,13 +15,14 @@ use super::{
     SignedIdentity, Signer, SigstoreSigned, scope,
 };
 
-/// Deepest nesting: a valid policy has seven levels, and the reference allows 10,000 (rule P-4).
-const DEPTH: usize = 64;
+/// A valid policy nests seven levels, and the reference allows 10,000 (rule P-4). The administrator wrote it, so
+/// that only its size limits how much it says.
+const LIMITS: Limits = Limits { depth: 64, values: usize::MAX };
 
 impl Policy {
-    /// Reads a policy. On failure all problems are reported, in the order of their places.
+    /// Reads a policy. On failure all problems are reported, causes before their consequences.
     pub fn parse(text: &[u8]) -> Result<Self, NonEmpty<Diagnostic>> {
-        let root = json::parse(text, DEPTH).map_err(|error| {
+        let root = json::parse(text, LIMITS).map_err(|error| {
             NonEmpty::one(Diagnostic {
                 code: Code::InvalidJson,
                 severity: Severity::Error,
@@ -32,7 +33,9 @@ impl Policy {
         })?;
         let mut parser = Parser { problems: Vec::new() };
         let policy = parser.policy(&root);
-        parser.problems.sort_by_key(|problem| problem.span.start);
+        // What is missing is often what was misspelt.
+        let consequence = |code| matches!(code, Code::InvalidRequirement | Code::MissingKey);
+        parser.problems.sort_by_key(|problem| (consequence(problem.code), problem.span.start));
         match (NonEmpty::from_vec(parser.problems), policy) {
             (None, Some(policy)) => Ok(policy),
             (Some(problems), _) => Err(problems),
@@ -624,32 +627,14 @@ impl Parser {
         self.list(name, value)?.iter().map(|element| self.bytes(name, element)).collect()
     }
 
-    /// Rule P-13: base64, or an array of numbers from 0 to 255; null is no bytes.
+    /// Rule P-13.
     fn bytes(&mut self, name: &str, value: &Value<'_>) -> Option<Arc<[u8]>> {
-        if let Some(elements) = value.elements() {
-            let bytes = elements.iter().map(byte).collect::<Option<Vec<u8>>>();
-            if bytes.is_none() {
-                let message = format!("\"{name}\" must be base64, or an array of numbers from 0 to 255");
-                self.problem(Code::InvalidBase64, value.span, message);
-            }
-            return bytes.map(Arc::from);
-        }
-        let text = self.string(name, value)?;
-        let bytes = json::decode_base64(&text);
+        let bytes = value.bytes();
         if bytes.is_none() {
-            let message = format!("\"{name}\" is not base64 with padding");
-            self.problem(Code::InvalidBase64, value.span, message);
+            let code = if value.text().is_some() { Code::InvalidBase64 } else { Code::InvalidType };
+            self.problem(code, value.span, format!("\"{name}\" is not base64 with padding"));
         }
         bytes.map(Arc::from)
-    }
-}
-
-/// An element of an array of bytes; null is 0.
-fn byte(value: &Value<'_>) -> Option<u8> {
-    match &value.data {
-        Data::Number(written) => written.parse().ok(),
-        Data::Null => Some(0),
-        Data::Bool(_) | Data::String(_) | Data::Array(_) | Data::Object(_) => None,
     }
 }
 
@@ -726,15 +711,15 @@ mod tests {
             [
                 (Code::UnknownType, 2, 24),
                 (Code::InvalidScope, 4, 13),
+                (Code::UnknownKey, 4, 52),
+                (Code::DuplicateKey, 5, 43),
                 (Code::InvalidRequirement, 4, 20),
                 (Code::MissingKey, 4, 31),
                 (Code::InvalidRequirement, 4, 31),
-                (Code::UnknownKey, 4, 52),
-                (Code::DuplicateKey, 5, 43),
             ]
         );
         assert_eq!(found[0].3.as_deref(), Some("did you mean \"reject\"?"));
-        assert_eq!(found[5].3.as_deref(), Some("did you mean \"keyType\"?"));
+        assert_eq!(found[2].3.as_deref(), Some("did you mean \"keyType\"?"));
     }
 
     #[test]

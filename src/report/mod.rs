@@ -6,7 +6,8 @@ mod explain;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Answer, Error};
+use crate::diagnostic::{Diagnostic, Position, Span};
+use crate::engine::{Answer, Error, LoadedPolicy, Undecided};
 use crate::evaluate::verdict::{
     Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict,
 };
@@ -66,6 +67,9 @@ pub struct Report {
     pub scope: Option<ScopeReport>,
     /// Every requirement of every manifest that was judged.
     pub requirements: Vec<RequirementReport>,
+    /// Every fault of a policy that is not valid, causes before their consequences.
+    #[serde(default)]
+    pub problems: Vec<ProblemReport>,
     /// Things to know that do not change the answer.
     pub warnings: Vec<String>,
     /// The number of requests that were made.
@@ -96,6 +100,22 @@ pub struct ScopeReport {
     pub line: u64,
     /// Column, from 1.
     pub column: u64,
+}
+
+/// A fault of the policy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ProblemReport {
+    /// The kind of fault.
+    pub code: String,
+    /// Line, from 1.
+    pub line: u64,
+    /// Column, from 1.
+    pub column: u64,
+    /// What is wrong.
+    pub message: String,
+    /// How to mend it.
+    pub help: Option<String>,
 }
 
 /// The judgement of one requirement for one manifest.
@@ -157,12 +177,6 @@ impl Report {
             Decision::Allow(grant) => (grant.digest(), None),
             Decision::Deny(rejection) => (None, Some(rejection)),
         };
-        let position = verdict.scope_span.position(&answer.policy.text);
-        let file = answer.policy.path.to_string_lossy().into_owned();
-        let (transport, name) = match &verdict.scope {
-            Scope::Default => (None, "default".to_owned()),
-            Scope::Transport { transport, name } => (Some(transport.clone()), name.clone()),
-        };
         Self {
             schema: SCHEMA,
             reference: reference.to_owned(),
@@ -178,15 +192,10 @@ impl Report {
             resolved_digest: verdict.resolved_digest.as_ref().map(ToString::to_string),
             pinned_reference: answer.pinned.as_ref().map(|p| p.text().to_owned()),
             pinned_reference_accepted: answer.pinned_accepted,
-            policy: Some(PolicyReport { path: file.clone(), digest: answer.policy.digest.to_string() }),
-            scope: Some(ScopeReport {
-                transport,
-                name,
-                file,
-                line: u64::try_from(position.line).unwrap_or(u64::MAX),
-                column: u64::try_from(position.column).unwrap_or(u64::MAX),
-            }),
+            policy: Some(policy_report(&answer.policy)),
+            scope: Some(scope_report(&answer.policy, &verdict.scope, verdict.scope_span)),
             requirements: verdict.subjects.iter().flat_map(requirements).collect(),
+            problems: Vec::new(),
             warnings: verdict.warnings.iter().map(|w| (*w).to_owned()).collect(),
             requests: u64::try_from(answer.requests).unwrap_or(u64::MAX),
         }
@@ -194,7 +203,23 @@ impl Report {
 
     /// The report of a question that could not be decided: the image must not be used.
     pub fn of_error(reference: &str, route: Route, error: &Error) -> Self {
-        Self::undecided(reference, route, error.code().as_str(), error.to_string(), error.help())
+        let mut report =
+            Self::undecided(reference, route, error.code().as_str(), error.to_string(), error.help());
+        if let Error::PolicyInvalid { problems, .. } = error {
+            report.problems = problems.iter().map(problem).collect();
+        }
+        report
+    }
+
+    /// As [`Report::of_error`], with how far it got.
+    pub fn of_undecided(reference: &str, route: Route, undecided: &Undecided) -> Self {
+        let mut report = Self::of_error(reference, route, &undecided.error);
+        if let Some(policy) = &undecided.policy {
+            report.policy = Some(policy_report(policy));
+            report.scope = undecided.scope.as_ref().map(|(scope, span)| scope_report(policy, scope, *span));
+        }
+        report.requests = u64::try_from(undecided.requests).unwrap_or(u64::MAX);
+        report
     }
 
     /// As [`Report::of_error`], from its parts.
@@ -217,10 +242,35 @@ impl Report {
             policy: None,
             scope: None,
             requirements: Vec::new(),
+            problems: Vec::new(),
             warnings: Vec::new(),
             requests: 0,
         }
     }
+}
+
+fn policy_report(policy: &LoadedPolicy) -> PolicyReport {
+    PolicyReport { path: policy.path.to_string_lossy().into_owned(), digest: policy.digest.to_string() }
+}
+
+fn scope_report(policy: &LoadedPolicy, scope: &Scope, span: Span) -> ScopeReport {
+    let (line, column) = place(span.position(&policy.text));
+    let (transport, name) = match scope {
+        Scope::Default => (None, "default".to_owned()),
+        Scope::Transport { transport, name } => (Some(transport.clone()), name.clone()),
+    };
+    ScopeReport { transport, name, file: policy.path.to_string_lossy().into_owned(), line, column }
+}
+
+fn problem((position, problem): &(Position, Diagnostic)) -> ProblemReport {
+    let (line, column) = place(*position);
+    let (message, help) = (problem.message.clone(), problem.help.clone());
+    ProblemReport { code: problem.code.to_string(), line, column, message, help }
+}
+
+fn place(position: Position) -> (u64, u64) {
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    (number(position.line), number(position.column))
 }
 
 fn requirements(subject: &SubjectVerdict) -> Vec<RequirementReport> {

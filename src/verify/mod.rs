@@ -4,6 +4,7 @@
 
 pub mod openpgp;
 pub mod payload;
+mod pem;
 pub mod sigstore;
 pub mod trust;
 
@@ -12,15 +13,19 @@ use std::fmt;
 
 use crate::diagnostic::{Code, escape};
 use crate::digest::Digest;
-use crate::json;
+use crate::json::{self, Limits};
 
 pub use payload::Payload;
 
 /// Largest signature blob or payload: 4 MiB, as the reference allows over HTTP (rules K-6, A-5).
 pub const SIGNATURE_BYTES: usize = 4 << 20;
 
-/// Deepest JSON nesting in payloads: 64, design decision 6.
-pub const PAYLOAD_DEPTH: usize = 64;
+/// How much a payload or stored signature may say: 64 levels (design decision 6), and so many values that the tree
+/// takes at most some 10 MiB (T-28). Real ones nest three levels and have ten values.
+pub const PAYLOAD: Limits = Limits { depth: 64, values: 100_000 };
+
+/// Most annotations of one signature: 128 (T-28). cosign writes at most six.
+pub const ANNOTATIONS: usize = 128;
 
 /// Seconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,7 +85,7 @@ pub enum MalformedBlob {
     #[error("its sigstore-json body is malformed")]
     Json,
     /// The first byte begins no OpenPGP message.
-    #[error("it is not a signature: its first byte begins no binary OpenPGP message")]
+    #[error("its first byte begins no binary OpenPGP message")]
     NotOpenPgp,
 }
 
@@ -110,28 +115,33 @@ impl UntrustedSignature {
         }
     }
 
-    /// Rule B-4: unknown members are ignored.
+    /// Rule B-4, as Go's decoder reads it: names in any case, the last member wins, unknown ones are ignored, and null
+    /// is nothing.
     fn from_sigstore_json(body: &[u8]) -> Result<Self, MalformedBlob> {
-        let value = json::parse(body, PAYLOAD_DEPTH).map_err(|_| MalformedBlob::Json)?;
-        let members = value.members().ok_or(MalformedBlob::Json)?;
+        let value = json::parse(body, PAYLOAD).map_err(|_| MalformedBlob::Json)?;
         let mut signature =
             UntrustedSigstore { mime_type: String::new(), payload: Vec::new(), annotations: BTreeMap::new() };
+        let members = if value.is_null() { &[] } else { value.members().ok_or(MalformedBlob::Json)? };
         for member in members {
-            match &*member.key {
-                "mimeType" => {
-                    member.value.text().ok_or(MalformedBlob::Json)?.clone_into(&mut signature.mime_type);
+            let (key, value) = (&member.key, &member.value);
+            if json::folds(key, "mimeType") && !value.is_null() {
+                value.text().ok_or(MalformedBlob::Json)?.clone_into(&mut signature.mime_type);
+            } else if json::folds(key, "payload") {
+                signature.payload = value.bytes().ok_or(MalformedBlob::Json)?;
+            } else if json::folds(key, "annotations") && value.is_null() {
+                signature.annotations.clear();
+            } else if json::folds(key, "annotations") {
+                for entry in value.members().ok_or(MalformedBlob::Json)? {
+                    let text = if entry.value.is_null() {
+                        ""
+                    } else {
+                        entry.value.text().ok_or(MalformedBlob::Json)?
+                    };
+                    signature.annotations.insert(entry.key.clone().into_owned(), text.to_owned());
                 }
-                "payload" => {
-                    let text = member.value.text().ok_or(MalformedBlob::Json)?;
-                    signature.payload = json::decode_base64(text).ok_or(MalformedBlob::Json)?;
+                if signature.annotations.len() > ANNOTATIONS {
+                    return Err(MalformedBlob::Json);
                 }
-                "annotations" => {
-                    for entry in member.value.members().ok_or(MalformedBlob::Json)? {
-                        let value = entry.value.text().ok_or(MalformedBlob::Json)?;
-                        signature.annotations.insert(entry.key.clone().into_owned(), value.to_owned());
-                    }
-                }
-                _ => {}
             }
         }
         Ok(Self::Sigstore(signature))
@@ -241,7 +251,8 @@ pub enum Rejection {
         /// What is wrong with it.
         detail: &'static str,
     },
-    /// The manifest's embedded signatures cannot be read, so that it has no digest (rule E-22).
+    /// The manifest can be read in more than one way, or it has no digest, because its embedded signatures cannot be
+    /// read (rule E-22).
     ManifestInvalid,
     /// A `reject` requirement.
     RejectedByPolicy,
@@ -381,7 +392,7 @@ impl fmt::Display for Rejection {
             Self::KeyUnusable { key, detail } => write!(f, "the key {} cannot be used: {detail}", escape(key)),
             Self::MalformedPayload { detail } => write!(f, "the signed payload is malformed: {}", escape(detail)),
             Self::MalformedSignature { detail } => write!(f, "the signature is malformed: {detail}"),
-            Self::ManifestInvalid => f.write_str("the embedded signatures of the schema 1 manifest are malformed"),
+            Self::ManifestInvalid => f.write_str("the manifest can be read in more than one way, or its embedded signatures are malformed"),
             Self::RejectedByPolicy => f.write_str("the policy rejects this image"),
             Self::SignatureExpired => f.write_str("the signature has expired"),
             Self::SignatureRequired => {
@@ -440,7 +451,38 @@ mod tests {
         assert_eq!(parse(b"\0simple-signing"), Err(MalformedBlob::Format));
         assert_eq!(parse(b"\0other\nx"), Err(MalformedBlob::Format));
         assert_eq!(parse(b"\0simple-signing\n-x"), Ok(UntrustedSignature::SimpleSigning(b"-x".to_vec())));
-        assert_eq!(parse(b"\0sigstore-json\n[]"), Err(MalformedBlob::Json));
+        for malformed in [
+            "[]",
+            "",
+            "{",
+            r#"{"payload":"*"}"#,
+            r#"{"payload":[256]}"#,
+            r#"{"mimeType":1}"#,
+            r#"{"annotations":[]}"#,
+        ] {
+            let blob = format!("\0sigstore-json\n{malformed}");
+            assert_eq!(parse(blob.as_bytes()), Err(MalformedBlob::Json), "{malformed}");
+        }
+        let sigstore = |body: &str| match parse(format!("\0sigstore-json\n{body}").as_bytes()) {
+            Ok(UntrustedSignature::Sigstore(signature)) => (
+                signature.mime_type,
+                signature.payload,
+                signature.annotations.into_iter().collect::<Vec<_>>(),
+            ),
+            other => panic!("{body}: {other:?}"),
+        };
+        let nothing = (String::new(), Vec::new(), Vec::new());
+        for empty in [
+            "null",
+            "{}",
+            r#"{"mimeType":null,"payload":null,"annotations":null}"#,
+            r#"{"annotations":{"a":"b"},"Annotations":null}"#,
+        ] {
+            assert_eq!(sigstore(empty), nothing, "{empty}");
+        }
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let last = r#"{"mimeType":"m","MIMETYPE":"n","payload":"eA==","Payload":[121],"annotations":{"a":"b","c":null},"Annotations":{"a":"d"}}"#;
+        assert_eq!(sigstore(last), ("n".to_owned(), b"y".to_vec(), vec![pair("a", "d"), pair("c", "")]));
         let body = b"\0sigstore-json\n{\"mimeType\":\"m\",\"payload\":\"eA==\",\"annotations\":{\"a\":\"b\"},\"x\":1}";
         assert_eq!(
             parse(body),

@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::json::{self, Data, Member, Value};
 
-use super::{PAYLOAD_DEPTH, Rejection};
+use super::{PAYLOAD, Rejection};
 
 /// What a signature says: this digest may be used under this name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ fn malformed(detail: String) -> Rejection {
 }
 
 fn parse(bytes: &[u8], format: Format) -> Result<Payload, String> {
-    let root = json::parse(bytes, PAYLOAD_DEPTH).map_err(|e| format!("it is not JSON: {e}"))?;
+    let root = json::parse(bytes, PAYLOAD).map_err(|e| format!("it is not JSON: {e}"))?;
     let [critical, optional] = exact_members(&root, ["critical", "optional"], "the payload")?;
     check_optional(optional, format)?;
     let [kind, image, identity] = exact_members(critical, ["type", "image", "identity"], "\"critical\"")?;

@@ -95,6 +95,64 @@ fn quiet_prints_only_refusals_and_only_to_standard_error() {
 }
 
 #[test]
+fn an_answer_that_is_lost_is_no_success() {
+    let policy = format!("{DEMO}/policy.json");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let image = demo("signed");
+    for arguments in [
+        &["verify", "--policy", &policy, &image][..],
+        &["verify", "--json", "--policy", &policy, &image],
+        &["explain", "--policy", &policy, &image],
+        &["--help"],
+    ] {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_vouchd")).args(arguments).stdout(full()).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {output:?}");
+    }
+    // A reader that went away has what it wanted; the exit code still tells.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_vouchd"))
+        .args(["verify", "--policy", &policy, &image])
+        .stdout(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn every_fault_of_a_policy_is_shown_causes_first() {
+    let files = Files::new();
+    let policy = files.write(
+        "policy.json",
+        "{\"default\": [{\"type\": \"signedBy\", \"keyType\": \"GPGKeys\",\n \"keypath\": \"/k\"}], \"transports\": {\"dir\": {\"a\": []}}}",
+    );
+    let ran = verify(&policy, &[&demo("signed")]);
+    let report = ran.json();
+    let problems: Vec<_> =
+        report["problems"].as_array().unwrap().iter().map(|p| (&p["code"], &p["line"])).collect();
+    let wanted =
+        [("unknown-key", 2), ("invalid-scope", 2), ("invalid-requirement", 1), ("invalid-requirement", 2)];
+    let wanted: Vec<_> = wanted.iter().map(|(code, line)| (json!(code), json!(line))).collect();
+    assert_eq!(problems, wanted.iter().map(|(c, l)| (c, l)).collect::<Vec<_>>());
+    assert_eq!(report["help"], "did you mean \"keyPath\"?");
+    let text = vouchd(&["verify", "--policy", &policy, &demo("signed")]).stderr;
+    assert!(text.contains("unknown member \"keypath\"") && text.matches("  also ").count() == 3, "{text}");
+}
+
+#[test]
+fn what_could_not_be_decided_still_names_policy_and_scope() {
+    let files = Files::new();
+    let policy = files.write(
+        "policy.json",
+        r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/nonexistent/k"}]}"#,
+    );
+    let report = verify(&policy, &[&demo("signed")]).json();
+    assert_eq!((&report["code"], &report["policy"]["path"]), (&json!("key-file-unreadable"), &json!(policy)));
+    assert_eq!((&report["scope"]["name"], &report["scope"]["column"]), (&json!("default"), &json!(2)));
+}
+
+#[test]
 fn what_cannot_be_pinned_is_not_printed_as_pinned() {
     let policy = format!("{DEMO}/policy.json");
     let ran = vouchd(&["verify", "--print-pinned", "--policy", &policy, &demo("signed")]);
@@ -123,6 +181,10 @@ fn the_command_line_is_checked() {
         assert_eq!((ran.exit, ran.stdout.as_str()), (2, ""), "{arguments:?}: {ran:?}");
     }
     assert_eq!(vouchd(&["--help"]).exit, 0);
+    assert_eq!(vouchd(&["verify", "--help"]).exit, 0);
+    // An image called "--help" is no verdict.
+    assert_eq!(vouchd(&["verify", "--quiet", "--help"]).exit, 2);
+    assert_eq!(vouchd(&["verify", "--", "--help"]).exit, 2);
     assert_eq!(vouchd(&["--version"]).exit, 0);
 }
 
@@ -310,7 +372,7 @@ fn a_registry_that_is_none_decides_nothing() {
     });
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     for (name, port, codes) in [
-        ("not TLS", html, &["registry-unavailable"][..]),
+        ("not TLS", html, &["tls-error"][..]),
         ("silent", silent, &["timed-out"]),
         ("closed", closed, &["registry-unavailable"]),
     ] {

@@ -363,11 +363,16 @@ mod policy {
         let target = tmp.path().join("elsewhere/policy.json");
         symlink(&target, &own).unwrap();
         assert_eq!(found(&environment), Err(Code::PolicyUnreadable));
+        // A link could lead by way of somebody else's directory, even to a file of root's.
         write(&target, "target");
         set_mode(target.parent().unwrap(), 0o755);
         set_mode(&target, 0o644);
-        assert_eq!(found(&environment).as_deref(), Ok("target"));
-        set_mode(target.parent().unwrap(), 0o777);
+        assert_eq!(found(&environment), Err(Code::PolicyInvalid));
+        fs::remove_file(&own).unwrap();
+        write(&own, "own");
+        set_mode(&own, 0o644);
+        assert_eq!(found(&environment).as_deref(), Ok("own"));
+        set_mode(directory.parent().unwrap(), 0o777);
         assert_eq!(found(&environment), Err(Code::PolicyInvalid));
     }
 }

@@ -432,7 +432,9 @@ fn as_lookaside(error: Error, location: String) -> Error {
         Error::RegistryAuth { detail, .. }
         | Error::RegistryProtocol { detail, .. }
         | Error::RegistryUnavailable { detail, .. } => Error::Lookaside { location, detail },
+        Error::Tls { detail, .. } => Error::Lookaside { location, detail },
         other @ (Error::AuthFile { .. }
+        | Error::Busy
         | Error::Certificates { .. }
         | Error::Config(_)
         | Error::DigestMismatch { .. }

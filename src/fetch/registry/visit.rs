@@ -1,5 +1,8 @@
 //! [`Visit`]: one question to a server, within its deadline and budget.
 
+use std::error::Error as StdError;
+use std::io;
+
 use reqwest::{Response, Url};
 use tokio::time::{Instant, timeout_at};
 
@@ -83,6 +86,8 @@ impl<'a> Visit<'a> {
         let last = excerpt(&chain.last().map(ToString::to_string).unwrap_or_default());
         if chain.iter().any(|e| e.is::<NotAllowed>()) {
             self.protocol(&format!("a host that it names {last}"))
+        } else if chain.iter().any(|e| is_tls(*e)) {
+            Error::Tls { registry: self.registry.clone(), detail: format!("{}: {last}", self.waiting_for) }
         } else if error.is_connect() && error.is_timeout() {
             self.unavailable(&format!("no connection within {} seconds", CONNECT_TIMEOUT.as_secs()))
         } else if error.is_connect() {
@@ -101,4 +106,10 @@ impl<'a> Visit<'a> {
         let detail = format!("{}: {}", self.waiting_for, excerpt(detail));
         Error::RegistryUnavailable { registry: self.registry.clone(), detail }
     }
+}
+
+/// Whether TLS itself failed; the error is wrapped in one of input and output.
+fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
 }
