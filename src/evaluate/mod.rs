@@ -386,3 +386,80 @@ fn first_accepted<T>(
     }
     (verdicts, Some(NonEmpty::from_vec(rejections).unwrap_or_else(|| NonEmpty::one(unsigned))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::evaluate::evidence::InstanceEvidence;
+    use crate::manifest::Platform;
+    use crate::reference::Named;
+
+    fn manifest(bytes: &[u8]) -> ManifestEvidence {
+        ManifestEvidence { bytes: bytes.to_vec(), media_type: String::new(), signatures: Vec::new() }
+    }
+
+    fn judge(policy: &str, image: &str, subject: Subject, evidence: &Evidence) -> Decision {
+        let policy = Policy::parse(policy.as_bytes()).unwrap();
+        let image = ImageReference::docker(Named::parse(image).unwrap()).unwrap();
+        let question = Question { require_signature: false, subject, platform: Platform::host() };
+        plan(&policy, &image, &question).judge(evidence, Timestamp(0)).decision
+    }
+
+    const ANYTHING: &str = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+
+    /// Rule E-20: whichever manifest is asked for, the index must be the one that the reference pins.
+    #[test]
+    fn a_pinned_index_that_is_another_refuses_every_subject() {
+        let (index, instance) = (manifest(b"index"), manifest(b"instance"));
+        let digest = Digest::sha256(b"instance");
+        let evidence = Evidence {
+            top_level: Some(index),
+            instance: Some(InstanceEvidence { digest, manifest: instance }),
+            ..Evidence::default()
+        };
+        for subject in [Subject::Both, Subject::Either, Subject::Instance, Subject::TopLevel] {
+            let right = format!("a.example/b@{}", Digest::sha256(b"index"));
+            assert!(matches!(judge(ANYTHING, &right, subject, &evidence), Decision::Allow(_)), "{subject:?}");
+            let wrong = format!("a.example/b@{}", Digest::sha256(b"other"));
+            let decision = judge(ANYTHING, &wrong, subject, &evidence);
+            assert!(matches!(decision, Decision::Deny(Rejection::DigestMismatch { .. })), "{subject:?}");
+        }
+    }
+
+    #[test]
+    fn only_sha_256_pins() {
+        let evidence = Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
+        let pinned = |algorithm| format!("a.example/b@{}", Digest::compute(algorithm, b"x"));
+        let decide = |algorithm| judge(ANYTHING, &pinned(algorithm), Subject::Either, &evidence);
+        assert!(matches!(decide(Algorithm::Sha256), Decision::Allow(_)));
+        assert!(matches!(decide(Algorithm::Sha512), Decision::Deny(Rejection::Unsupported { .. })));
+    }
+
+    #[test]
+    fn what_can_only_be_refused_needs_nothing() {
+        for requirement in [
+            r#"{"type":"reject"}"#,
+            r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}"#,
+            r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
+        ] {
+            for list in [
+                requirement.to_owned(),
+                format!(r#"{{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}},{requirement}"#),
+            ] {
+                let policy = Policy::parse(format!(r#"{{"default":[{list}]}}"#).as_bytes()).unwrap();
+                let image = ImageReference::docker(Named::parse("a.example/b:1").unwrap()).unwrap();
+                let question = Question {
+                    require_signature: false,
+                    subject: Subject::Either,
+                    platform: Platform::host(),
+                };
+                let plan = plan(&policy, &image, &question);
+                assert_eq!(plan.needs(), Needs::default(), "{list}");
+                let verdict = plan.judge(&Evidence::default(), Timestamp(0));
+                assert!(matches!(verdict.decision, Decision::Deny(_)), "{list}");
+            }
+        }
+    }
+}

@@ -574,3 +574,28 @@ impl From<config::Error> for Error {
         Self::Config(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets_have_limits_of_their_own_and_a_common_one() {
+        let all = Arc::new(AtomicUsize::new(EVIDENCE_BYTES + 10));
+        let (one, other) = (Budget::of(Some(Arc::clone(&all))), Budget::of(Some(Arc::clone(&all))));
+        assert_eq!(one.bytes(EVIDENCE_BYTES), Ok(()));
+        assert_eq!(one.clone().bytes(1), Err(Error::EvidenceTooLarge));
+        assert_eq!(other.bytes(11), Err(Error::Busy));
+        assert_eq!(other.bytes(10), Ok(()));
+        // What is given back was taken, no more and no less.
+        drop(one);
+        drop(other);
+        assert_eq!(all.load(Ordering::Relaxed), EVIDENCE_BYTES + 10);
+        let budget = Budget::new();
+        assert!((0..EVIDENCE_REQUESTS).all(|_| budget.request().is_ok()));
+        assert_eq!(
+            (budget.request(), budget.requests_made()),
+            (Err(Error::EvidenceTooLarge), EVIDENCE_REQUESTS)
+        );
+    }
+}

@@ -484,3 +484,62 @@ fn a_directory_may_hold_an_index_with_its_instance() {
     let ran = verify(&policy, &["--platform", "linux/amd64", &name]);
     assert_eq!(ran.code(), (1, "digest-mismatch".to_owned()), "{ran:?}");
 }
+
+/// Go's decoder takes member names in any case and the last of several; what it would run must be what was judged.
+#[test]
+fn an_index_that_readers_understand_differently_is_refused() {
+    let files = Files::new();
+    let image = Path::new(DEMO).join("signed");
+    let good = std::fs::read(image.join("manifest.json")).unwrap();
+    let evil = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+    let signature = std::fs::read(image.join("signature-1")).unwrap();
+    let digest = |bytes: &[u8]| vouchd::digest::Digest::sha256(bytes);
+    let entry = |bytes: &[u8], more: &str| {
+        format!(
+            r#"{{"mediaType":"{}","digest":"{}","size":1,"platform":{{"os":"linux","architecture":"amd64"}}{more}}}"#,
+            vouchd::manifest::OCI_MANIFEST,
+            digest(bytes)
+        )
+    };
+    let (signed, unsigned) = (entry(&good, ""), entry(evil, ""));
+    let index = |members: &str| {
+        format!(r#"{{"schemaVersion":2,"mediaType":"{}",{members}}}"#, vouchd::manifest::OCI_INDEX)
+    };
+    let policy = format!("{DEMO}/policy.json");
+    let name = format!("dir:{}", files.path("image").display());
+    for (members, exit) in [
+        (format!(r#""manifests":[{signed}]"#), 0),
+        (format!(r#""manifests":[{signed}],"Manifests":[{unsigned}]"#), 1),
+        (format!(r#""manifests":[{signed}],"manife\u017fts":[{unsigned}]"#), 1),
+        (format!(r#""manifests":[{}]"#, entry(&good, &format!(r#","Digest":"{}""#, digest(evil)))), 1),
+        (format!(r#""manifests":[{signed}],"config":{{}},"layers":[]"#), 1),
+    ] {
+        files.write("image/manifest.json", index(&members));
+        files.write(&format!("image/{}.manifest.json", digest(&good).hex()), &good);
+        files.write(&format!("image/{}.signature-1", digest(&good).hex()), &signature);
+        files.write(&format!("image/{}.manifest.json", digest(evil).hex()), evil);
+        let ran = verify(&policy, &["--platform", "linux/amd64", &name]);
+        let code = if exit == 0 { "allowed" } else { "manifest-invalid" };
+        assert_eq!(ran.code(), (exit, code.to_owned()), "{members}: {ran:?}");
+    }
+}
+
+/// T-28: documents that are small on the wire and large in memory.
+#[test]
+fn hostile_documents_do_not_fill_the_memory() {
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    let name = format!("dir:{}", files.path("image").display());
+    let nested = format!("{}{},", "[".repeat(60), "]".repeat(60));
+    for filling in ["[0],", "{\"\":0},", "0,", &nested] {
+        let count = (4 << 20) / filling.len() - 8;
+        let body = filling.repeat(count);
+        files.write("image/manifest.json", format!("{{\"a\":[{}]}}", body.trim_end_matches(',')));
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -v 1200000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_vouchd")])
+            .args(["verify", "--json", "--policy", &policy, &name])
+            .output()
+            .unwrap();
+        assert_eq!(Ran::from(output).code(), (1, "manifest-invalid".to_owned()), "{}", filling.len());
+    }
+}

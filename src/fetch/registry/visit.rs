@@ -108,8 +108,18 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// Whether TLS itself failed; the error is wrapped in one of input and output.
+/// Whether TLS itself failed; its error may be wrapped in several of input and output.
 fn is_tls(error: &(dyn StdError + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>())
+    let mut inner: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = inner {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => None,
+        };
+    }
+    false
 }
