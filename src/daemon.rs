@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, info, warn};
@@ -18,9 +19,10 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use zbus::Connection;
 use zbus::connection::Builder;
+use zbus::fdo::{RequestNameFlags, RequestNameReply};
 
-use crate::dbus::{self, Verifier};
-use crate::engine::{self, Engine, Settings};
+use crate::dbus::{self, PolicyStatus, Verifier};
+use crate::engine::{Engine, Settings};
 
 /// How long connecting and getting the name may take.
 const CONNECTING: Duration = Duration::from_secs(20);
@@ -51,8 +53,6 @@ pub enum Error {
     Bus(String),
     /// The bus ended the connection.
     BusLost,
-    /// The engine cannot be set up.
-    Engine(Box<engine::Error>),
     /// A fault of the daemon itself.
     Internal(String),
     /// Somebody else has the name.
@@ -64,7 +64,6 @@ impl fmt::Display for Error {
         match self {
             Self::Bus(detail) => write!(f, "cannot serve on the message bus: {detail}"),
             Self::BusLost => f.write_str("the message bus ended the connection"),
-            Self::Engine(error) => error.fmt(f),
             Self::Internal(detail) => f.write_str(detail),
             Self::NameTaken => write!(f, "{} already has an owner: another daemon is running", dbus::NAME),
         }
@@ -84,25 +83,31 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
 async fn serve(options: Options) -> Result<(), Error> {
     let mut signals = Signals::new()?;
-    let engine = Engine::new(options.settings).map_err(|error| Error::Engine(Box::new(error)))?;
-    let verifier = Verifier::new(Arc::new(engine));
+    let verifier = Verifier::new(Arc::new(Engine::new(options.settings)));
     let address = options.bus_address.as_deref().unwrap_or(dbus::SYSTEM_BUS);
-    let connection = connect(address, verifier.clone()).await?;
+    let (connection, mut departures) = connect(address, &verifier).await?;
     let mut watchdog = watchdog();
-    notify(&[NotifyState::Ready, NotifyState::Status(&status(&verifier).await)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status(verifier.policy_status().await.as_ref()))]);
     info!("serving {}", dbus::NAME);
+    let mut reloading = Reloading::new(verifier.clone());
     loop {
         tokio::select! {
             () = connection.closed() => return Err(Error::BusLost),
+            Some(_) = departures.join_next() => return Err(Error::BusLost),
             _ = signals.interrupt.recv() => break,
             _ = signals.terminate.recv() => break,
-            _ = signals.hangup.recv() => reload(&verifier).await,
+            _ = signals.hangup.recv() => reloading.begin(),
+            Some(_) = reloading.task.join_next() => reloading.ended(),
             () = tick(&mut watchdog) => notify(&[NotifyState::Watchdog]),
         }
     }
+    // What it would say is not true any more.
+    reloading.task.shutdown().await;
     info!("ending");
     notify(&[NotifyState::Stopping]);
     verifier.finish(FINISHING).await;
+    // They keep the connection.
+    departures.shutdown().await;
     // Ends when the last reply has been sent.
     let _ = tokio::time::timeout(CLOSING, connection.graceful_shutdown()).await;
     Ok(())
@@ -127,19 +132,24 @@ impl Signals {
     }
 }
 
-/// The object is there before the name is; nobody is replaced, and nobody may replace us.
-async fn connect(address: &str, verifier: Verifier) -> Result<Connection, Error> {
-    let building = Builder::address(address)
-        .serve_at(dbus::PATH, verifier)
-        .name(dbus::NAME)
-        .allow_name_replacements(false)
-        .replace_existing_names(false)
-        .build();
-    match tokio::time::timeout(CONNECTING, building).await {
-        Ok(Ok(connection)) => Ok(connection),
+/// The connection, and the task that follows who leaves the bus.
+async fn connect(address: &str, verifier: &Verifier) -> Result<(Connection, JoinSet<()>), Error> {
+    match tokio::time::timeout(CONNECTING, appear(address, verifier)).await {
+        Ok(Ok(appeared)) => Ok(appeared),
         Ok(Err(zbus::Error::NameTaken)) => Err(Error::NameTaken),
         Ok(Err(error)) => Err(Error::Bus(error.to_string())),
         Err(_) => Err(Error::Bus("it does not answer".to_owned())),
+    }
+}
+
+/// The object is there before the name is; nobody is replaced, and nobody may replace us.
+async fn appear(address: &str, verifier: &Verifier) -> zbus::Result<(Connection, JoinSet<()>)> {
+    let connection = Builder::address(address).serve_at(dbus::PATH, verifier.clone()).build().await?;
+    let mut departures = JoinSet::new();
+    departures.spawn(verifier.departures(&connection).await?.follow());
+    match connection.request_name_with_flags(dbus::NAME, RequestNameFlags::DO_NOT_QUEUE).await? {
+        RequestNameReply::AlreadyOwner | RequestNameReply::PrimaryOwner => Ok((connection, departures)),
+        RequestNameReply::Exists | RequestNameReply::InQueue => Err(zbus::Error::NameTaken),
     }
 }
 
@@ -160,24 +170,57 @@ async fn tick(watchdog: &mut Option<Interval>) {
     }
 }
 
+/// Looking at the files anew, beside everything else, at most once at a time.
+struct Reloading {
+    verifier: Verifier,
+    task: JoinSet<()>,
+    /// Whether the files may have changed since the task began.
+    again: bool,
+}
+
+impl Reloading {
+    fn new(verifier: Verifier) -> Self {
+        Self { verifier, task: JoinSet::new(), again: false }
+    }
+
+    fn begin(&mut self) {
+        if self.task.is_empty() {
+            self.task.spawn(reload(self.verifier.clone()));
+        } else {
+            self.again = true;
+        }
+    }
+
+    fn ended(&mut self) {
+        if std::mem::take(&mut self.again) {
+            self.begin();
+        }
+    }
+}
+
 /// Tells systemd and the journal what the files are like now; requests read them anew in any case.
-async fn reload(verifier: &Verifier) {
+async fn reload(verifier: Verifier) {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => warn!("cannot read the clock: {error}"),
     }
-    let status = status(verifier).await;
-    info!("{status}");
+    let found = verifier.policy_status().await;
+    let status = status(found.as_ref());
+    if found.is_some_and(|found| found.state == "loaded") {
+        info!("looked at the configuration again: {status}");
+    } else {
+        warn!("looked at the configuration again: {status}");
+    }
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 /// One line for `systemctl status`, which everybody may read: never an image name (T-34).
-async fn status(verifier: &Verifier) -> String {
-    let policy = verifier.policy_status().await;
-    let text = match policy.state {
-        "loaded" => format!("Policy {}", policy.path.display()),
-        "missing" => "No policy: every image is refused".to_owned(),
-        _ => format!("Policy {} cannot be used: every image is refused", policy.path.display()),
+fn status(policy: Option<&PolicyStatus>) -> String {
+    let text = match policy.map(|policy| (policy.state, policy.path.display())) {
+        Some(("loaded", path)) => format!("Policy {path} is loaded"),
+        Some(("missing", _)) => "No policy: every image is refused".to_owned(),
+        Some((_, path)) => format!("Policy {path} cannot be used: every image is refused"),
+        None => "The policy cannot be read in time: every image is refused until it can".to_owned(),
     };
     // A line break would begin another assignment of sd_notify(3).
     text.chars().filter(|c| !c.is_control()).collect()

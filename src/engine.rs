@@ -251,9 +251,9 @@ impl From<fetch::Error> for Error {
 
 impl Engine {
     /// An engine that has read nothing yet.
-    pub fn new(settings: Settings) -> Result<Self, Error> {
-        let client = Client::new(settings.registry.clone(), settings.registries_d.clone())?;
-        Ok(Self { settings, client, parsed: Mutex::new(None) })
+    pub fn new(settings: Settings) -> Self {
+        let client = Client::new(settings.registry.clone(), settings.registries_d.clone());
+        Self { settings, client, parsed: Mutex::new(None) }
     }
 
     /// The policy as it is on disk now. Its text is read each time, and parsed only when it has changed.

@@ -30,9 +30,8 @@ pub(super) struct Explain {
 
 pub(super) fn run(command: Explain) -> Exit {
     let environment = Environment::from_process(command.user_config);
-    let explained = Engine::new(command.policy.settings(environment))
-        .and_then(|engine| engine.explain(&verify::complete(&command.reference)));
-    match explained {
+    let engine = Engine::new(command.policy.settings(environment));
+    match engine.explain(&verify::complete(&command.reference)) {
         Ok(explanation) => {
             let report = ExplainReport::of(&command.reference, &explanation);
             if command.json { print::json(&report) } else { print::explanation(&report) }

@@ -130,7 +130,7 @@ impl ConfigurationArguments {
             Some(path) => Source::File(path),
             None => Source::default_files(environment.uid, user_files),
         };
-        let registry = registry::Settings { cert_dir: self.cert_dir, auth };
+        let registry = registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth };
         Settings { registry, ..self.policy.settings(environment) }
     }
 }
@@ -191,20 +191,13 @@ async fn run_daemon(command: Daemon) -> Exit {
         Ok(()) => Exit::Success,
         Err(error) => {
             let code = match &error {
-                daemon::Error::Engine(error) => error.code(),
                 daemon::Error::Internal(_) => Code::InternalError,
                 daemon::Error::Bus(_) | daemon::Error::BusLost | daemon::Error::NameTaken => {
                     Code::BusUnavailable
                 }
             };
             print::failure(&format!("{error} [{code}]"));
-            match error {
-                daemon::Error::Engine(error) => exit_of(&error),
-                daemon::Error::Bus(_)
-                | daemon::Error::BusLost
-                | daemon::Error::Internal(_)
-                | daemon::Error::NameTaken => Exit::Undecided,
-            }
+            Exit::Undecided
         }
     }
 }

@@ -143,16 +143,7 @@ pub(super) fn complete(text: &str) -> String {
 pub(super) async fn run(command: Verify) -> Exit {
     let arguments: Vec<Argument> = command.references.iter().map(|r| Argument::parse(r)).collect();
     let mut exit = Exit::Success;
-    let deciders = match Deciders::new(&command, &arguments) {
-        Ok(deciders) => deciders,
-        Err(error) => {
-            for text in &command.references {
-                let report = Report::of_error(text, Route::Direct, &error);
-                exit = exit.max(show(&command, &report, exit_of(&error)));
-            }
-            return exit;
-        }
-    };
+    let deciders = Deciders::new(&command, &arguments);
     for (text, argument) in command.references.iter().zip(&arguments) {
         let (mut report, this) = deciders.decide(text, argument, &command).await;
         report.warnings.extend(argument.warning.map(str::to_owned));
@@ -168,13 +159,13 @@ struct Deciders {
 }
 
 impl Deciders {
-    fn new(command: &Verify, arguments: &[Argument]) -> Result<Self, engine::Error> {
+    fn new(command: &Verify, arguments: &[Argument]) -> Self {
         let root = nix::unistd::geteuid().is_root();
         let own_files = command.configuration.any() || command.user_config;
         let by_itself = root && !own_files && arguments.iter().all(Argument::is_registry);
         let bus = command.bus || (by_itself && !command.direct);
-        let direct = if command.bus { None } else { Some(Arc::new(Engine::new(command.settings())?)) };
-        Ok(Self { bus, direct })
+        let direct = (!command.bus).then(|| Arc::new(Engine::new(command.settings())));
+        Self { bus, direct }
     }
 
     async fn decide(&self, text: &str, argument: &Argument, command: &Verify) -> (Report, Exit) {
@@ -194,8 +185,14 @@ impl Deciders {
                 }
                 Err(dbus::ClientError::NotAvailable(_)) if self.direct.is_some() => {}
                 Err(error) => {
-                    let exit = if error.is_configuration() { Exit::Configuration } else { Exit::Undecided };
                     let code = error.code().to_owned();
+                    let exit = if code == Code::InvalidReference.as_str() {
+                        Exit::Usage
+                    } else if error.is_configuration() {
+                        Exit::Configuration
+                    } else {
+                        Exit::Undecided
+                    };
                     let report = Report::undecided(text, Route::Bus, &code, error.to_string(), error.help());
                     return (report, exit);
                 }

@@ -78,6 +78,20 @@ impl Environment {
         }
     }
 
+    /// Directories that hold the certificates of registries by host, the most important first (rule T-1).
+    pub fn certs_d(&self) -> Vec<PathBuf> {
+        let names = match self.uid {
+            0 => vec!["certs.rootful.d".to_owned()],
+            uid => vec![format!("certs.rootless.d/{uid}"), "certs.rootless.d".to_owned()],
+        };
+        let system = ["/etc/containers", "/usr/share/containers"].into_iter().flat_map(|base| {
+            let base = self.system_path(base);
+            names.iter().map(String::as_str).chain(["certs.d"]).map(move |name| base.join(name))
+        });
+        let last = self.system_path("/etc/docker/certs.d");
+        self.user_path("certs.d").into_iter().chain(system).chain([last]).collect()
+    }
+
     /// A path of the system, below [`Environment::root`].
     fn system_path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))

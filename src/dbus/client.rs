@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zbus::Connection;
 use zbus::connection::Builder;
@@ -22,8 +22,11 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// How long finding the daemon may take, and starting it: more than `TimeoutStartSec=` of its unit.
 const FINDING: Duration = Duration::from_secs(45);
 
-/// How long an answer may take beyond the deadline that the daemon was given.
-const GRACE: Duration = Duration::from_secs(15);
+/// How much longer than the caller's deadline everything together may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How long before that the daemon must be done.
+const REPLYING: Duration = Duration::from_secs(1);
 
 /// The user that the daemon runs as; sysusers.d, `vouchd.conf`.
 const USER: &str = "vouchd";
@@ -35,8 +38,10 @@ pub async fn evaluate(
     question: &Question,
     timeout: Duration,
 ) -> Result<Report, ClientError> {
-    let connection = connect(&bus_address(address)).await?;
-    let owner = tokio::time::timeout(FINDING, daemon(&connection))
+    let began = Instant::now();
+    let left = || timeout.saturating_add(GRACE).saturating_sub(began.elapsed());
+    let connection = connect(&bus_address(address), CONNECTING.min(left())).await?;
+    let owner = tokio::time::timeout(FINDING.min(left()), daemon(&connection))
         .await
         .map_err(|_| bus("the daemon was not found in time"))??;
     // The owner itself is asked, so that it is the one whose user was checked.
@@ -49,13 +54,12 @@ pub async fn evaluate(
     let options = Options {
         question: question.clone(),
         expected_digest: None,
-        timeout,
+        timeout: timeout.min(left().saturating_sub(REPLYING)),
         initiator: Some("vouchd verify".to_owned()),
     };
     let answer = verifier.evaluate_image(reference, options.to_dictionary());
-    let report = tokio::time::timeout(timeout.saturating_add(GRACE), answer)
-        .await
-        .map_err(|_| bus("the daemon does not answer"))??;
+    let report =
+        tokio::time::timeout(left(), answer).await.map_err(|_| bus("the daemon does not answer"))??;
     read_report(&report, reference, question)
 }
 
@@ -133,9 +137,18 @@ impl From<Error> for ClientError {
                 help: escape(error.help()),
                 configuration: error.is_configuration(),
             },
+            None if is_gone(&error) => bus("the daemon went away before it answered"),
             None => bus(&error.message()),
         }
     }
+}
+
+/// Whether whoever was asked is not on the bus any more.
+///
+/// D-Bus Specification, "Method Calls"; both buses send NoReply for who left, ServiceUnknown for who had left.
+fn is_gone(error: &Error) -> bool {
+    let Error::ZBus(zbus::Error::FDO(error)) = error else { return false };
+    matches!(**error, fdo::Error::NameHasNoOwner(_) | fdo::Error::NoReply(_) | fdo::Error::ServiceUnknown(_))
 }
 
 fn bus(detail: &str) -> ClientError {
@@ -151,8 +164,8 @@ fn bus_address(asked: Option<&str>) -> String {
     asked.map(str::to_owned).or_else(moved).unwrap_or_else(|| SYSTEM_BUS.to_owned())
 }
 
-async fn connect(address: &str) -> Result<Connection, ClientError> {
-    match tokio::time::timeout(CONNECTING, Builder::address(address).build()).await {
+async fn connect(address: &str, patience: Duration) -> Result<Connection, ClientError> {
+    match tokio::time::timeout(patience, Builder::address(address).build()).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) if is_absent(&error) => {
             Err(ClientError::NotAvailable(escape(&format!("no message bus at {address}"))))

@@ -4,6 +4,7 @@ use zbus::DBusError;
 
 use crate::config;
 use crate::diagnostic::{Code, escape};
+use crate::digest::Digest;
 use crate::engine;
 use crate::fetch;
 use crate::reference::Transport;
@@ -84,7 +85,11 @@ impl Error {
 
     /// The text without code and help.
     pub fn message(&self) -> String {
-        self.parts().map_or_else(|| self.to_string(), |(_, text)| split_help(text).0.to_owned())
+        match (self.parts(), self) {
+            (Some((_, text)), _) => split_help(text).0.to_owned(),
+            (None, Self::ZBus(error)) => error.to_string(),
+            (None, _) => self.to_string(),
+        }
     }
 
     /// What can be done about it; empty if the error does not say.
@@ -175,6 +180,11 @@ impl Error {
         Self::AccessDenied(text(Code::AccessDenied.as_str(), message))
     }
 
+    /// For the journal; nobody is there to receive it.
+    pub(super) fn caller_left() -> Self {
+        Self::ZBus(zbus::Error::Failure("the caller left the bus".to_owned()))
+    }
+
     pub(super) fn internal(message: &str) -> Self {
         Self::Internal(text(Code::InternalError.as_str(), message))
     }
@@ -199,9 +209,9 @@ impl Error {
         Self::TooManyRequests(text(Code::TooManyRequests.as_str(), &message))
     }
 
-    pub(super) fn unexpected_digest(expected: &str, found: Option<&str>) -> Self {
-        let found = found.unwrap_or("an image without a digest");
-        let message = format!("the reference leads to {found}, not to {expected}");
+    pub(super) fn unexpected_digest(expected: &Digest, accepted: Option<&Digest>) -> Self {
+        let accepted = accepted.map_or_else(|| "an image without a digest".to_owned(), Digest::to_string);
+        let message = format!("the policy accepts {accepted}, not {expected}");
         Self::DigestMismatch(text(Code::DigestMismatch.as_str(), &message))
     }
 }

@@ -1,20 +1,22 @@
 //! The interface `org.vouchd.Verifier1.Manager`: one definition for the server, the client and the XML.
 
+mod callers;
 mod client;
 mod dictionary;
 mod error;
 mod options;
+mod recent;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{info, warn};
 use zbus::Connection;
-use zbus::fdo::{ConnectionCredentials, DBusProxy};
+use zbus::fdo::{self, ConnectionCredentials, DBusProxy};
 use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::proxy::CacheProperties;
@@ -22,9 +24,14 @@ use zbus::proxy::CacheProperties;
 use crate::config;
 use crate::diagnostic::{Code, escape};
 use crate::engine::{self, Answer, Engine};
+use crate::evaluate::verdict::{Decision, SubjectVerdict};
 use crate::reference::{ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{Report, Route};
 
+use callers::Callers;
+use recent::Recent;
+
+pub use callers::Departures;
 pub use client::{ClientError, evaluate};
 pub use dictionary::Dictionary;
 pub use error::Error;
@@ -42,16 +49,23 @@ pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 /// Most gatherings at the same time: 32, design decision 6.
 pub const GATHERINGS: usize = 32;
 
-/// How long an answer may take beyond its deadline before the work is thrown away.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long an answer may take beyond its deadline before the work is thrown away; less than clients wait.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Most callers that wait for the policy to be looked at, which everybody may ask for.
+const LOOKING: usize = 32;
+
+/// How old what the properties tell may be.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// The object behind the interface. Clones are the same object.
 #[derive(Clone, Debug)]
 pub struct Verifier {
+    callers: Callers,
     engine: Arc<Engine>,
     gatherings: Arc<Semaphore>,
-    /// Everybody may read the properties; however many do, the policy is read once at a time.
-    looking: Arc<Mutex<()>>,
+    looking: Arc<Semaphore>,
+    status: Recent<PolicyStatus>,
 }
 
 /// The policy file as it is at the moment.
@@ -92,8 +106,18 @@ impl PolicyStatus {
 impl Verifier {
     /// Serves what `engine` decides.
     pub fn new(engine: Arc<Engine>) -> Self {
-        let gatherings = Arc::new(Semaphore::new(GATHERINGS));
-        Self { engine, gatherings, looking: Arc::new(Mutex::new(())) }
+        Self {
+            callers: Callers::default(),
+            engine,
+            gatherings: Arc::new(Semaphore::new(GATHERINGS)),
+            looking: Arc::new(Semaphore::new(LOOKING)),
+            status: Recent::new(),
+        }
+    }
+
+    /// What the bus says about callers that leave; to be followed before anybody can call.
+    pub async fn departures(&self, connection: &Connection) -> zbus::Result<Departures> {
+        Departures::subscribe(self.callers.clone(), connection).await
     }
 
     /// Lets what is running come to its end, but not for longer than `patience`. Nothing new begins.
@@ -105,13 +129,25 @@ impl Verifier {
         self.gatherings.close();
     }
 
-    /// Looks at the policy, where reading holds nobody up.
-    pub async fn policy_status(&self) -> PolicyStatus {
-        let _only_one = self.looking.lock().await;
+    /// Looks at the policy; nothing if that takes too long.
+    pub async fn policy_status(&self) -> Option<PolicyStatus> {
+        self.policy_status_within(Duration::ZERO).await
+    }
+
+    async fn policy_status_within(&self, age: Duration) -> Option<PolicyStatus> {
         let engine = Arc::clone(&self.engine);
-        tokio::task::spawn_blocking(move || PolicyStatus::of(&engine))
-            .await
-            .unwrap_or(PolicyStatus { state: "invalid", path: PathBuf::new() })
+        self.status.get(age, move || PolicyStatus::of(&engine)).await
+    }
+
+    /// For everybody: however many ask, and however long reading takes, the policy is read once a second.
+    async fn recent_policy_status(&self) -> fdo::Result<PolicyStatus> {
+        if let Some(known) = self.status.known(RECENT) {
+            return Ok(known);
+        }
+        let limits = |_| fdo::Error::LimitsExceeded("too many wait for the policy to be read".to_owned());
+        let _turn = self.looking.try_acquire().map_err(limits)?;
+        let late = || fdo::Error::Timeout("the policy cannot be read in time".to_owned());
+        self.policy_status_within(RECENT).await.ok_or_else(late)
     }
 
     /// From the call to the report. `Ok` is a verdict, whichever.
@@ -132,10 +168,13 @@ impl Verifier {
             .try_acquire_owned()
             .map_err(|_| Error::too_many_requests(GATHERINGS))?;
         let began = Instant::now();
-        let answer = self.judge(permit, reference, &options).await;
+        let answer = tokio::select! {
+            () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
+            answer = self.judge(permit, reference, &options) => answer,
+        };
         let result = answer.and_then(|answer| {
-            let report = Report::of_answer(reference, Route::Bus, &answer);
-            check_expected(&options, &report).map(|()| report)
+            check_expected(&options, &answer)?;
+            Ok(Report::of_answer(reference, Route::Bus, &answer))
         });
         record(caller, reference, &options, began.elapsed(), &result);
         result
@@ -176,7 +215,8 @@ impl Verifier {
     /// org.vouchd.Verifier1.Error.Rejected, so a client that looks at nothing but whether the call
     /// succeeded fails closed. Every error means: do not use the image. The text of each begins with
     /// a stable name in brackets, described in vouchd-codes(7). The deadline of the service decides,
-    /// so clients should wait for the reply without a limit of their own.
+    /// so clients should wait for the reply without a limit of their own; what they asked for is thrown
+    /// away when they leave the bus. Only root may ask: org.freedesktop.DBus.Error.AccessDenied.
     ///
     /// reference is a name of containers-transports(5), such as "docker://quay.io/os/img:stable", of at
     /// most 1 KiB. A name that leads to a local file is refused: .Error.UnsupportedTransport.
@@ -189,8 +229,8 @@ impl Verifier {
     ///   subject s  which manifest of a multi-platform image must satisfy the policy: "either" (default),
     ///     "instance" (what podman asks), "top-level" or "both"
     ///   platform (sss)  operating system, architecture, variant; default: those of the host
-    ///   expected-digest s  fail with .Error.DigestMismatch unless this is the digest of what the reference
-    ///     names, or of its instance for the platform; to pull, use pinned_reference all the same
+    ///   expected-digest s  fail with .Error.DigestMismatch unless this is the digest of a manifest that was
+    ///     itself accepted: the index, or the instance; to pull, use pinned_reference all the same
     ///   timeout-usec t  deadline in microseconds; at most 10 minutes; 0 (default) means 90 seconds
     ///   initiator s  who asks, for the journal; at most 256 bytes
     ///
@@ -259,21 +299,23 @@ impl Verifier {
         env!("CARGO_PKG_VERSION").to_owned()
     }
 
-    /// The policy file; empty if there is none.
+    /// The policy file; empty if there is none. As PolicyState, at most a second old.
     #[zbus(property(emits_changed_signal = "false"))]
-    pub async fn policy_path(&self) -> String {
-        escape(&self.policy_status().await.path.to_string_lossy())
+    pub async fn policy_path(&self) -> fdo::Result<String> {
+        Ok(escape(&self.recent_policy_status().await?.path.to_string_lossy()))
     }
 
-    /// Whether that file can be used at the moment: "loaded", "missing" or "invalid". Unless it is "loaded",
-    /// every image is refused. It is read anew for every request, so there is nothing to reload.
+    /// Whether that file can be used: "loaded", "missing" or "invalid". Unless it is "loaded", every image
+    /// is refused. It is read anew for every request, so there is nothing to reload.
     #[zbus(property(emits_changed_signal = "false"))]
-    pub async fn policy_state(&self) -> String {
-        self.policy_status().await.state.to_owned()
+    pub async fn policy_state(&self) -> fdo::Result<String> {
+        Ok(self.recent_policy_status().await?.state.to_owned())
     }
 }
 
-/// Whose call it is. Only root and the daemon's own user may ask for a verdict, until polkit decides.
+/// Whose call it is: only root may ask, and on a bus that lets it, whoever runs the daemon.
+///
+/// dbus/org.vouchd.Verifier1.conf lets nobody but root.
 async fn caller(connection: &Connection, header: &Header<'_>) -> Result<u32, Error> {
     let uid = credentials(connection, header).await.and_then(|known| known.unix_user_id());
     match uid {
@@ -319,28 +361,34 @@ fn check_reference(reference: &str) -> Result<(), Error> {
     }
 }
 
-/// What is allowed must be what the caller expects, if it expects anything.
+/// What is allowed must be what the caller expects, if it expects anything: a manifest that was itself accepted.
 ///
-/// org.vouchd.Verifier1.Manager.VerifyImage, `expected-digest`.
-fn check_expected(options: &Options, report: &Report) -> Result<(), Error> {
-    let Some(expected) = options.expected_digest.as_ref().filter(|_| report.allowed) else { return Ok(()) };
-    let expected = expected.to_string();
-    let found = [&report.resolved_digest, &report.instance_digest];
-    if found.iter().any(|digest| digest.as_ref() == Some(&expected)) {
+/// org.vouchd.Verifier1.Manager.VerifyImage, `expected-digest`; T-11.
+fn check_expected(options: &Options, answer: &Answer) -> Result<(), Error> {
+    let Decision::Allow(grant) = &answer.verdict.decision else { return Ok(()) };
+    let Some(expected) = &options.expected_digest else { return Ok(()) };
+    // Where signatures were verified, what was accepted without any does not count.
+    let counts = |subject: &&SubjectVerdict| {
+        subject.is_accepted() && (subject.is_authenticated() || !answer.verdict.authenticated)
+    };
+    if answer.verdict.subjects.iter().filter(counts).any(|subject| subject.digest.as_ref() == Some(expected))
+    {
         return Ok(());
     }
-    Err(Error::unexpected_digest(&expected, report.resolved_digest.as_deref()))
+    Err(Error::unexpected_digest(expected, grant.digest()))
 }
 
 /// One journal record for each request that reached the engine.
 fn record(caller: u32, reference: &str, options: &Options, took: Duration, result: &Result<Report, Error>) {
     let reference = escape(reference);
-    let initiator = escape(options.initiator.as_deref().unwrap_or_default());
+    let initiator = options.initiator.as_deref().map(escape);
+    // A field without a value is left out.
+    let initiator = initiator.as_deref();
     let duration_usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let report = match result {
         Ok(report) => report,
         Err(error) => {
-            let (code, message) = (error.code().unwrap_or_default(), error.message());
+            let (code, message) = (error.code(), error.message());
             warn!(
                 verdict = "failed", %reference, code, caller_uid = caller, initiator, duration_usec,
                 "{reference}: not decided: {message}"
@@ -349,14 +397,14 @@ fn record(caller: u32, reference: &str, options: &Options, took: Duration, resul
         }
     };
     let text = |value: &Option<String>| escape(value.as_deref().unwrap_or_default());
-    let manifest_digest = text(&report.manifest_digest);
-    let resolved_digest = text(&report.resolved_digest);
-    let policy_digest = report.policy.as_ref().map(|policy| policy.digest.as_str()).unwrap_or_default();
+    let (manifest_digest, resolved_digest) =
+        (report.manifest_digest.as_deref(), report.resolved_digest.as_deref());
+    let policy_digest = report.policy.as_ref().map(|policy| policy.digest.as_str());
     let scope = report.scope.as_ref().map(|scope| match &scope.transport {
         Some(transport) => escape(&format!("{transport}:{}", scope.name)),
         None => escape(&scope.name),
     });
-    let scope = scope.unwrap_or_default();
+    let scope = scope.as_deref();
     if report.allowed {
         let verdict = if report.authenticated { "verified" } else { "accepted-unsigned" };
         info!(

@@ -173,7 +173,9 @@ impl Content {
     fn find(&self, file: &AuthFile, repository: &str) -> Result<Option<Credentials>, Error> {
         let host = repository.split('/').next().unwrap_or_default();
         if self.helpers.as_ref().is_some_and(|helpers| helpers.contains_key(host)) {
-            return Err(file.error("credential helpers are not supported yet"));
+            return Err(file.error(&format!(
+                "it leaves \"{host}\" to a credential helper, which is not supported yet: name a file with literal credentials with --authfile"
+            )));
         }
         let Some(auths) = &self.auths else { return Ok(None) };
         let namespaces = std::iter::successors(Some(repository), |key| Some(key.rsplit_once('/')?.0));

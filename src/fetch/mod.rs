@@ -54,10 +54,10 @@ pub struct Client {
 
 impl Client {
     /// A client that has asked nothing yet.
-    pub fn new(settings: registry::Settings, registries_d: Directories) -> Result<Self, Error> {
-        let registry = registry::Client::new(settings)?;
+    pub fn new(settings: registry::Settings, registries_d: Directories) -> Self {
+        let registry = registry::Client::new(settings);
         let bytes_left = Arc::new(AtomicUsize::new(ALL_EVIDENCE_BYTES));
-        Ok(Self { registry, registries_d, keys: Arc::new(keys::KeyFiles::new()), bytes_left })
+        Self { registry, registries_d, keys: Arc::new(keys::KeyFiles::new()), bytes_left }
     }
 
     /// The budget of one verification. Keep it as long as the evidence that it paid for.

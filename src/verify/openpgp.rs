@@ -4,6 +4,7 @@
 //! key counts, is decided here, because it must be what gpgme decides, or stricter.
 
 use std::borrow::Cow;
+use std::iter;
 use std::ptr;
 use std::time::{Duration, SystemTime};
 
@@ -131,10 +132,14 @@ impl Message {
             return Err(malformed("it is larger than 4 MiB"));
         }
         let mut bytes = Cow::Borrowed(blob);
+        let mut room = SIGNATURE_BYTES;
         for _ in 0..=COMPRESSIONS {
-            let mut parts = parts(&bytes)?.into_iter();
+            let mut parts = parts(&bytes, room)?.into_iter();
             match (parts.next(), parts.next(), parts.next()) {
-                (Some(Part::Compressed(inner)), None, None) => bytes = Cow::Owned(inner),
+                (Some(Part::Compressed(inner)), None, None) => {
+                    room = room.saturating_sub(inner.len());
+                    bytes = Cow::Owned(inner);
+                }
                 (
                     Some(Part::OnePass(announced)),
                     Some(Part::Literal(content)),
@@ -162,30 +167,56 @@ enum Part {
 }
 
 /// The packets in `bytes`, of which the largest permitted message has three. ASCII armor is none.
-fn parts(bytes: &[u8]) -> Result<Vec<Part>, Rejection> {
-    let unreadable = |_| malformed("it cannot be read as binary OpenPGP packets");
-    let mut parts = Vec::new();
-    let mut rest = PacketParserBuilder::from_bytes(bytes)
-        .and_then(|builder| builder.dearmor(Dearmor::Disabled).automatic_hashing(false).build())
-        .map_err(unreadable)?;
-    while let PacketParserResult::Some(mut parser) = rest {
-        if parts.len() == 3 {
+///
+/// Sequoia is given each packet by itself, and only if all have their place: in a stream, after one that is damaged, it
+/// looks for the next at every byte, which takes seconds. What is compressed may expand to `room` bytes.
+fn parts(bytes: &[u8], room: usize) -> Result<Vec<Part>, Rejection> {
+    const SHAPES: [&[Tag]; 3] = [
+        &[Tag::CompressedData],
+        &[Tag::OnePassSig, Tag::Literal, Tag::Signature],
+        &[Tag::Signature, Tag::Literal],
+    ];
+    let (mut tags, mut packets, mut rest) = (Vec::new(), Vec::new(), bytes);
+    while !rest.is_empty() {
+        if packets.len() == 3 {
             return Err(malformed("it holds more than one signature with what it signs"));
         }
-        let is_container = matches!(parser.packet.tag(), Tag::CompressedData | Tag::Literal);
-        let body = if is_container { body(&mut parser)? } else { Vec::new() };
-        let (packet, next) = parser.next().map_err(unreadable)?;
-        parts.push(part(packet, body)?);
+        let Split { tag, packet, rest: next } = split_packet(rest).ok_or(unreadable())?;
+        if !matches!(tag, Tag::CompressedData | Tag::OnePassSig | Tag::Literal | Tag::Signature) {
+            return Err(malformed("it holds a packet that has no place in a signed message"));
+        }
+        tags.push(tag);
+        packets.push(packet);
         rest = next;
     }
-    Ok(parts)
+    if !SHAPES.contains(&tags.as_slice()) {
+        return Err(malformed("it is not one OpenPGP signature together with what it signs"));
+    }
+    packets.iter().map(|packet| read(packet, room)).collect()
 }
 
-/// The content of a container, uncompressed, if it is no larger than a signature may be.
-fn body(parser: &mut impl BufferedReader<Cookie>) -> Result<Vec<u8>, Rejection> {
-    let body = parser.data(SIGNATURE_BYTES + 1).map_err(|_| malformed("its content is damaged"))?;
-    if body.len() > SIGNATURE_BYTES {
-        return Err(malformed("it expands to more than 4 MiB"));
+/// Reads the one packet in `bytes`.
+fn read(bytes: &[u8], room: usize) -> Result<Part, Rejection> {
+    let parser = PacketParserBuilder::from_bytes(bytes)
+        .and_then(|builder| builder.dearmor(Dearmor::Disabled).automatic_hashing(false).build());
+    let Ok(PacketParserResult::Some(mut parser)) = parser else { return Err(unreadable()) };
+    let body = if let Packet::CompressedData(data) = &parser.packet {
+        let is_slow = data.algo() == CompressionAlgorithm::BZip2;
+        body(&mut parser, if is_slow { room.min(BZIP2_BYTES) } else { room })?
+    } else if let Packet::Literal(_) = &parser.packet {
+        body(&mut parser, SIGNATURE_BYTES)?
+    } else {
+        Vec::new()
+    };
+    let (packet, _) = parser.next().map_err(|_| unreadable())?;
+    part(packet, body)
+}
+
+/// The content of a container, uncompressed, if it is no larger than `limit`.
+fn body(parser: &mut impl BufferedReader<Cookie>, limit: usize) -> Result<Vec<u8>, Rejection> {
+    let body = parser.data(limit + 1).map_err(|_| malformed("its content is damaged"))?;
+    if body.len() > limit {
+        return Err(malformed("it expands to more than 4 MiB, or 256 KiB if compressed with bzip2"));
     }
     Ok(body.to_vec())
 }
@@ -259,12 +290,18 @@ fn check_hash(hash: HashAlgorithm) -> Result<(), Rejection> {
 /// RFC 9580, section 5.2.3.7. The list is gpg's, less what has no meaning for documents.
 fn check_critical(signature: &Signature) -> Result<(), Rejection> {
     use SubpacketTag::{
-        Issuer, IssuerFingerprint, PolicyURI, SignatureCreationTime, SignatureExpirationTime,
+        Issuer, IssuerFingerprint, PolicyURI, PreferredKeyServer, SignatureCreationTime,
+        SignatureExpirationTime,
     };
     let known = |tag| {
         matches!(
             tag,
-            Issuer | IssuerFingerprint | PolicyURI | SignatureCreationTime | SignatureExpirationTime
+            Issuer
+                | IssuerFingerprint
+                | PolicyURI
+                | PreferredKeyServer
+                | SignatureCreationTime
+                | SignatureExpirationTime
         )
     };
     let mut subpackets = signature.hashed_area().iter().chain(signature.unhashed_area().iter());
@@ -546,69 +583,242 @@ fn malformed(detail: &'static str) -> Rejection {
     Rejection::MalformedSignature { detail }
 }
 
+fn unreadable() -> Rejection {
+    malformed("it cannot be read as binary OpenPGP packets")
+}
+
 fn unusable(key: String, detail: &'static str) -> Rejection {
     Rejection::KeyUnusable { key, detail }
 }
 
-/// The binary keyrings in a key file: the file itself, or its armored blocks up to one that is damaged.
+/// The binary keyrings in a key file: the file itself, or its armored blocks. None if a block is damaged: gpg then
+/// imports nothing, or not all.
 ///
 /// RFC 9580, section 6.2. A block begins at the start of a line, as for gpg; Sequoia's reader would also find one that
-/// is commented out. Checksums do not count (section 6.1), nor do they for gpg's import.
+/// is commented out.
 fn keyrings(bytes: &[u8]) -> Vec<Cow<'_, [u8]>> {
-    // Every binary packet begins with a byte of which the highest bit is set.
-    if bytes.first().is_some_and(|first| first & 0x80 != 0) {
+    if is_binary(bytes) {
         return vec![Cow::Borrowed(bytes)];
     }
     let mut rings = Vec::new();
     let mut lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii_end);
     while lines.by_ref().any(|line| ARMOR.contains(&line)) {
-        let Some(ring) = dearmored(&mut lines) else { break };
+        let Some(ring) = dearmored(&mut lines) else { return Vec::new() };
         rings.push(Cow::Owned(ring));
     }
     rings
 }
 
+/// Whether a key file begins with a packet that gpg knows (its `is_armored`), and not with text.
+fn is_binary(bytes: &[u8]) -> bool {
+    let (first, second) = match bytes {
+        [first, second, ..] => (*first, *second),
+        [first] => (*first, 0),
+        [] => return false,
+    };
+    let is_new = first & 0x40 != 0;
+    let is_endless = if is_new { (224..255).contains(&second) } else { first & 3 == 3 };
+    let tag = if is_new { first & 0x3f } else { (first >> 2) & 0xf };
+    first & 0x80 != 0
+        && match tag {
+            8 | 9 | 11 | 16 | 18 | 61 | 63 => true,
+            1..=7 | 10 | 12..=14 | 17 | 19 => !is_endless,
+            _ => false,
+        }
+}
+
 /// What an armored block holds, of which the first line has been read.
+///
+/// The checksum may be missing, or the last line, but not both. That it must be right is gpg's rule; RFC 9580, section
+/// 6.1, ignores it.
 fn dearmored<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let is_header = |line: &&[u8]| {
+        let mut parts = line.splitn(2, |byte| *byte == b':').skip(1);
+        parts.next().is_some_and(|value| matches!(value, [] | [b' ', ..]))
+    };
+    let mut lines = lines.map(<[u8]>::trim_ascii).skip_while(is_header);
     let mut text = String::new();
-    loop {
-        let line = str::from_utf8(lines.next()?).ok()?;
-        if line.starts_with("-----END PGP ") {
-            return json::decode_base64(&text);
+    let after = loop {
+        let line = lines.next()?;
+        if line.starts_with(END) {
+            break line;
         }
-        let is_header_or_checksum = line.contains(':') || line.starts_with('=');
-        if !is_header_or_checksum {
-            text.push_str(line);
+        let (data, after) = line.split_at(line.iter().position(|byte| *byte == b'=').unwrap_or(line.len()));
+        text.extend(data.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(*byte)));
+        if !after.is_empty() {
+            break after;
         }
+    };
+    text.extend(iter::repeat_n('=', text.len().wrapping_neg() % 4));
+    let data = json::decode_base64(&text)?;
+
+    // After the padding, if there is any, comes the checksum.
+    let is_fill = |byte: &u8| *byte == b'=' || byte.is_ascii_whitespace();
+    let is_done = |line: &[u8]| line.iter().all(is_fill);
+    let after = if is_done(after) { lines.find(|line| !is_done(line))? } else { after };
+    if after.starts_with(END) {
+        return Some(data);
     }
+    let begin = after.iter().position(|byte| !is_fill(byte))?;
+    let sum = json::decode_base64(str::from_utf8(after.get(begin..begin + 4)?).ok()?)?;
+    (sum == checksum(&data)).then_some(data)
+}
+
+/// The CRC-24 of an armored block (RFC 9580, section 6.1.1).
+fn checksum(data: &[u8]) -> [u8; 3] {
+    let sum = data.iter().fold(0x00b7_04ce_u32, |sum, byte| {
+        (0..8).fold(sum ^ (u32::from(*byte) << 16), |sum, _| {
+            let shifted = sum << 1;
+            if shifted & 0x0100_0000 == 0 { shifted } else { shifted ^ 0x0186_4cfb }
+        })
+    });
+    let [_, high, middle, low] = sum.to_be_bytes();
+    [high, middle, low]
 }
 
 /// The packets of a keyring, up to whatever is none; the certificate that this cuts short is dropped, as gpg does.
+///
+/// As in [`parts`], Sequoia is given each packet by itself.
 fn packets(ring: &[u8]) -> Vec<Packet> {
-    let mut packets = Vec::new();
-    let mut rest = PacketParserBuilder::from_bytes(ring).and_then(|builder| {
+    let (mut packets, mut unknown, mut rest) = (Vec::new(), 0, ring);
+    let is_known = |packet: &Packet| {
+        matches!(
+            packet,
+            Packet::PublicKey(_)
+                | Packet::PublicSubkey(_)
+                | Packet::SecretKey(_)
+                | Packet::SecretSubkey(_)
+                | Packet::UserID(_)
+                | Packet::UserAttribute(_)
+                | Packet::Signature(_)
+                | Packet::Trust(_)
+        )
+    };
+    while let Some((packet, next)) = keyring_packet(rest) {
+        unknown += usize::from(!is_known(&packet));
+        if unknown > UNKNOWN_PACKETS {
+            return Vec::new();
+        }
+        packets.push(packet);
+        rest = next;
+    }
+    if !rest.is_empty() {
+        let begin =
+            packets.iter().rposition(|packet| matches!(packet.tag(), Tag::PublicKey | Tag::SecretKey));
+        packets.truncate(begin.unwrap_or(0));
+    }
+    packets
+}
+
+/// The packet that a keyring begins with, and what follows it. The tags 0 and 63 stand for none, as does compression.
+///
+/// gpg stops at tag 63, and newer versions at compression, which Sequoia would undo without a limit here.
+fn keyring_packet(ring: &[u8]) -> Option<(Packet, &[u8])> {
+    let Split { tag, packet, rest } = split_packet(ring)?;
+    if matches!(tag, Tag::Reserved | Tag::Private(63) | Tag::CompressedData) {
+        return None;
+    }
+    let parser = PacketParserBuilder::from_bytes(&packet).and_then(|builder| {
         builder.dearmor(Dearmor::Disabled).automatic_hashing(false).buffer_unread_content().build()
     });
-    while let Ok(PacketParserResult::Some(mut parser)) = rest {
-        if parser.packet.tag() == Tag::Reserved || is_unreadable_revocation(&mut parser) {
-            break;
-        }
-        match parser.next() {
-            Ok((packet, PacketParserResult::EOF(_))) => {
-                packets.push(packet);
-                return packets;
-            }
-            next => {
-                rest = next.map(|(packet, next)| {
-                    packets.push(packet);
-                    next
-                })
-            }
-        }
+    let Ok(PacketParserResult::Some(mut parser)) = parser else { return None };
+    if is_unreadable_revocation(&mut parser) {
+        return None;
     }
-    let begin = packets.iter().rposition(|packet| matches!(packet.tag(), Tag::PublicKey | Tag::SecretKey));
-    packets.truncate(begin.unwrap_or(0));
-    packets
+    let (packet, _) = parser.next().ok()?;
+    Some((packet, rest))
+}
+
+/// A packet whose length is sound, and what follows it.
+struct Split<'a> {
+    tag: Tag,
+    /// With its header, which holds one length in place of partial ones.
+    packet: Cow<'a, [u8]>,
+    rest: &'a [u8],
+}
+
+/// The packet that `bytes` begins with. Only data may have partial lengths, or end where the bytes do.
+///
+/// RFC 9580, section 4.2.
+fn split_packet(bytes: &[u8]) -> Option<Split<'_>> {
+    let (&first, after) = bytes.split_first()?;
+    if first & 0x80 == 0 {
+        return None;
+    }
+    let is_new = first & 0x40 != 0;
+    let tag = Tag::from(if is_new { first & 0x3f } else { (first >> 2) & 0xf });
+    let is_data = matches!(tag, Tag::CompressedData | Tag::SED | Tag::Literal | Tag::SEIP | Tag::AED);
+    let (length, mut rest) = if is_new { new_length(after)? } else { old_length(first, after)? };
+    let mut length = match length {
+        Length::Whole(length) => {
+            let (_, rest) = rest.split_at_checked(length)?;
+            let (packet, _) = bytes.split_at_checked(bytes.len() - rest.len())?;
+            return Some(Split { tag, packet: Cow::Borrowed(packet), rest });
+        }
+        Length::Rest if is_data => return Some(Split { tag, packet: Cow::Borrowed(bytes), rest: &[] }),
+        Length::Part(length) if is_data && length >= 512 => length,
+        Length::Rest | Length::Part(_) => return None,
+    };
+    let mut body = Vec::new();
+    let mut is_last = false;
+    loop {
+        let (part, next) = rest.split_at_checked(length)?;
+        body.extend_from_slice(part);
+        if is_last {
+            let mut packet = vec![first, 0xff];
+            packet.extend(u32::try_from(body.len()).ok()?.to_be_bytes());
+            packet.append(&mut body);
+            return Some(Split { tag, packet: Cow::Owned(packet), rest: next });
+        }
+        let next = new_length(next)?;
+        (length, is_last) = match next.0 {
+            Length::Whole(length) => (length, true),
+            Length::Part(length) => (length, false),
+            Length::Rest => return None,
+        };
+        rest = next.1;
+    }
+}
+
+/// How long a packet is, without its header.
+enum Length {
+    Whole(usize),
+    /// There is another length after these bytes.
+    Part(usize),
+    /// All that follows belongs to it.
+    Rest,
+}
+
+/// The length that `bytes` begins with, in the current format, and what follows it.
+///
+/// RFC 9580, section 4.2.1.
+fn new_length(bytes: &[u8]) -> Option<(Length, &[u8])> {
+    match bytes {
+        [length @ 0..=191, rest @ ..] => Some((Length::Whole(usize::from(*length)), rest)),
+        [high @ 192..=223, low, rest @ ..] => {
+            Some((Length::Whole(((usize::from(*high) - 192) << 8) + usize::from(*low) + 192), rest))
+        }
+        [power @ 224..=254, rest @ ..] => Some((Length::Part(1 << (power & 0x1f)), rest)),
+        [255, rest @ ..] => be_length(4, rest),
+        _ => None,
+    }
+}
+
+/// The same in the legacy format, of which the first byte says the size.
+///
+/// RFC 9580, section 4.2.2.
+fn old_length(first: u8, bytes: &[u8]) -> Option<(Length, &[u8])> {
+    match first & 3 {
+        3 => Some((Length::Rest, bytes)),
+        power => be_length(1 << power, bytes),
+    }
+}
+
+/// A length of so many bytes, the most significant first.
+fn be_length(size: usize, bytes: &[u8]) -> Option<(Length, &[u8])> {
+    let (length, rest) = bytes.split_at_checked(size)?;
+    let length = length.iter().fold(0, |length, byte| (length << 8) | usize::from(*byte));
+    Some((Length::Whole(length), rest))
 }
 
 /// Whether a packet is a revocation, of a key, of which only version and type can be read.
@@ -624,6 +834,16 @@ const CERTIFICATES: usize = 1024;
 /// Deepest nesting of compression: 4, as deep as in any message of the reference's vectors. Signers use one.
 const COMPRESSIONS: usize = 4;
 
+/// Most packets of one keyring that belong to no key, or that Sequoia cannot represent: 1024. Each may cost an error,
+/// with a backtrace.
+const UNKNOWN_PACKETS: usize = 1024;
+
+/// How the last line of an armored block begins.
+const END: &[u8] = b"-----END PGP ";
+
+/// Most bytes that bzip2 may expand to: 256 KiB. It is 30 times slower than the other methods, and no signer's default.
+const BZIP2_BYTES: usize = 256 << 10;
+
 /// How armored keys begin (RFC 9580, section 6.2.1).
 const ARMOR: [&[u8]; 2] = [b"-----BEGIN PGP PUBLIC KEY BLOCK-----", b"-----BEGIN PGP PRIVATE KEY BLOCK-----"];
 
@@ -633,7 +853,7 @@ mod tests {
 
     use sequoia_openpgp::cert::CertRevocationBuilder;
     use sequoia_openpgp::packet::signature::SignatureBuilder;
-    use sequoia_openpgp::packet::signature::subpacket::NotationDataFlags;
+    use sequoia_openpgp::packet::signature::subpacket::{NotationDataFlags, Subpacket, SubpacketValue};
     use sequoia_openpgp::serialize::SerializeInto;
     use sequoia_openpgp::serialize::stream::{
         Armorer, Compressor, LiteralWriter, Message as Writer, Signer as Maker,
@@ -730,6 +950,108 @@ mod tests {
         assert!(verify(&nested, &[&ring(&cert)], NOW).is_ok());
     }
 
+    /// In a stream, Sequoia would look for a packet at each of these bytes.
+    #[test]
+    fn damaged_messages_are_not_searched() {
+        let cert = new_cert();
+        let mut blob = sign(&cert, false);
+        let parts = parts(&blob, 0).unwrap().len();
+        blob.truncate(15);
+        blob.extend(b"\xcb\x06b\0\0\0\0\0y");
+        blob.resize(2 << 20, 0xed);
+        for bytes in [compress(&blob), blob] {
+            let verdict = verify(&bytes, &[&ring(&cert)], NOW);
+            assert!(matches!(verdict, Err(Rejection::MalformedSignature { .. })), "{verdict:?}");
+        }
+        assert_eq!(parts, 3);
+    }
+
+    /// 4 MiB in all layers together, and less for bzip2.
+    #[test]
+    fn expansion_is_limited() {
+        let cert = new_cert();
+        let check = |bytes: &[u8]| verify(bytes, &[&ring(&cert)], NOW);
+        let long = |size| payload() + &" ".repeat(size);
+        let template = || SignatureBuilder::new(SignatureType::Binary);
+        let blob = sign_with(&cert, false, template(), long(3 << 20).as_bytes());
+        // Stored, not compressed, so that every layer is as large.
+        let store = |bytes: &[u8]| {
+            let mut stored = vec![0xa3, 1];
+            for chunk in bytes.chunks(0xffff) {
+                let size = u16::try_from(chunk.len()).unwrap();
+                stored.push(0);
+                stored.extend(size.to_le_bytes());
+                stored.extend((!size).to_le_bytes());
+                stored.extend(chunk);
+            }
+            stored.extend([1, 0, 0, 0xff, 0xff]);
+            stored
+        };
+        assert!(check(&store(&blob)).is_ok());
+        assert!(check(&compress(&store(&sign(&cert, false)))).is_ok());
+        assert!(matches!(check(&store(&store(&blob))), Err(Rejection::MalformedSignature { .. })));
+
+        let bzip2 = |bytes: &[u8]| {
+            let mut blob = Vec::new();
+            let maker = Compressor::new(Writer::new(&mut blob)).algo(CompressionAlgorithm::BZip2);
+            let mut writer = maker.build().unwrap();
+            writer.write_all(bytes).unwrap();
+            writer.finalize().unwrap();
+            blob
+        };
+        assert!(check(&bzip2(&sign(&cert, false))).is_ok());
+        let blob = sign_with(&cert, false, template(), long(BZIP2_BYTES).as_bytes());
+        assert!(check(&blob).is_ok());
+        assert!(matches!(check(&bzip2(&blob)), Err(Rejection::MalformedSignature { .. })));
+    }
+
+    #[test]
+    fn every_kind_of_length_is_read() {
+        let cert = new_cert();
+        let long = payload() + &" ".repeat(900);
+        let blob = sign_with(&cert, false, SignatureBuilder::new(SignatureType::Binary), long.as_bytes());
+        let message = Message::parse(&blob).unwrap();
+        let (announced, signature) = (&blob[..15], Packet::from(message.signature).to_vec().unwrap());
+        let body = [b"b\0\0\0\0\0", message.content.as_slice()].concat();
+        let size = u16::try_from(body.len()).unwrap().to_be_bytes();
+        let high = u8::try_from((body.len() - 192) >> 8).unwrap() + 192;
+        let low = u8::try_from((body.len() - 192) & 0xff).unwrap();
+        let rest = u8::try_from(body.len() - 512 - 1 - 512).unwrap();
+        let partial = [
+            &[0xcb, 0xe9],
+            &body[..512],
+            &[0xe0],
+            &body[512..513],
+            &[0xe9],
+            &body[513..1025],
+            &[rest],
+            &body[1025..],
+        ];
+        let literal = |header: &[u8]| [header, &body].concat();
+        let literals = [
+            literal(&[0xad, size[0], size[1]]),
+            literal(&[0xae, 0, 0, size[0], size[1]]),
+            literal(&[0xcb, high, low]),
+            literal(&[0xcb, 0xff, 0, 0, size[0], size[1]]),
+            partial.concat(),
+        ];
+        let check = |literal: &[u8]| verify(&[announced, literal, &signature].concat(), &[&ring(&cert)], NOW);
+        for literal in &literals {
+            assert!(check(literal).is_ok(), "{:?}", check(literal));
+            assert!(matches!(check(&literal[1..]), Err(Rejection::MalformedSignature { .. })));
+            let short = &literal[..literal.len() - 1];
+            assert!(matches!(check(short), Err(Rejection::MalformedSignature { .. })));
+        }
+        let endless = literal(&[0xaf]);
+        assert!(matches!(check(&endless), Err(Rejection::MalformedSignature { .. })));
+        let endless = [[0xa3, 0].as_slice(), &blob].concat();
+        assert!(matches!(verify(&endless, &[&ring(&cert)], NOW), Err(Rejection::MalformedSignature { .. })));
+        let short = [&[0xcb, 0xe8], &body[..256], &[0xe9], &body[256..768], &[0xe9 - 1], &body[768..1024]];
+        let last = [&[u8::try_from(body.len() - 1024).unwrap()], &body[1024..]].concat();
+        let verdict = check(&[short.concat(), last].concat());
+        assert!(matches!(verdict, Err(Rejection::MalformedSignature { .. })), "{verdict:?}");
+    }
+
     #[test]
     fn damage_never_panics_nor_verifies() {
         let cert = new_cert();
@@ -775,17 +1097,110 @@ mod tests {
         assert_eq!(verdict, invalid("many", "it holds more than 1024 OpenPGP keys"));
     }
 
+    /// An armored block without a checksum.
+    fn armor(cert: &Cert) -> String {
+        let text = String::from_utf8(cert.armored().to_vec().unwrap()).unwrap();
+        text.lines().filter(|line| !line.starts_with('=')).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    /// An armored block as gpg makes it, with a checksum.
+    fn summed(cert: &Cert) -> String {
+        let sum = base64_of(&checksum(&cert.to_vec().unwrap()));
+        armor(cert).replace("-----END", &format!("={sum}\n-----END"))
+    }
+
+    fn base64_of(bytes: &[u8]) -> String {
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
+    }
+
+    fn count(file: impl AsRef<[u8]>) -> usize {
+        Certificates::parse(file.as_ref()).certs.len()
+    }
+
     #[test]
     fn armored_blocks_must_be_whole_and_in_force() {
         let (cert, other) = (new_cert(), new_cert());
-        let armor = |cert: &Cert| String::from_utf8(cert.armored().to_vec().unwrap()).unwrap();
-        let count = |text: String| Certificates::parse(text.as_bytes()).certs.len();
         assert_eq!(count(armor(&cert) + "text\r\n" + &armor(&other).replace('\n', "\r\n")), 2);
-        assert_eq!(count(armor(&cert) + &armor(&other).replace('\n', "\n# ")), 1);
+        assert_eq!(count(armor(&cert) + &armor(&other).replace('\n', "\n# ")), 0);
         assert_eq!(count(armor(&cert).replace("-----BEGIN", "#-----BEGIN") + &armor(&other)), 1);
-        assert_eq!(count(armor(&cert).replace("-----END", "=AAAA\n-----END")), 1);
         assert_eq!(count(armor(&cert).replace("-----END", "#-----END")), 0);
         assert_eq!(count(armor(&cert).replace("PUBLIC KEY BLOCK", "MESSAGE")), 0);
+        assert_eq!(count(armor(&cert).replace("\n\n", "\nComment: a\nVersion:\n\n")), 1);
+        assert_eq!(count(armor(&cert).replace("\n\n", "\nComment: a\nVersion:\n")), 1);
+        assert_eq!(count(armor(&cert).replace("\n\n", "\n\nComment: a\n")), 0);
+        assert_eq!(count(armor(&cert).replace("\n\n", "\nComment:a\n\n")), 0);
+    }
+
+    #[test]
+    fn blanks_in_armored_blocks_do_not_count() {
+        let cert = new_cert();
+        let (head, body) =
+            armor(&cert).split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let (body, end) = body.split_once("-----END").unwrap();
+        let spread: String = body.chars().flat_map(|c| [' ', c, '\t']).collect();
+        assert_eq!(count(format!("{head}\n \t\n{spread}\n-----END{end}")), 1);
+        let bare = body.replace('=', "");
+        assert_eq!(count(format!("{head}\n\n{bare}-----END{end}")), 1);
+    }
+
+    #[test]
+    fn a_wrong_checksum_voids_the_key_file() {
+        let (cert, other) = (new_cert(), new_cert());
+        assert_eq!(checksum(b""), [0xb7, 0x04, 0xce]);
+        assert_eq!(checksum(b"123456789"), [0x21, 0xcf, 0x02]);
+        assert_eq!(count(summed(&cert) + &summed(&other)), 2);
+        assert_eq!(count(summed(&cert) + &armor(&other)), 2);
+        assert_eq!(count(summed(&cert).replace("-----END", "=AAAA\n-----END")), 1);
+        for sum in ["=AAAA", "=AAA", "=A", "=AAA=", "=A\nAAA", "=\nAAAA", "=3D=AAAA"] {
+            let wrong = armor(&cert).replace("-----END", &format!("{sum}\n-----END"));
+            assert_eq!(count(&wrong), 0, "{sum}");
+            assert_eq!(count(summed(&other) + &wrong), 0, "{sum}");
+            assert_eq!(count(wrong + &summed(&other)), 0, "{sum}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_may_stand_for_the_last_line() {
+        let (cert, other) = (new_cert(), new_cert());
+        let cut = |text: String| text.split_once("-----END").unwrap().0.to_owned();
+        assert_eq!(count(cut(summed(&cert))), 1);
+        assert_eq!(count(cut(summed(&cert)) + &summed(&other)), 2);
+        assert_eq!(count(cut(armor(&cert))), 0);
+        assert_eq!(count(cut(armor(&cert)) + &summed(&other)), 0);
+    }
+
+    #[test]
+    fn text_before_armored_blocks_may_be_of_any_kind() {
+        let cert = new_cert();
+        for text in ["“c”\n", "\u{feff}\n", "\u{feff}# a\r\n", "# \u{e9}\n", "\n"] {
+            assert_eq!(count(text.to_owned() + &armor(&cert)), 1, "{text}");
+        }
+        // These begin as binary keyrings do.
+        assert_eq!(count("\u{e9}\n".to_owned() + &armor(&cert)), 0);
+        assert_eq!(count([0x98]) + count([0xff]) + count([0xef, 0xbb, 0xbf]), 0);
+    }
+
+    #[test]
+    fn keyrings_end_where_gpg_stops() {
+        let (cert, other) = (new_cert(), new_cert());
+        let both = |between: &[u8]| [&cert.to_vec().unwrap(), between, &other.to_vec().unwrap()].concat();
+        assert_eq!(count(both(b"")), 2);
+        // A marker, and a packet of an unknown kind.
+        assert_eq!(count(both(b"\xca\x03PGP")), 2);
+        assert_eq!(count(both(b"\xe8\x01a")), 2);
+        for stop in [
+            b"\xff\x01a".as_slice(),
+            b"\xc0\x00",
+            b"\xc8\x02\x01\x00",
+            b"a",
+            b"\xcd\xe9",
+            b"\xb7",
+            b"\xcd\xff",
+        ] {
+            assert_eq!(count(both(stop)), 0, "{stop:?}");
+            assert_eq!(count([other.to_vec().unwrap(), both(stop)].concat()), 1, "{stop:?}");
+        }
+        assert_eq!(count(both(&b"\xe8\x01a".repeat(UNKNOWN_PACKETS + 1))), 0);
     }
 
     #[test]
@@ -861,6 +1276,11 @@ mod tests {
         let notation = binary().add_notation("a@example.com", b"", flags.clone(), true).unwrap();
         assert!(matches!(check(notation), Err(Rejection::MalformedSignature { .. })));
         assert!(check(binary().add_notation("a@example.com", b"", flags, false).unwrap()).is_ok());
+        let server = SubpacketValue::PreferredKeyServer(b"https://example.com".to_vec());
+        let server = Subpacket::new(server, true).unwrap();
+        assert!(
+            check(binary().modify_hashed_area(|mut area| area.add(server).map(|()| area)).unwrap()).is_ok()
+        );
         let expired = binary().set_signature_validity_period(Duration::from_secs(60)).unwrap();
         assert_eq!(check(expired), Err(Rejection::SignatureExpired));
         let other = binary().set_issuer("0123456789ABCDEF".parse().unwrap()).unwrap();

@@ -93,6 +93,46 @@ async fn accepting_anything_is_not_enough_unless_the_caller_says_so() {
 }
 
 #[tokio::test]
+async fn only_what_was_accepted_is_what_was_expected() {
+    let instance = Digest::sha256(MANIFEST).to_string();
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{instance}","size":{},"platform":{{"os":"linux","architecture":"{}"}}}}]}}"#,
+        MANIFEST.len(),
+        Platform::host().architecture,
+    );
+    let registry = Registry::of_index(Some(index.clone())).await;
+    let rig = Rig::new(ACCEPT).with_registry(&registry);
+    let verifier = rig.verifier().await;
+    let index = Digest::sha256(index.as_bytes()).to_string();
+    for (subject, expected, met) in [
+        ("instance", &instance, true),
+        ("instance", &index, false),
+        ("top-level", &instance, false),
+        ("top-level", &index, true),
+        ("either", &instance, true),
+        ("either", &index, true),
+        ("both", &instance, true),
+        ("both", &index, true),
+    ] {
+        let options = Dictionary::new()
+            .with("require-signature", false)
+            .with("subject", Str::from(subject))
+            .with("expected-digest", Str::from(expected.clone()));
+        let answer = verifier.verify_image(&registry.image(), options).await;
+        match answer {
+            Ok((_, _, details)) => {
+                assert!(met, "{subject} {expected}");
+                assert_eq!(details.value("resolved-digest"), Some(&Variant::from(index.as_str())));
+            }
+            Err(error) => {
+                assert!(!met, "{subject} {expected}: {error}");
+                assert_eq!(name(&error), "org.vouchd.Verifier1.Error.DigestMismatch", "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_image_without_a_digest_is_allowed_without_one() {
     let rig = Rig::new(ACCEPT);
     let verifier = rig.verifier().await;
@@ -113,10 +153,14 @@ async fn the_properties_tell_what_is() {
     let state = async || (verifier.policy_state().await.unwrap(), verifier.policy_path().await.unwrap());
     assert_eq!(state().await, ("loaded".to_owned(), path.clone()));
     fs::write(rig.policy(), "{").unwrap();
+    assert_eq!(state().await, ("loaded".to_owned(), path.clone()), "for a second");
+    tokio::time::sleep(A_WHILE).await;
     assert_eq!(state().await, ("invalid".to_owned(), path.clone()));
     fs::remove_file(rig.policy()).unwrap();
+    tokio::time::sleep(A_WHILE).await;
     assert_eq!(state().await, ("invalid".to_owned(), path.clone()), "an explicit policy must exist");
     fs::write(rig.policy(), REJECT).unwrap();
+    tokio::time::sleep(A_WHILE).await;
     assert_eq!(state().await, ("loaded".to_owned(), path));
 
     let empty = Rig::searching();
@@ -307,6 +351,7 @@ async fn the_daemon_serves_and_refuses() {
     assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs");
 
     fs::write(rig.policy(), "{\"default\":[]}").unwrap();
+    tokio::time::sleep(A_WHILE).await;
     assert_eq!(verifier.policy_state().await.unwrap(), "invalid");
     let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
     assert_eq!(name(&error), "org.vouchd.Verifier1.Error.PolicyInvalid");
@@ -314,6 +359,7 @@ async fn the_daemon_serves_and_refuses() {
     assert_eq!((asked.code(), asked.is_configuration()), ("policy-invalid", true));
 
     fs::write(rig.policy(), REJECT).unwrap();
+    tokio::time::sleep(A_WHILE).await;
     assert_eq!(verifier.policy_state().await.unwrap(), "loaded");
     let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
     assert_eq!(name(&error), "org.vouchd.Verifier1.Error.Rejected");
@@ -327,7 +373,12 @@ async fn the_daemon_serves_and_refuses() {
     let records = daemon.end();
     let about_image = |line: &&str| line.contains(IMAGE) && line.contains("verdict=\"rejected\"");
     if !Path::new(JOURNAL).exists() {
-        assert_eq!(records.lines().filter(about_image).count(), 3, "{records}");
+        let records: Vec<_> = records.lines().filter(about_image).collect();
+        assert_eq!(records.len(), 3, "{records:?}");
+        // Only the last caller says who asks.
+        let named: Vec<_> = records.iter().map(|line| line.contains("initiator=\"vouchd verify\"")).collect();
+        assert_eq!(named, [false, false, true], "{records:?}");
+        assert_eq!(records.iter().filter(|line| line.contains("initiator")).count(), 1, "{records:?}");
     }
 }
 
@@ -396,6 +447,12 @@ fn systemd_hears_of_start_life_reload_and_end() {
     signal(&child, Signal::SIGTERM);
     until("STOPPING=1");
     assert!(wait(&mut child, Duration::from_secs(5)).success());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    let path = rig.policy().display().to_string();
+    let wanted =
+        format!("looked at the configuration again: Policy {path} cannot be used: every image is refused");
+    assert!(Path::new(JOURNAL).exists() || said.contains(&wanted), "{said}");
 }
 
 #[tokio::test]
@@ -418,6 +475,205 @@ async fn what_runs_is_finished_before_the_end() {
     assert_eq!(name(&error), "org.vouchd.Verifier1.Error.TimedOut");
     let status = tokio::task::spawn_blocking(move || wait(&mut daemon.child, Duration::from_secs(5)));
     assert!(status.await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_gives_back_what_it_took() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let daemon = Daemon::start(&bus, &rig);
+    let staying = uncached(&bus.connect().await).await;
+    let ask = async || {
+        let options = Dictionary::new().with("timeout-usec", 1000_u64);
+        staying.verify_image(&silent.image(), options).await.unwrap_err()
+    };
+    let leaving = bus.connect().await;
+    let verifier = uncached(&leaving).await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 1..dbus::GATHERINGS {
+        let (verifier, image) = (verifier.clone(), silent.image());
+        let options = Dictionary::new().with("timeout-usec", 600_000_000_u64);
+        asking.spawn(async move { verifier.verify_image(&image, options).await.map(|_| ()) });
+    }
+    let mut program = mortal(env!("CARGO_BIN_EXE_vouchd"));
+    program.args(["verify", "--bus", "--bus-address", &bus.address, "--timeout", "10m", &silent.image()]);
+    let mut program = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while silent.connections.load(Ordering::SeqCst) < dbus::GATHERINGS {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(ask().await.code(), Some("too-many-requests"));
+    // One is killed, which frees one.
+    program.kill().unwrap();
+    program.wait().unwrap();
+    let freed = async || {
+        let began = Instant::now();
+        while ask().await.code() != Some("timed-out") {
+            assert!(began.elapsed() < Duration::from_secs(2), "{:?}", ask().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    freed().await;
+    // The rest has one connection.
+    leaving.close().await.unwrap();
+    asking.join_all().await;
+    freed().await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..dbus::GATHERINGS {
+        let (staying, image) = (staying.clone(), silent.image());
+        let options = Dictionary::new().with("timeout-usec", 500_000_u64);
+        asking.spawn(async move { staying.verify_image(&image, options).await.unwrap_err() });
+    }
+    assert!(asking.join_all().await.iter().all(|error| error.code() == Some("timed-out")));
+    let records = daemon.end();
+    if !Path::new(JOURNAL).exists() {
+        let left = records.matches("not decided: the caller left the bus");
+        assert_eq!(left.count(), dbus::GATHERINGS, "{records}");
+    }
+}
+
+#[tokio::test]
+async fn callers_that_come_and_go_do_not_stop_the_daemon() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    for _ in 0..300 {
+        bus.connect().await.close().await.unwrap();
+    }
+    let verifier = uncached(&bus.connect().await).await;
+    let asking = verifier.verify_image(IMAGE, Dictionary::new());
+    let error = tokio::time::timeout(Duration::from_secs(2), asking).await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Some("rejected-by-policy"));
+    daemon.end();
+}
+
+#[tokio::test]
+async fn everybody_may_look_at_the_properties_at_once() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    let verifier = uncached(&bus.connect().await).await;
+    assert_eq!(verifier.policy_state().await.unwrap(), "loaded");
+    let mut looking = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let verifier = verifier.clone();
+        looking.spawn(async move { verifier.policy_state().await.unwrap() });
+    }
+    assert!(looking.join_all().await.iter().all(|state| state == "loaded"));
+    daemon.end();
+}
+
+#[test]
+fn a_reload_that_takes_long_stops_nothing() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let socket = rig.directory.path().join("notify");
+    let heard = UnixDatagram::bind(&socket).unwrap();
+    heard.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let hear = || {
+        let mut buffer = [0; 4096];
+        let length = heard.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let mut daemon = Daemon {
+        child: Daemon::spawn(
+            &bus,
+            &rig,
+            &[("NOTIFY_SOCKET", socket.into_os_string()), ("WATCHDOG_USEC", "200000".into())],
+        ),
+    };
+    let child = &mut daemon.child;
+    while !hear().starts_with("READY=1\n") {}
+    let Some(slow) = Slow::start(child, &rig) else { return };
+    signal(child, Signal::SIGHUP);
+    while !hear().starts_with("RELOADING=1\n") {}
+    // Another one waits for its turn.
+    signal(child, Signal::SIGHUP);
+    for _ in 0..10 {
+        assert_eq!(hear().trim_end(), "WATCHDOG=1");
+    }
+    // Reading takes longer than it may, which ends the reload, and the other begins.
+    let after = loop {
+        let text = hear();
+        if text.trim_end() != "WATCHDOG=1" {
+            break text;
+        }
+    };
+    assert!(after.starts_with("READY=1\n") && after.contains("cannot be read in time"), "{after}");
+    while !hear().starts_with("RELOADING=1\n") {}
+    let began = Instant::now();
+    signal(child, Signal::SIGTERM);
+    let next = loop {
+        let text = hear();
+        if text.trim_end() != "WATCHDOG=1" {
+            break text;
+        }
+    };
+    assert_eq!(next.trim_end(), "STOPPING=1");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    drop(slow);
+    assert!(wait(child, Duration::from_secs(3)).success());
+}
+
+#[tokio::test]
+async fn a_policy_that_takes_long_holds_only_so_many() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    let verifier = uncached(&bus.connect().await).await;
+    tokio::time::sleep(A_WHILE).await;
+    let Some(_slow) = Slow::start(&daemon.child, &rig) else { return };
+    let began = Instant::now();
+    let mut looking = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let verifier = verifier.clone();
+        looking.spawn(async move { verifier.policy_state().await.unwrap_err().to_string() });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(verifier.version().await.unwrap(), env!("CARGO_PKG_VERSION"));
+    let errors = looking.join_all().await;
+    assert!(began.elapsed() < Duration::from_millis(6500), "{:?}", began.elapsed());
+    let count = |wanted: &str| errors.iter().filter(|error| error.contains(wanted)).count();
+    assert_eq!((count("Error.LimitsExceeded"), count("Error.Timeout")), (8, 32), "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_or_hangs_is_not_waited_for() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let mut daemon = Daemon::start(&bus, &rig);
+    let (address, image) = (bus.address.clone(), silent.image());
+    let asking = tokio::spawn(async move { dbus::evaluate(Some(&address), &image, &question(), SOON).await });
+    while silent.connections.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    daemon.child.kill().unwrap();
+    let error = asking.await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::Bus(_)), "{error:?}");
+    assert!(error.to_string().contains("the daemon went away before it answered"), "{error}");
+
+    let daemon = Daemon::start(&bus, &rig);
+    signal(&daemon.child, Signal::SIGSTOP);
+    let began = Instant::now();
+    let second = Duration::from_secs(1);
+    let error = dbus::evaluate(Some(&bus.address), IMAGE, &question(), second).await.unwrap_err();
+    assert!(error.to_string().contains("the daemon does not answer"), "{error}");
+    assert!(began.elapsed() < Duration::from_millis(6500), "{:?}", began.elapsed());
+    signal(&daemon.child, Signal::SIGCONT);
+    daemon.end();
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_slowly_is_not_waited_for_too_long() {
+    let Some(bus) = Bus::start_with(Rules::Shipped, Some("/bin/sleep 30")) else { return };
+    let began = Instant::now();
+    let second = Duration::from_secs(1);
+    let error = dbus::evaluate(Some(&bus.address), IMAGE, &question(), second).await.unwrap_err();
+    assert!(matches!(error, ClientError::Bus(_)), "{error:?}");
+    assert!(began.elapsed() < Duration::from_millis(6500), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -574,6 +830,8 @@ fn the_files_agree_with_each_other() {
         (&unit, "User=vouchd"),
         (&unit, "BusName=org.vouchd.Verifier1"),
         (&unit, "Alias=dbus-org.vouchd.Verifier1.service"),
+        (&unit, "Environment=MALLOC_ARENA_MAX=2"),
+        (&unit, "UnsetEnvironment=RUST_BACKTRACE RUST_LIB_BACKTRACE"),
         (&activation, "SystemdService=dbus-org.vouchd.Verifier1.service"),
         (&activation, "Name=org.vouchd.Verifier1"),
         (&activation, "User=vouchd"),
@@ -588,6 +846,9 @@ fn the_files_agree_with_each_other() {
 
 /// Enough for anything that does not wait for the network.
 const SOON: Duration = Duration::from_secs(20);
+
+/// Longer than the properties may be behind the files.
+const A_WHILE: Duration = Duration::from_millis(1100);
 
 fn name(error: &dbus::Error) -> String {
     error.name().to_string()
@@ -659,7 +920,7 @@ impl Rig {
         let settings = Settings {
             policy,
             registries_d: Directories::explicit(registries_d, &Environment::system()),
-            registry: registry::Settings { cert_dir: None, auth: Source::Anonymous },
+            registry: registry::Settings { auth: Source::Anonymous, ..registry::Settings::default() },
         };
         Self { directory, settings }
     }
@@ -681,7 +942,7 @@ impl Rig {
     }
 
     async fn connection(&self) -> Connection {
-        let verifier = Verifier::new(Arc::new(Engine::new(self.settings.clone()).unwrap()));
+        let verifier = Verifier::new(Arc::new(Engine::new(self.settings.clone())));
         let (server, client) = std::os::unix::net::UnixStream::pair().unwrap();
         let server = zbus::connection::Builder::unix_stream(server)
             .server(Guid::generate())
@@ -711,6 +972,11 @@ struct Registry {
 
 impl Registry {
     async fn start() -> Self {
+        Self::of_index(None).await
+    }
+
+    /// The tag leads to the index, if there is one, and everything else to the manifest.
+    async fn of_index(index: Option<String>) -> Self {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -728,12 +994,17 @@ impl Registry {
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request).await;
+                let tagged = request.windows(12).any(|part| part == b"/manifests/1");
+                let (kind, body) = match &index {
+                    Some(index) if tagged => ("index", index.as_bytes()),
+                    Some(_) | None => ("manifest", MANIFEST),
+                };
                 let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\n\
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.{kind}.v1+json\r\n\
                      Content-Length: {}\r\nConnection: close\r\n\r\n",
-                    MANIFEST.len()
+                    body.len()
                 );
-                let _ = stream.write_all(&[head.as_bytes(), MANIFEST].concat()).await;
+                let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
                 let _ = stream.shutdown().await;
             }
         });
@@ -923,6 +1194,37 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Reading the policy takes eight seconds.
+struct Slow(Child);
+
+impl Slow {
+    /// Nothing, if this program may not trace another.
+    fn start(child: &Child, rig: &Rig) -> Option<Self> {
+        if !is_installed("strace") {
+            skip("needs strace");
+            return None;
+        }
+        let mut command = mortal("strace");
+        command.args(["-f", "-o", "/dev/null", "-p", &child.id().to_string(), "-e", "trace=openat", "-P"]);
+        command.arg(rig.policy()).args(["-e", "inject=openat:delay_enter=8000000"]);
+        let mut slow = Self(command.stderr(Stdio::piped()).spawn().unwrap());
+        let mut said = String::new();
+        BufReader::new(slow.0.stderr.take().unwrap()).read_line(&mut said).unwrap();
+        if !said.contains("attached") {
+            skip("strace may not trace");
+            return None;
+        }
+        Some(slow)
+    }
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -392,7 +392,7 @@ mod lookaside_store {
     }
 
     async fn signatures_at(url: &str, budget: &Budget) -> Result<Vec<LocatedSignature>, fetch::Error> {
-        let client = registry::Client::new(registry::Settings::default()).unwrap();
+        let client = registry::Client::new(registry::Settings::default());
         let tmp = TempDir::new().unwrap();
         write(&tmp.path().join("a.yaml"), format!("default-docker: {{lookaside: '{url}'}}"));
         let directories = Directories::explicit(tmp.path().to_owned(), &Environment::system());

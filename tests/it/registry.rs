@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
+use vouchd::config::{Environment, User};
 use vouchd::diagnostic::Code;
 use vouchd::digest::{Algorithm, Digest};
 use vouchd::evaluate::evidence::LocatedSignature;
@@ -153,6 +154,31 @@ async fn a_token_that_is_no_longer_good_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_token_from_before_access_was_granted_is_replaced() {
+    let rig = Rig::new();
+    let generation = Arc::new(AtomicUsize::new(1));
+    let current = Arc::clone(&generation);
+    let server = rig
+        .server(move |host, seen| {
+            let token = format!("t{}", current.load(Ordering::SeqCst));
+            match (seen.path.split('?').next().unwrap(), seen.header("authorization")) {
+                ("/token", _) => {
+                    Reply::ok(format!("{{\"token\":\"{token}\",\"expires_in\":86400}}").as_bytes())
+                }
+                (_, None) => Reply::challenge(&bearer(host)),
+                (_, Some("Bearer t2")) => Reply::manifest(MANIFEST),
+                (_, Some(_)) => Reply::oci_error(403, "DENIED", "no"),
+            }
+        })
+        .await;
+    let client = rig.client(Source::Anonymous);
+    let fetch = async || client.manifest(&server.image(), "1", &Budget::new(), soon()).await;
+    assert_code(fetch().await, Code::RegistryAuth);
+    generation.fetch_add(1, Ordering::SeqCst);
+    assert!(fetch().await.is_ok());
+}
+
+#[tokio::test]
 async fn an_identity_token_is_exchanged_by_post() {
     let rig = Rig::new();
     let server = rig
@@ -209,8 +235,19 @@ async fn a_wider_scope_is_asked_for_once() {
             _ => guarded(seen, "Bearer wide", &bearer(host)),
         })
         .await;
-    assert!(rig.tag(&server).await.is_ok());
-    assert_eq!(server.count(), 5);
+    let client = rig.client(Source::Anonymous);
+    // Later the narrow token is still there; the wide one is never kept, because the registry chose its scope.
+    for requests in [5, 8, 11] {
+        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert_eq!(server.count(), requests);
+    }
+    let tokens: Vec<bool> = server
+        .seen()
+        .iter()
+        .filter(|seen| seen.path.starts_with("/token"))
+        .map(|seen| seen.path.ends_with("&scope=extra"))
+        .collect();
+    assert_eq!(tokens, [false, true, true, true]);
 
     let greedy = rig
         .server(|host, seen| match seen.path.split('?').next().unwrap() {
@@ -351,7 +388,216 @@ async fn an_unusable_authentication_file_stops_everything() {
             Code::AuthFileInvalid,
         );
     }
+    let client = rig.client(rig.auth_file(&helper));
+    let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err().to_string();
+    assert!(error.contains(&server.host) && error.contains("--authfile"), "{error}");
     assert_eq!(server.count(), 0);
+}
+
+#[tokio::test]
+async fn tokens_and_challenges_are_kept_only_up_to_a_length() {
+    let rig = Rig::new();
+    for (length, fits) in [(16 << 10, true), ((16 << 10) + 1, false), (1_000_000, false)] {
+        let token = "t".repeat(length);
+        let server = rig
+            .server(move |host, seen| match seen.path.split('?').next().unwrap() {
+                "/token" => Reply::ok(format!("{{\"token\":\"{token}\"}}").as_bytes()),
+                _ => guarded(seen, &format!("Bearer {token}"), &bearer(host)),
+            })
+            .await;
+        let result = rig.tag(&server).await.map(|_| ()).map_err(|e| e.code());
+        assert_eq!(result, if fits { Ok(()) } else { Err(Code::RegistryProtocol) }, "{length}");
+    }
+    for (length, requests) in [(4 << 10, 3), ((4 << 10) + 1, 1)] {
+        for parameter in ["realm", "service", "scope"] {
+            let server = rig
+                .server(move |host, seen| {
+                    let path = if parameter == "realm" { length - format!("https://{host}/token?").len() } else { 0 };
+                    let (path, text) = ("x".repeat(path), "s".repeat(length));
+                    let (service, scope) = match parameter {
+                        "service" => (text.as_str(), "scope"),
+                        "scope" => ("service", text.as_str()),
+                        _ => ("service", "scope"),
+                    };
+                    match seen.path.split('?').next().unwrap() {
+                        "/token" => Reply::ok(b"{\"token\":\"t\"}"),
+                        _ if seen.header("authorization").is_some() => Reply::manifest(MANIFEST),
+                        _ => Reply::challenge(&format!(
+                            "Bearer realm=\"https://{host}/token?{path}\",service=\"{service}\",error=\"insufficient_scope\",scope=\"{scope}\""
+                        )),
+                    }
+                })
+                .await;
+            let result = rig.tag(&server).await.map(|_| ()).map_err(|e| e.code());
+            let expected = if requests == 3 { Ok(()) } else { Err(Code::RegistryProtocol) };
+            assert_eq!((result, server.count()), (expected, requests), "{parameter} {length}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_server_did_wrong_once_is_not_remembered() {
+    let rig = Rig::new();
+    for bad in [
+        Reply::ok(b"{\"token\":\"a\\nb\",\"expires_in\":86400}"),
+        Reply::ok(format!("{{\"token\":\"{}\",\"expires_in\":86400}}", "t".repeat(1 << 19)).as_bytes()),
+        Reply::status(503, ""),
+        Reply::status(403, ""),
+    ] {
+        let shown = format!("{bad:?}").chars().take(100).collect::<String>();
+        let asked = AtomicUsize::new(0);
+        let server = rig
+            .server(move |host, seen| match seen.path.split('?').next().unwrap() {
+                "/token" if asked.fetch_add(1, Ordering::SeqCst) == 0 => bad.clone(),
+                "/token" => Reply::ok(b"{\"token\":\"t\"}"),
+                _ => guarded(seen, "Bearer t", &bearer(host)),
+            })
+            .await;
+        let client = rig.client(Source::Anonymous);
+        let fetch = async || client.manifest(&server.image(), "1", &Budget::new(), soon()).await;
+        assert!(fetch().await.is_err(), "{shown}");
+        assert_eq!(server.count(), 2, "{shown}");
+        assert!(fetch().await.is_ok(), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_server_that_has_moved_is_found_again() {
+    let rig = Rig::new();
+    let moved = Arc::new(AtomicUsize::new(0));
+    let state = Arc::clone(&moved);
+    let server = rig
+        .server(move |host, seen| {
+            let realm = format!("/token{}", state.load(Ordering::SeqCst));
+            match seen.path.split('?').next().unwrap() {
+                path if path == realm => Reply::ok(b"{\"token\":\"t\"}"),
+                path if path.starts_with("/token") => Reply::status(404, ""),
+                _ => guarded(seen, "Bearer t", &format!("Bearer realm=\"https://{host}{realm}\"")),
+            }
+        })
+        .await;
+    let client = rig.client(Source::Anonymous);
+    let fetch = async |repository: &str| {
+        let image = Named::parse(&format!("{}/ns/{repository}", server.host)).unwrap();
+        client.manifest(&image, "1", &Budget::new(), soon()).await.is_ok()
+    };
+    assert!(fetch("one").await);
+    moved.store(1, Ordering::SeqCst);
+    let _ = fetch("two").await;
+    assert!(fetch("two").await);
+}
+
+#[tokio::test]
+async fn every_repository_may_have_a_realm_of_its_own() {
+    let rig = Rig::new();
+    let server = rig
+        .server(|host, seen| match seen.path.strip_prefix("/token/") {
+            Some(rest) => {
+                let repository = rest.split('?').next().unwrap();
+                Reply::ok(format!("{{\"token\":\"{repository}\"}}").as_bytes())
+                    .after(Duration::from_millis(5))
+            }
+            None => {
+                let repository = seen.path.split('/').nth(3).unwrap();
+                let challenge = format!("Bearer realm=\"https://{host}/token/{repository}\",service=\"x\"");
+                guarded(seen, &format!("Bearer {repository}"), &challenge).after(Duration::from_millis(3))
+            }
+        })
+        .await;
+    let client = rig.client(Source::Anonymous);
+    let ask = async |n: usize| {
+        let image = Named::parse(&format!("{}/ns/r{n}", server.host)).unwrap();
+        for _ in 0..6 {
+            let found = client.manifest(&image, "1", &Budget::new(), soon()).await;
+            assert!(found.is_ok(), "r{n}: {found:?}");
+        }
+    };
+    futures_util::future::join_all((0..8).map(ask)).await;
+}
+
+#[tokio::test]
+async fn a_token_server_that_was_shown_a_secret_is_not_quoted() {
+    let rig = Rig::new();
+    let (identity, password) = ("r3fresh/tok+en==", "s3cr/t p+w");
+    let echo = |text: &str| format!("{{\"errors\":[{{\"code\":\"DENIED\",\"message\":\"bad: {text}\"}}]}}");
+    let unregistered = "{\"errors\":[{\"code\":\"r3fresh\",\"message\":\"s3cr\"}]}".to_owned();
+    let forms = ["r3fresh%2Ftok%2Ben%3D%3D", "s3cr%2ft%20p%2bw", "czNjci90", "s3 cr/t", "=3D"];
+    let answers =
+        forms.iter().map(|f| (*f).to_owned()).chain(forms.iter().map(|f| echo(f))).chain([unregistered]);
+    for answer in answers {
+        let body = answer.clone();
+        let server = rig
+            .server(move |host, seen| match seen.path.split('?').next().unwrap() {
+                "/token" => Reply::status(400, &body),
+                _ => Reply::challenge(&bearer(host)),
+            })
+            .await;
+        let entry = format!(
+            "{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"{identity}\"}}}}}}",
+            server.host
+        );
+        for auth in [rig.auth_file(&entry), rig.login(&server, &format!("u:{password}"))] {
+            let client = rig.client(auth);
+            let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err();
+            let Error::RegistryProtocol { detail, .. } = &error else { panic!("{error}") };
+            let code = if answer.contains("DENIED") { ", DENIED" } else { "" };
+            assert_eq!(detail, &format!("a token from 127.0.0.1: status 400{code}"));
+        }
+    }
+    // Without credentials there is nothing to hide.
+    let open = rig
+        .server(|host, seen| match seen.path.split('?').next().unwrap() {
+            "/token" => Reply::status(400, "come back later"),
+            _ => Reply::challenge(&bearer(host)),
+        })
+        .await;
+    assert!(rig.tag(&open).await.unwrap_err().to_string().contains("come back later"));
+}
+
+#[tokio::test]
+async fn a_registry_that_repeats_a_secret_is_not_quoted() {
+    let rig = Rig::new();
+    let password = "s3cr/t p+w??>";
+    let standard = STANDARD.encode(password);
+    let both = STANDARD.encode(format!("u:{password}"));
+    for (said, hidden) in [
+        ("s3cr/t p+w??>".to_owned(), true),
+        ("s3cr%2Ft%20p%2Bw%3F%3F%3E".to_owned(), true),
+        ("a=s3cr%2ft+p%2bw??>&b".to_owned(), true),
+        ("100% s3cr/%74 p%2Bw??>".to_owned(), true),
+        (standard.clone(), true),
+        (standard.trim_end_matches('=').replace('/', "_").replace('+', "-"), true),
+        (both.clone(), true),
+        (both.trim_end_matches('=').replace('/', "_").replace('+', "-"), true),
+        (both.replace('=', "%3D").replace('/', "%2f"), true),
+        ("100% s3cr%2 p%".to_owned(), false),
+    ] {
+        let text = said.clone();
+        let server = rig
+            .server(move |_, seen| match seen.header("authorization") {
+                None => Reply::challenge("Basic realm=\"r\""),
+                Some(_) => Reply::oci_error(403, "DENIED", &text),
+            })
+            .await;
+        let client = rig.client(rig.login(&server, &format!("u:{password}")));
+        let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err();
+        let Error::RegistryAuth { detail, .. } = &error else { panic!("{error}") };
+        assert_eq!(!detail.contains(&said), hidden, "{detail}");
+        assert_eq!(detail.contains("repeats a secret"), hidden, "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_words_is_not_introduced() {
+    let rig = Rig::new();
+    for (code, message, shown) in
+        [("UNAUTHORIZED", "", "UNAUTHORIZED"), ("", "go away", "go away"), ("", "", "")]
+    {
+        let server = rig.server(move |_, _| Reply::oci_error(400, code, message)).await;
+        let Err(Error::RegistryProtocol { detail, .. }) = rig.tag(&server).await else { panic!("{code}") };
+        let end = if shown.is_empty() { "status 400".to_owned() } else { format!("status 400, {shown}") };
+        assert!(detail.ends_with(&end), "{detail}");
+    }
 }
 
 // Redirects.
@@ -637,9 +883,9 @@ async fn nothing_outlives_the_deadline() {
 async fn a_server_must_prove_its_name() {
     let (rig, stranger) = (Rig::new(), Rig::new());
     let server = stranger.server(|_, _| Reply::manifest(MANIFEST)).await;
-    assert_code(rig.tag(&server).await, Code::RegistryUnavailable);
+    assert_code(rig.tag(&server).await, Code::TlsError);
     let elsewhere = rig.server_named("other.example", None, |_, _| Reply::manifest(MANIFEST)).await;
-    assert_code(rig.tag(&elsewhere).await, Code::RegistryUnavailable);
+    assert_code(rig.tag(&elsewhere).await, Code::TlsError);
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let image = Named::parse(&format!("{gone}/ns/app")).unwrap();
     let client = rig.client(Source::Anonymous);
@@ -664,7 +910,7 @@ async fn a_client_certificate_is_shown_to_the_registry_alone() {
     let fetch = async || {
         rig.client(Source::Anonymous).blob(&server.image(), &digest, 4, &Budget::new(), soon()).await
     };
-    assert_code(fetch().await, Code::RegistryUnavailable);
+    assert_code(fetch().await, Code::TlsError);
     rig.add_client_certificate("client");
     assert_eq!(fetch().await.unwrap(), b"blob");
     assert!(server.only_request().client_certificate);
@@ -673,24 +919,170 @@ async fn a_client_certificate_is_shown_to_the_registry_alone() {
 
 #[tokio::test]
 async fn a_certificate_directory_is_read_in_full_or_refused() {
-    let client = |rig: &Rig| Client::new(rig.settings(Source::Anonymous)).map(|_| ()).map_err(|e| e.code());
     let rig = Rig::new();
+    let server = rig.server(|_, _| Reply::manifest(MANIFEST)).await;
+    let fetch = async |rig: &Rig| rig.tag(&server).await.map(|_| ()).map_err(|e| e.code());
     rig.write("garbage.crt", b"garbage");
     rig.write("notes.txt", b"garbage");
-    assert_eq!(client(&rig), Ok(()));
+    // Somebody has just deleted what it led to.
+    std::os::unix::fs::symlink("/nonexistent", rig.certs().join("old.crt")).unwrap();
+    assert_eq!(fetch(&rig).await, Ok(()));
     for (name, content) in [("a.cert", &b"x"[..]), ("a.key", b"x"), ("huge.crt", &vec![b'x'; (4 << 20) + 1])]
     {
         let rig = Rig::new();
         rig.write(name, content);
-        assert_eq!(client(&rig), Err(Code::CertificatesInvalid), "{name}");
+        assert_eq!(fetch(&rig).await, Err(Code::CertificatesInvalid), "{name}");
     }
-    let rig = Rig::new();
+    let looped = Rig::new();
+    std::os::unix::fs::symlink("loop.crt", looped.certs().join("loop.crt")).unwrap();
+    assert_eq!(fetch(&looped).await, Err(Code::CertificatesInvalid));
     rig.add_client_certificate("one");
-    assert_eq!(client(&rig), Ok(()));
+    assert_eq!(fetch(&rig).await, Ok(()));
     rig.add_client_certificate("two");
-    assert_eq!(client(&rig), Err(Code::CertificatesInvalid));
-    let absent = Settings { cert_dir: Some("/nonexistent".into()), auth: Source::Anonymous };
-    assert_eq!(Client::new(absent).unwrap_err().code(), Code::CertificatesInvalid);
+    assert_eq!(fetch(&rig).await, Err(Code::CertificatesInvalid));
+    let absent =
+        Settings { cert_dir: Some("/nonexistent".into()), auth: Source::Anonymous, ..Settings::default() };
+    let client = Client::new(absent);
+    assert_code(
+        client.manifest(&server.image(), "1", &Budget::new(), soon()).await,
+        Code::CertificatesInvalid,
+    );
+}
+
+#[tokio::test]
+async fn half_a_client_certificate_is_named() {
+    let rig = Rig::new();
+    let server = rig.server(|_, _| Reply::manifest(MANIFEST)).await;
+    for (present, complaint) in
+        [("x.cert", "the key of \"x.cert\""), ("x.key", "the certificate of \"x.key\"")]
+    {
+        let rig = Rig::new();
+        rig.write(present, b"x");
+        let Err(Error::Certificates { path, detail }) = rig.tag(&server).await else { panic!("{present}") };
+        assert_eq!(path, rig.certs().display().to_string());
+        assert!(detail.starts_with(&format!("{complaint} is missing")), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn a_withdrawn_authority_ends_connections() {
+    let rig = Rig::new();
+    let server = rig.server(|_, _| Reply::manifest(MANIFEST)).await;
+    let client = rig.client(Source::Anonymous);
+    let fetch = async || {
+        let found = client.manifest(&server.image(), "1", &Budget::new(), soon()).await;
+        found.map(|_| ()).map_err(|e| e.code())
+    };
+    assert_eq!(fetch().await, Ok(()));
+    assert_eq!(fetch().await, Ok(()));
+    assert_eq!(server.connections.load(Ordering::SeqCst), 1);
+    std::fs::remove_file(rig.certs().join("ca.crt")).unwrap();
+    assert_eq!(fetch().await, Err(Code::TlsError));
+    // Other contents of the same length, as soon as they are there.
+    let authority = rig.issuer.pem();
+    rig.write("ca.crt", authority.to_lowercase().as_bytes());
+    assert_eq!(fetch().await, Err(Code::TlsError));
+    rig.write("ca.crt", authority.as_bytes());
+    assert_eq!(fetch().await, Ok(()));
+    assert_eq!(server.count(), 3);
+    rig.write("half.cert", b"x");
+    assert_eq!(fetch().await, Err(Code::CertificatesInvalid));
+    assert_eq!(server.count(), 3);
+}
+
+#[tokio::test]
+async fn a_withdrawn_client_certificate_is_not_shown_again() {
+    let rig = Rig::new();
+    let server = rig
+        .server_named("127.0.0.1", Some(ClientCertificate::Accepted), |_, _| Reply::manifest(MANIFEST))
+        .await;
+    let client = rig.client(Source::Anonymous);
+    rig.add_client_certificate("client");
+    for shown in [true, false] {
+        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert_eq!(server.seen().last().unwrap().client_certificate, shown);
+        for name in ["client.cert", "client.key"] {
+            let _ = std::fs::remove_file(rig.certs().join(name));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_registry_said_is_forgotten_with_its_certificates() {
+    let rig = Rig::new();
+    let server = rig
+        .server(|host, seen| match seen.path.split('?').next().unwrap() {
+            "/token" => Reply::ok(b"{\"token\":\"t\"}"),
+            _ => guarded(seen, "Bearer t", &bearer(host)),
+        })
+        .await;
+    let client = rig.client(Source::Anonymous);
+    for requests in [3, 4] {
+        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert_eq!(server.count(), requests);
+    }
+    rig.write("other.crt", Rig::new().issuer.pem().as_bytes());
+    assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+    assert_eq!(server.count(), 7);
+}
+
+#[tokio::test]
+async fn the_first_directory_of_the_registry_counts_alone() {
+    let rig = Rig::new();
+    let server = rig.server(|_, _| Reply::manifest(MANIFEST)).await;
+    let base = |name: &str| rig.dir.path().join(name);
+    let settings = Settings { certs_d: ["absent", "a", "b"].map(base).into(), ..Settings::default() };
+    let client = Client::new(settings);
+    let fetch = async || {
+        client.manifest(&server.image(), "1", &Budget::new(), soon()).await.map(|_| ()).map_err(|e| e.code())
+    };
+    let put = |name: &str, bytes: &[u8]| {
+        let directory = base(name).join(&server.host);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("ca.crt"), bytes).unwrap();
+    };
+    std::fs::create_dir_all(base("a").join("other")).unwrap();
+    assert_eq!(fetch().await, Err(Code::TlsError));
+    put("b", rig.issuer.pem().as_bytes());
+    assert_eq!(fetch().await, Ok(()));
+    put("a", b"");
+    assert_eq!(fetch().await, Err(Code::TlsError));
+    put("a", rig.issuer.pem().as_bytes());
+    assert_eq!(fetch().await, Ok(()));
+    std::fs::remove_dir_all(base("a")).unwrap();
+    std::fs::write(base("a"), "no directory").unwrap();
+    assert_eq!(fetch().await, Err(Code::CertificatesInvalid));
+}
+
+#[test]
+fn certificates_are_looked_for_where_the_reference_does() {
+    let shown = |environment: Environment| -> Vec<String> {
+        environment.certs_d().iter().map(|path| path.display().to_string()).collect()
+    };
+    assert_eq!(
+        shown(Environment::system()),
+        [
+            "/etc/containers/certs.rootful.d",
+            "/etc/containers/certs.d",
+            "/usr/share/containers/certs.rootful.d",
+            "/usr/share/containers/certs.d",
+            "/etc/docker/certs.d",
+        ]
+    );
+    let user = User { home: "/h".into(), xdg_config_home: None, policy_json: None };
+    assert_eq!(
+        shown(Environment { root: "/r".into(), uid: 7, user: Some(user) }),
+        [
+            "/h/.config/containers/certs.d",
+            "/r/etc/containers/certs.rootless.d/7",
+            "/r/etc/containers/certs.rootless.d",
+            "/r/etc/containers/certs.d",
+            "/r/usr/share/containers/certs.rootless.d/7",
+            "/r/usr/share/containers/certs.rootless.d",
+            "/r/usr/share/containers/certs.d",
+            "/r/etc/docker/certs.d",
+        ]
+    );
 }
 
 // Attachments.
@@ -1035,11 +1427,11 @@ impl Rig {
     }
 
     fn settings(&self, auth: Source) -> Settings {
-        Settings { cert_dir: Some(self.certs()), auth }
+        Settings { cert_dir: Some(self.certs()), auth, ..Settings::default() }
     }
 
     fn client(&self, auth: Source) -> Client {
-        Client::new(self.settings(auth)).unwrap()
+        Client::new(self.settings(auth))
     }
 
     fn auth_file(&self, content: &str) -> Source {

@@ -103,7 +103,8 @@ mod manual {
 
     #[test]
     fn every_flag_stands_in_the_manual_and_no_other() {
-        const CONFIGURATION: &str = "Options for the configuration";
+        const POLICY: &str = "Options for policy and signatures";
+        const REGISTRIES: &str = "Options for registries";
         const COMMON: &str = "Options of every command";
         let entries = entries("man/vouchd.1");
         let mut command = vouchd::cli::command();
@@ -111,12 +112,15 @@ mod manual {
         let mut common = flags(&entries, |entry| entry.subsection == COMMON);
         assert_eq!(common, flags_of(&command), "vouchd");
         common.retain(|flag| flag.ends_with("help") || flag == "-h");
-        let mut known = BTreeSet::from([CONFIGURATION.to_owned(), COMMON.to_owned()]);
+        let mut known = BTreeSet::from([POLICY, REGISTRIES, COMMON].map(str::to_owned));
         for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
             let title = format!("vouchd {} ", sub.get_name());
             let own = |entry: &Entry| entry.subsection.starts_with(&title);
             assert!(entries.iter().any(own), "{title}has no section");
-            let mut written = flags(&entries, |entry| own(entry) || entry.subsection == CONFIGURATION);
+            let registries = sub.get_name() != "explain";
+            let mut written = flags(&entries, |entry| {
+                own(entry) || entry.subsection == POLICY || registries && entry.subsection == REGISTRIES
+            });
             written.extend(common.clone());
             assert_eq!(written, flags_of(sub), "{title}");
             known.extend(entries.iter().filter(|entry| own(entry)).map(|entry| entry.subsection.clone()));
@@ -402,6 +406,27 @@ mod policy_examples {
             assert!(policy.is_ok(), "{}: {:?}", path.display(), policy.err());
             let name = path.file_name().unwrap().to_str().unwrap();
             assert!(name.starts_with("policy") || described.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
+
+mod divergences {
+    use super::*;
+
+    /// Entries that belong to vectors are compared with them in `vectors`; these are rules without vectors.
+    #[test]
+    fn every_rule_is_stricter_and_has_a_reason() {
+        let all: Value = serde_json::from_str(&read("tests/divergences.json")).unwrap();
+        let rules: Vec<_> = all.as_array().unwrap().iter().filter(|entry| entry["set"] == "rule").collect();
+        assert!(rules.len() > 20, "{}", rules.len());
+        let mut cases = BTreeSet::new();
+        for rule in rules {
+            for member in ["case", "reference", "ours", "reason"] {
+                assert!(rule[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {rule}");
+            }
+            assert!(rule["reason"].as_str().unwrap().chars().count() >= 20, "give the reason: {rule}");
+            assert_ne!(rule["ours"], "accept", "a false accept is never deliberate: {rule}");
+            assert!(cases.insert(rule["case"].as_str().unwrap()), "it is there twice: {rule}");
         }
     }
 }

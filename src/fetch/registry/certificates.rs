@@ -1,6 +1,9 @@
-//! [`Certificates`]: the roots and the client certificate of a registry, and connections that use them.
+//! [`Files`]: the certificates of a registry as they are on disk, and what they mean.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,64 +14,111 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::config::RegularFile;
+use crate::digest::Digest;
 use crate::fetch::Error;
 use crate::fetch::registry::address::Reach;
-use crate::fetch::registry::{CONNECT_TIMEOUT, causes};
+use crate::fetch::registry::{CONNECT_TIMEOUT, Settings, causes};
+
+/// The files of a certificate directory that mean something; containers-certs.d(5). Some hold secrets.
+pub(super) struct Files {
+    /// None if there is no directory for the registry.
+    directory: Option<PathBuf>,
+    files: BTreeMap<OsString, Vec<u8>>,
+}
+
+impl Files {
+    /// Those that count for this registry. It blocks.
+    pub(super) fn find(settings: &Settings, registry: &str) -> Result<Self, Error> {
+        match &settings.cert_dir {
+            Some(directory) => {
+                let entries = std::fs::read_dir(directory);
+                Self::read(directory, entries.map_err(|e| certificate_error(directory, &e.to_string()))?)
+            }
+            None => Self::search(&settings.certs_d, registry),
+        }
+    }
+
+    /// The first directory that exists for this registry counts alone (rule T-1).
+    fn search(certs_d: &[PathBuf], registry: &str) -> Result<Self, Error> {
+        for base in certs_d {
+            let directory = base.join(registry);
+            match std::fs::read_dir(&directory) {
+                Ok(entries) => return Self::read(&directory, entries),
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
+                Err(e) => return Err(certificate_error(&directory, &e.to_string())),
+            }
+        }
+        Ok(Self { directory: None, files: BTreeMap::new() })
+    }
+
+    /// A file that is gone when it is opened, or leads nowhere, is passed over as the reference does.
+    fn read(directory: &Path, entries: std::fs::ReadDir) -> Result<Self, Error> {
+        let mut files = BTreeMap::new();
+        for entry in entries {
+            let path = entry.map_err(|e| certificate_error(directory, &e.to_string()))?.path();
+            let unreadable = |e: io::Error| certificate_error(&path, &e.to_string());
+            if let Some(name) = path.file_name()
+                && matches!(extension(name), Some("crt" | "cert" | "key"))
+                && let Some(file) = RegularFile::find(&path).map_err(unreadable)?
+            {
+                files.insert(name.to_owned(), file.read(CERTIFICATE_BYTES).map_err(unreadable)?);
+            }
+        }
+        Ok(Self { directory: Some(directory.to_owned()), files })
+    }
+
+    /// Tells apart whatever differs in names or contents, however fast it changed (T-23).
+    pub(super) fn digest(&self) -> Digest {
+        let mut framed = Vec::new();
+        for part in self.files.iter().flat_map(|(name, bytes)| [name.as_bytes(), bytes]) {
+            framed.extend(format!("{}:", part.len()).into_bytes());
+            framed.extend(part);
+        }
+        Digest::sha256(&framed)
+    }
+}
 
 /// What a certificate directory adds to the system's roots; containers-certs.d(5), rule T-2.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Certificates {
     /// The directory, for messages.
-    source: Option<PathBuf>,
+    source: PathBuf,
     roots: Vec<reqwest::Certificate>,
     client: Option<reqwest::Identity>,
 }
 
 impl Certificates {
-    /// The first directory that exists for this registry counts alone (rule T-1).
-    pub(super) fn search(registry: &str) -> Result<Self, Error> {
-        for base in CERTS_D {
-            let dir = Path::new(base).join(registry);
-            match std::fs::read_dir(&dir) {
-                Ok(_) => return Self::read(&dir),
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {}
-                Err(e) => return Err(certificate_error(&dir, &e.to_string())),
-            }
-        }
-        Ok(Self::default())
-    }
-
-    pub(super) fn read(dir: &Path) -> Result<Self, Error> {
-        let mut paths = Vec::new();
-        for entry in std::fs::read_dir(dir).map_err(|e| certificate_error(dir, &e.to_string()))? {
-            paths.push(entry.map_err(|e| certificate_error(dir, &e.to_string()))?.path());
-        }
-        paths.sort();
-        let mut found = Self { source: Some(dir.to_owned()), ..Self::default() };
-        for path in &paths {
-            match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => found.roots.extend(roots(&read_certificate(path)?)),
+    pub(super) fn new(files: &Files) -> Result<Self, Error> {
+        let source = files.directory.clone().unwrap_or_else(|| "the certificates of the system".into());
+        let mut found = Self { source, roots: Vec::new(), client: None };
+        for (name, bytes) in &files.files {
+            match extension(name) {
+                Some("crt") => found.roots.extend(roots(bytes)),
                 Some("cert") => {
-                    let mut pair = read_certificate(path)?;
-                    pair.push(b'\n');
-                    pair.extend(read_certificate(&path.with_extension("key"))?);
-                    let identity = reqwest::Identity::from_pem(&pair);
-                    let identity =
-                        identity.map_err(|_| certificate_error(path, "with its .key it is no key pair"))?;
-                    if found.client.replace(identity).is_some() {
-                        return Err(certificate_error(
-                            dir,
-                            "more than one client certificate is not supported",
-                        ));
+                    let key = files.files.get(&with_extension(name, "key"));
+                    let key = key.ok_or_else(|| found.lacks("key", name))?;
+                    if found.client.replace(key_pair(&found.source.join(name), bytes, key)?).is_some() {
+                        return Err(found.error("more than one client certificate is not supported"));
                     }
                 }
-                Some("key") if !paths.contains(&path.with_extension("cert")) => {
-                    return Err(certificate_error(path, "the .cert of the same name is missing"));
+                Some("key") if !files.files.contains_key(&with_extension(name, "cert")) => {
+                    return Err(found.lacks("certificate", name));
                 }
                 Some(_) | None => {}
             }
         }
         Ok(found)
+    }
+
+    fn lacks(&self, half: &str, name: &OsStr) -> Error {
+        let name = name.display();
+        self.error(&format!(
+            "the {half} of \"{name}\" is missing; certificates of authorities are named *.crt"
+        ))
+    }
+
+    fn error(&self, detail: &str) -> Error {
+        certificate_error(&self.source, detail)
     }
 
     /// Connections of one registry. The client certificate is a credential: only the configured server sees it.
@@ -91,10 +141,8 @@ impl Certificates {
         if let (Reach::Configured, Some(client)) = (reach, &self.client) {
             builder = builder.identity(client.clone());
         }
-        let source = self.source.as_deref().unwrap_or(Path::new("the certificates of the system"));
-        builder.build().map_err(|e| {
-            certificate_error(source, &causes(&e).last().map(ToString::to_string).unwrap_or_default())
-        })
+        let failed = |e| self.error(&causes(&e).last().map(ToString::to_string).unwrap_or_default());
+        builder.build().map_err(failed)
     }
 }
 
@@ -105,9 +153,17 @@ fn roots(pem: &[u8]) -> Vec<reqwest::Certificate> {
     usable.filter_map(|der| reqwest::Certificate::from_der(&der).ok()).collect()
 }
 
-fn read_certificate(path: &Path) -> Result<Vec<u8>, Error> {
-    let bytes = RegularFile::open(path).and_then(|file| file.read(CERTIFICATE_BYTES));
-    bytes.map_err(|e| certificate_error(path, &e.to_string()))
+fn key_pair(path: &Path, certificate: &[u8], key: &[u8]) -> Result<reqwest::Identity, Error> {
+    let identity = reqwest::Identity::from_pem(&[certificate, b"\n", key].concat());
+    identity.map_err(|_| certificate_error(path, "with its .key it is no key pair"))
+}
+
+fn extension(name: &OsStr) -> Option<&str> {
+    Path::new(name).extension()?.to_str()
+}
+
+fn with_extension(name: &OsStr, extension: &str) -> OsString {
+    Path::new(name).with_extension(extension).into_os_string()
 }
 
 fn certificate_error(path: &Path, detail: &str) -> Error {
@@ -115,9 +171,6 @@ fn certificate_error(path: &Path, detail: &str) -> Error {
 }
 
 const USER_AGENT: &str = concat!("vouchd/", env!("CARGO_PKG_VERSION"));
-
-/// Classic directories of rule T-1.
-const CERTS_D: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 /// As for all configuration files, design decision 6.
 const CERTIFICATE_BYTES: usize = 4 << 20;

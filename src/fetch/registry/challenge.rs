@@ -64,6 +64,24 @@ impl Challenge {
         }
     }
 
+    /// The first text that is longer than one that is kept and sent on.
+    pub(super) fn check_length(&self) -> Result<(), String> {
+        let Scheme::Bearer { realm, service } = &self.scheme else { return Ok(()) };
+        let parameters =
+            [("realm", Some(realm)), ("service", Some(service)), ("scope", self.wider_scope.as_ref())];
+        match parameters.iter().find(|(_, text)| text.is_some_and(|text| text.len() > PARAMETER_BYTES)) {
+            Some((name, _)) => {
+                Err(format!("the {name} of its challenge is longer than {PARAMETER_BYTES} bytes"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The scope that is wanted beyond these.
+    pub(super) fn scope_beyond(&self, scopes: &[String]) -> Option<&String> {
+        self.wider_scope.as_ref().filter(|scope| !scopes.contains(scope))
+    }
+
     /// Whether another request may have another answer: the same credentials are not shown twice in vain.
     pub(super) fn is_worth_trying(
         &self,
@@ -71,7 +89,7 @@ impl Challenge {
         credentials: Option<&Credentials>,
         scopes: &[String],
     ) -> bool {
-        let asks_for_more = self.wider_scope.as_ref().is_some_and(|scope| !scopes.contains(scope));
+        let asks_for_more = self.scope_beyond(scopes).is_some();
         match (used, &self.scheme) {
             (None, Scheme::Basic) => credentials.is_some_and(has_password),
             (None, Scheme::Bearer { .. }) => true,
@@ -128,6 +146,9 @@ impl<'a> Scanner<'a> {
         Some(value)
     }
 }
+
+/// Longest realm, service or scope: 4 KiB; those of the large registries have less than 200 bytes.
+const PARAMETER_BYTES: usize = 4 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -8,6 +8,7 @@ mod authorization;
 mod certificates;
 mod challenge;
 mod refusal;
+mod trust;
 mod visit;
 
 use std::collections::HashMap;
@@ -21,39 +22,49 @@ use std::time::Duration;
 use oci_client::Reference;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::digest::{Algorithm, Digest};
 use crate::fetch::credentials::{self, Secret};
 use crate::fetch::registry::address::{Class, NotAllowed, Reach, redirect_target, same_server};
-use crate::fetch::registry::authorization::{Known, Token, TokenKey};
-use crate::fetch::registry::certificates::Certificates;
+use crate::fetch::registry::authorization::{Hints, Known, Tokens};
 use crate::fetch::registry::challenge::{Challenge, Scanner};
 use crate::fetch::registry::refusal::Refusal;
+use crate::fetch::registry::trust::Trust;
 use crate::fetch::registry::visit::Visit;
 use crate::fetch::{Budget, Error, MANIFEST_BYTES};
 use crate::manifest;
 use crate::reference::{Named, is_domain};
 
 /// How registries are reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Settings {
-    /// The only directory with certificates, for every registry; else they are searched for (rules T-1, T-2).
+    /// The only directory with certificates, for every registry (rule T-2).
     pub cert_dir: Option<PathBuf>,
+    /// Else, directories with one for each registry, the most important first (rule T-1).
+    pub certs_d: Vec<PathBuf>,
     /// Where credentials come from.
     pub auth: credentials::Source,
 }
 
+impl Default for Settings {
+    /// No credentials, and the classic directories of certificates.
+    fn default() -> Self {
+        let certs_d = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+        Self { cert_dir: None, certs_d: certs_d.into(), auth: credentials::Source::Anonymous }
+    }
+}
+
 /// Reaches registries for one principal: connections and tokens are shared among its requests (T-25).
 ///
-/// Certificates are read when a registry is first reached, authentication files at every request.
+/// Certificates and authentication files are read again for every question.
 #[derive(Debug)]
 pub struct Client {
-    auth: credentials::Source,
-    certificates: Option<Arc<Certificates>>,
-    connections: Mutex<HashMap<(String, Reach), reqwest::Client>>,
-    challenges: Mutex<HashMap<String, Known>>,
-    tokens: Mutex<HashMap<TokenKey, Token>>,
+    settings: Arc<Settings>,
+    trusts: Mutex<HashMap<String, Arc<Trust>>>,
+    hints: Hints,
+    tokens: Tokens,
 }
 
 /// A manifest as a registry sent it.
@@ -66,19 +77,14 @@ pub struct Document {
 }
 
 impl Client {
-    /// A client without connections. Reads the certificates of [`Settings::cert_dir`]: it blocks.
-    pub fn new(settings: Settings) -> Result<Self, Error> {
-        let certificates = match &settings.cert_dir {
-            Some(dir) => Some(Arc::new(Certificates::read(dir)?)),
-            None => None,
-        };
-        Ok(Self {
-            auth: settings.auth,
-            certificates,
-            connections: Mutex::default(),
-            challenges: Mutex::default(),
-            tokens: Mutex::default(),
-        })
+    /// A client that has read nothing and asked nobody yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            trusts: Mutex::default(),
+            hints: Hints::default(),
+            tokens: Tokens::default(),
+        }
     }
 
     /// The manifest with this tag or digest (rule H-4); fetched by digest, it has that digest.
@@ -168,6 +174,7 @@ impl Client {
             waiting_for: format!("the signature {location}"),
             budget,
             deadline,
+            trust: OnceCell::new(),
         };
         let found = async {
             let answer = self.exchange(&visit, Ask::to(home)).await?;
@@ -214,7 +221,7 @@ impl Client {
 
     /// Asks the registry, authenticates if it wants that, and gives the answer if its status is 200.
     ///
-    /// There is no `/v2/` probe: the challenge is read from the first answer and remembered.
+    /// There is no `/v2/` probe: the challenge is read from the first answer, unless an earlier one gives a hint.
     async fn get(
         &self,
         visit: &Visit<'_>,
@@ -229,35 +236,43 @@ impl Client {
         }
         let accept =
             HeaderValue::from_str(accept).map_err(|_| visit.protocol("the media types are no header"))?;
-        let auth = self.auth.clone();
         let repository = image.name();
-        let credentials = visit.block(move || auth.find(&repository)).await??;
+        let settings = Arc::clone(&self.settings);
+        let credentials = visit.block(move || settings.auth.find(&repository)).await??;
         let mut scopes = vec![format!("repository:{}:pull", image.path())];
+        let mut known = self.hint(visit).await?;
         // Unauthenticated or with an old token; with a new token; with a wider one (rule H-3).
         for attempts_left in (0..3).rev() {
-            let authorization = self.authorize(visit, &scopes, credentials.as_ref()).await?;
+            let authorization = self.authorize(visit, known.as_ref(), &scopes, credentials.as_ref()).await?;
             let header = authorization.as_ref().map(|a| a.header.clone());
             let ask = Ask { accept: Some(accept.clone()), authorization: header, ..Ask::to(url.clone()) };
             let answer = self.exchange(visit, ask).await?;
             if answer.response.status() == StatusCode::OK {
                 return Ok(Ok(answer.response));
             }
-            let challenge = answer.challenge().filter(|challenge| {
+            let challenge = answer.challenge(visit)?.filter(|challenge| {
                 attempts_left > 0
                     && challenge.is_worth_trying(authorization.as_ref(), credentials.as_ref(), &scopes)
             });
             let Some(challenge) = challenge else {
+                // What it may be shown may have changed since the token was made.
+                if matches!(answer.response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                    self.forget_tokens(&visit.registry, &scopes);
+                }
                 let refusal =
                     Refusal::read(visit, answer.response, authorization.as_ref(), credentials.as_ref())
                         .await?;
                 return Ok(Err(refusal));
             };
-            if authorization.is_some_and(|a| a.scheme == challenge.scheme) {
-                self.forget_tokens(&visit.registry, &scopes);
+            match challenge.scope_beyond(&scopes) {
+                // The token is good, but not for this.
+                Some(scope) => scopes.push(scope.clone()),
+                None if authorization.is_some_and(|a| a.scheme == challenge.scheme) => {
+                    self.forget_tokens(&visit.registry, &scopes);
+                }
+                None => {}
             }
-            scopes.extend(challenge.wider_scope);
-            let known = Known { scheme: challenge.scheme, class: answer.class };
-            insert(&self.challenges, visit.registry.clone(), known, CHALLENGES);
+            known = Some(Known { scheme: challenge.scheme, class: answer.class });
         }
         Err(visit.protocol("it asks for authentication without end"))
     }
@@ -310,26 +325,6 @@ impl Client {
         }
         Err(visit.protocol(&format!("it redirects more than {REDIRECTS} times")))
     }
-
-    /// The connections of a registry that may go as far as `reach`.
-    async fn connection(&self, visit: &Visit<'_>, reach: Reach) -> Result<reqwest::Client, Error> {
-        let key = (visit.registry.clone(), reach);
-        if let Some(known) = lock(&self.connections).get(&key) {
-            return Ok(known.clone());
-        }
-        let registry = visit.registry.clone();
-        let certificates = self.certificates.clone();
-        let build = move || match certificates {
-            Some(certificates) => certificates.connect(reach),
-            None => Certificates::search(&registry)?.connect(reach),
-        };
-        let made = visit.block(build).await??;
-        let mut connections = lock(&self.connections);
-        if connections.len() >= CONNECTIONS {
-            connections.clear();
-        }
-        Ok(connections.entry(key).or_insert(made).clone())
-    }
 }
 
 /// A request, before redirects.
@@ -362,12 +357,17 @@ impl Answer {
     /// The first supported challenge of a 401 by the registry itself (rule H-2).
     ///
     /// Where a redirect leads, nobody may ask for the registry's credentials.
-    fn challenge(&self) -> Option<Challenge> {
+    fn challenge(&self, visit: &Visit<'_>) -> Result<Option<Challenge>, Error> {
         if !self.at_home || self.response.status() != StatusCode::UNAUTHORIZED {
-            return None;
+            return Ok(None);
         }
         let headers = self.response.headers().get_all(WWW_AUTHENTICATE);
-        headers.iter().filter_map(|value| value.to_str().ok()).find_map(Challenge::first_supported)
+        let challenge =
+            headers.iter().filter_map(|value| value.to_str().ok()).find_map(Challenge::first_supported);
+        if let Some(challenge) = &challenge {
+            challenge.check_length().map_err(|detail| visit.protocol(&detail))?;
+        }
+        Ok(challenge)
     }
 }
 
@@ -469,10 +469,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Remembers a value; a full memory is emptied first.
+/// Remembers a value; a memory without room for it is emptied first.
 fn insert<K: Eq + Hash, V>(memory: &Mutex<HashMap<K, V>>, key: K, value: V, most: usize) {
     let mut memory = lock(memory);
-    if memory.len() >= most {
+    if memory.len() >= most && !memory.contains_key(&key) {
         memory.clear();
     }
     memory.insert(key, value);
@@ -493,10 +493,6 @@ const REDIRECTS: usize = 10;
 
 /// Rule H-7.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Registries and challenges remembered at a time: a host uses a handful.
-const CONNECTIONS: usize = 64;
-const CHALLENGES: usize = 256;
 
 /// Most characters of a registry's own words in an error.
 const EXCERPT_CHARS: usize = 200;

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::iter;
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use reqwest::{Response, StatusCode};
 use serde::de::{IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::fetch::Error;
-use crate::fetch::credentials::Credentials;
+use crate::fetch::credentials::{Credentials, Secret};
 use crate::fetch::registry::authorization::Authorization;
 use crate::fetch::registry::excerpt;
 use crate::fetch::registry::visit::Visit;
@@ -33,15 +35,26 @@ impl Refusal {
         let body = visit.read(response, ERROR_BYTES).await?;
         let said = OciError::parse(&body);
         let text = match &said {
-            Some(OciError { code: Some(code), message }) => format!("{code}: {message}"),
-            Some(OciError { code: None, message }) => message.clone(),
+            Some(error) => error.to_string(),
             None => String::from_utf8_lossy(&body).trim().to_owned(),
         };
         let used = authorization.into_iter().flat_map(|a| &a.secrets);
         let held = credentials.into_iter().flat_map(|c| iter::once(&c.password).chain(&c.identity_token));
-        let repeats = used.chain(held).any(|s| !s.expose().is_empty() && text.contains(s.expose()));
-        let text = if repeats { "(an answer that repeats a secret)".to_owned() } else { excerpt(&text) };
+        let text = if repeats(&text, used.chain(held)) {
+            "(an answer that repeats a secret)".to_owned()
+        } else {
+            excerpt(&text)
+        };
         Ok(Self { status, said, text, had_credentials: credentials.is_some() })
+    }
+
+    /// As [`Refusal::read`] after a secret was sent where an echo may take any form: no word of it is shown.
+    pub(super) async fn read_code(visit: &Visit<'_>, response: Response) -> Result<Self, Error> {
+        let status = response.status();
+        let said = OciError::parse(&visit.read(response, ERROR_BYTES).await?);
+        let code = said.as_ref().and_then(|error| error.code.as_deref());
+        let text = code.filter(|code| REGISTERED_CODES.contains(code)).unwrap_or_default().to_owned();
+        Ok(Self { status, said, text, had_credentials: true })
     }
 
     /// Whether it says that a manifest does not exist (rule A-3). A 401 never does.
@@ -91,6 +104,16 @@ struct OciError {
     /// None if the member is missing, which differs from an unknown code (rule A-3).
     code: Option<String>,
     message: String,
+}
+
+impl fmt::Display for OciError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code.as_deref().unwrap_or_default() {
+            "" => f.write_str(&self.message),
+            code if self.message.is_empty() => f.write_str(code),
+            code => write!(f, "{code}: {}", self.message),
+        }
+    }
 }
 
 impl OciError {
@@ -143,6 +166,37 @@ impl<'de> Deserialize<'de> for First {
         }
         deserializer.deserialize_seq(Elements)
     }
+}
+
+/// Whether a text holds a secret, as it is or as it may have been sent: in base64, and percent-encoded.
+fn repeats<'a>(text: &str, secrets: impl Iterator<Item = &'a Secret>) -> bool {
+    let texts = [text.to_owned(), percent_decoded(text), percent_decoded(&text.replace('+', " "))];
+    secrets.map(Secret::expose).filter(|secret| !secret.is_empty()).any(|secret| {
+        // Without padding they are also the beginning of what has some.
+        let forms = [secret.to_owned(), STANDARD_NO_PAD.encode(secret), URL_SAFE_NO_PAD.encode(secret)];
+        forms.iter().any(|form| texts.iter().any(|text| text.contains(form)))
+    })
+}
+
+/// RFC 3986, section 2.1; a percent sign that begins no escape stays.
+fn percent_decoded(text: &str) -> String {
+    let mut decoded = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let escaped = match rest {
+            [b'%', high, low, after @ ..] => hex_byte(*high, *low).map(|byte| (byte, after)),
+            _ => None,
+        };
+        let (byte, after) = escaped.unwrap_or((*first, after));
+        decoded.push(byte);
+        rest = after;
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn hex_byte(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
 /// Codes that the reference knows; any other counts as UNKNOWN (rule A-3).

@@ -2,11 +2,14 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 
 use reqwest::{Response, Url};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use crate::fetch::registry::address::NotAllowed;
+use crate::fetch::registry::trust::Trust;
 use crate::fetch::registry::{CONNECT_TIMEOUT, causes, excerpt};
 use crate::fetch::{Budget, Error};
 use crate::reference::{Named, is_domain};
@@ -20,6 +23,8 @@ pub(super) struct Visit<'a> {
     pub(super) waiting_for: String,
     pub(super) budget: &'a Budget,
     pub(super) deadline: Instant,
+    /// Found out when it is first needed, and the same to the end of the question.
+    pub(super) trust: OnceCell<Arc<Trust>>,
 }
 
 impl<'a> Visit<'a> {
@@ -33,7 +38,9 @@ impl<'a> Visit<'a> {
         // Rule H-1.
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { &registry };
         match Url::parse(&format!("https://{host}/")) {
-            Ok(home) if is_domain(host) => Ok(Self { registry, home, waiting_for, budget, deadline }),
+            Ok(home) if is_domain(host) => {
+                Ok(Self { registry, home, waiting_for, budget, deadline, trust: OnceCell::new() })
+            }
             Ok(_) | Err(_) => Err(Error::RegistryUnavailable {
                 registry,
                 detail: "it is no host name with optional port".to_owned(),
@@ -48,6 +55,7 @@ impl<'a> Visit<'a> {
             waiting_for,
             budget: self.budget,
             deadline: self.deadline,
+            trust: self.trust.clone(),
         }
     }
 
