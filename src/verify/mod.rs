@@ -350,7 +350,9 @@ impl Rejection {
             Self::MalformedPayload { .. } | Self::MalformedSignature { .. } => {
                 "the signature cannot be used; ask the publisher to sign again"
             }
-            Self::ManifestInvalid => "the image is damaged, or made to mislead; do not use it, and ask its publisher",
+            Self::ManifestInvalid => {
+                "the image is damaged, or made to mislead; do not use it, and ask its publisher"
+            }
             Self::RejectedByPolicy => {
                 "if the image is wanted, give its repository a scope of its own in the policy"
             }
