@@ -471,6 +471,91 @@ fn a_registry_that_wants_a_password_gets_it_from_the_authfile() {
     }
 }
 
+/// A process that ends with this test.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_daemon_on_a_private_bus_gives_the_same_verdicts() {
+    if !have(&["dbus-daemon"]) {
+        return;
+    }
+    let Some(registry) = Registry::start(None) else { return };
+    let key = SigningKey::new();
+    let requirement = key.requirement(&json!({ "type": "matchRepository" }));
+    let digest = registry.push("bus/good", "1", "good");
+    registry.attach("bus/good", &digest, &[key.sign(&format!("{}/bus/good", registry.host()), &digest)]);
+    registry.push("bus/unsigned", "1", "unsigned");
+    // Decided here first, which also writes the configuration that the daemon is given.
+    let directly = registry.verify(&requirement, "bus/good:1", &[]).json();
+
+    let socket = registry.path("bus");
+    let address = format!("unix:path={}", socket.display());
+    let _bus = Mortal(
+        Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--nopidfile", "--address", &address])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let begun = Instant::now();
+    let patience = || assert!(begun.elapsed() < Duration::from_secs(20), "the daemon does not start");
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        patience();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _daemon = Mortal(
+        Command::new(env!("CARGO_BIN_EXE_vouchd"))
+            .args(["daemon", "--bus-address", &address])
+            .arg("--policy")
+            .arg(registry.path("policy.json"))
+            .arg("--registries-d")
+            .arg(registry.path("registries.d"))
+            .arg("--cert-dir")
+            .arg(registry.path("certs"))
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let ask = |image: &str| {
+        let reference = format!("docker://{}/{image}", registry.host());
+        vouchd(&["verify", "--json", "--bus", "--bus-address", &address, "--", &reference])
+    };
+    let mut answer = ask("bus/good:1");
+    while answer.json()["code"] == "bus-unavailable" {
+        patience();
+        std::thread::sleep(Duration::from_millis(50));
+        answer = ask("bus/good:1");
+    }
+    let (report, pinned) = (answer.json(), format!("docker://{}/bus/good@{digest}", registry.host()));
+    assert_eq!((answer.exit, &report["route"]), (0, &json!("bus")), "{answer:?}");
+    assert_eq!((&report["manifest-digest"], &report["pinned-reference"]), (&json!(digest), &json!(pinned)));
+    for (name, wanted) in directly.as_object().unwrap().iter().filter(|(name, _)| *name != "route") {
+        assert_eq!(&report[name], wanted, "{name}");
+    }
+    assert_eq!(ask("bus/unsigned:1").code(), (1, "unsigned".to_owned()));
+    assert_eq!(ask("bus/absent:1").code(), (3, "image-not-found".to_owned()));
+
+    // What a client in another language sees: a reply, or an error by name.
+    registry.runtime.block_on(async {
+        let connection = zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
+        let verifier = vouchd::dbus::VerifierProxy::new(&connection).await.unwrap();
+        let options = vouchd::dbus::Dictionary::new;
+        let reference = |image: &str| format!("docker://{}/{image}", registry.host());
+        let (found, name, _) = verifier.verify_image(&reference("bus/good:1"), options()).await.unwrap();
+        assert_eq!((found, name), (digest.clone(), pinned.clone()));
+        let refused = verifier.verify_image(&reference("bus/unsigned:1"), options()).await.unwrap_err();
+        assert_eq!(zbus::DBusError::name(&refused).as_str(), "org.vouchd.Verifier1.Error.Rejected");
+    });
+}
+
 #[test]
 fn skopeo_reads_the_demo_and_agrees() {
     if !have(&["skopeo"]) {
