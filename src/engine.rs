@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{self, Directories, Origin, PolicySource, RegistriesD};
@@ -43,6 +44,9 @@ pub struct Engine {
     client: Client,
     /// The policy as last parsed, by the digest of its text.
     parsed: Mutex<Option<Arc<LoadedPolicy>>>,
+    /// Turns at reading and at judging. Who gives up waiting leaves the work behind, and the turn with it.
+    reading: Arc<Semaphore>,
+    judging: Arc<Semaphore>,
 }
 
 /// A policy file that was read and parsed.
@@ -253,7 +257,8 @@ impl Engine {
     /// An engine that has read nothing yet.
     pub fn new(settings: Settings) -> Self {
         let client = Client::new(settings.registry.clone(), settings.registries_d.clone());
-        Self { settings, client, parsed: Mutex::new(None) }
+        let (reading, judging) = (Arc::new(Semaphore::new(READING)), Arc::new(Semaphore::new(JUDGING)));
+        Self { settings, client, parsed: Mutex::new(None), reading, judging }
     }
 
     /// The policy as it is on disk now. Its text is read each time, and parsed only when it has changed.
@@ -285,7 +290,7 @@ impl Engine {
     ) -> Result<Answer, Box<Undecided>> {
         let deadline = Instant::now() + timeout;
         let policy = self.read_policy(deadline).await?;
-        let image = match resolve_within(name.to_owned(), deadline).await {
+        let image = match self.resolve(name.to_owned(), deadline).await {
             Ok(image) => image,
             Err(error) => {
                 return Err(Box::new(Undecided { error, policy: Some(policy), scope: None, requests: 0 }));
@@ -316,7 +321,7 @@ impl Engine {
                 Ok(judged)
             }
         };
-        let judged = blocking(judgement, "the judgement", deadline).await;
+        let judged = blocking(&self.judging, judgement, "the judgement", deadline).await;
         let (verdict, pinned, pinned_accepted) = judged.map_err(undecided)?;
         Ok(Answer { image, verdict, policy, pinned, pinned_accepted, requests: budget.requests_made() })
     }
@@ -357,7 +362,11 @@ impl Engine {
 
     async fn read_policy(self: &Arc<Self>, deadline: Instant) -> Result<Arc<LoadedPolicy>, Error> {
         let engine = Arc::clone(self);
-        blocking(move || engine.policy(), "the policy file", deadline).await
+        blocking(&self.reading, move || engine.policy(), "the policy file", deadline).await
+    }
+
+    async fn resolve(&self, name: String, deadline: Instant) -> Result<ImageReference, Error> {
+        blocking(&self.reading, move || resolve(&name), "the path of the image", deadline).await
     }
 
     /// Whether the policy accepts the same evidence under the name that pins it.
@@ -413,22 +422,29 @@ pub fn resolve(name: &str) -> Result<ImageReference, Error> {
     Ok(local::resolve(parsed)?)
 }
 
-async fn resolve_within(name: String, deadline: Instant) -> Result<ImageReference, Error> {
-    blocking(move || resolve(&name), "the path of the image", deadline).await
-}
-
-/// Does what waits for a disk where it holds nobody else up, and not for longer than the deadline.
+/// Does what takes a thread where it holds nobody else up, in its turn, and not for longer than the deadline.
 async fn blocking<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     waiting_for: &str,
     deadline: Instant,
 ) -> Result<T, Error> {
-    match tokio::time::timeout_at(deadline, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Error::Internal(panic.to_string())),
-        Err(_) => Err(fetch::Error::TimedOut { waiting_for: waiting_for.to_owned() }.into()),
-    }
+    let timed_out = |_| fetch::Error::TimedOut { waiting_for: waiting_for.to_owned() };
+    let turn = Arc::clone(turns).acquire_owned();
+    let turn = tokio::time::timeout_at(deadline, turn).await.map_err(timed_out)?;
+    let working = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    let result = tokio::time::timeout_at(deadline, working).await.map_err(timed_out)?;
+    result.unwrap_or_else(|panic| Err(Error::Internal(panic.to_string())))
 }
+
+/// Most policies and paths read at once: 8, so that a disk that hangs does not take every thread.
+const READING: usize = 8;
+
+/// Most judgements at once: 2. Each may unpack 4 MiB at a time, beyond what the evidence takes (T-28).
+const JUDGING: usize = 2;
 
 /// The present time.
 pub fn now() -> Timestamp {

@@ -11,7 +11,7 @@ use oci_client::manifest::{
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::json::{self, Ambiguous, Data, Limits, Value};
+use crate::json::{self, Ambiguous, Data, Limits, Member, Value};
 
 /// Manifests nest six levels. So many values hold an index of thousands of instances in some 10 MiB (T-28).
 const LIMITS: Limits = Limits { depth: 64, values: 100_000 };
@@ -65,9 +65,11 @@ pub fn sniff_media_type(bytes: &[u8]) -> &'static str {
 pub fn index_type(bytes: &[u8], claimed: &str) -> Result<Option<&'static str>, Malformed> {
     const KNOWN: [&str; 6] =
         [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED];
-    let shown = Shape::of(bytes)?.media_type;
+    let Shape { media_type: shown, instances } = Shape::of(bytes)?;
     let claimed = KNOWN.into_iter().find(|known| *known == claimed).unwrap_or(shown);
-    if !shown.is_empty() && is_index(claimed) != is_index(shown) {
+    // What has instances is no image, whatever it says, or does not say.
+    let entries_of_none = !is_index(claimed) && instances.is_some_and(|entries| !entries.is_empty());
+    if entries_of_none || (!shown.is_empty() && is_index(claimed) != is_index(shown)) {
         return Err(Malformed);
     }
     Ok(Some(claimed).filter(|claimed| is_index(claimed)))
@@ -101,6 +103,10 @@ impl Shape {
         }
         let manifests = value.member("manifests")?;
         let media_type = sniff(&value)?;
+        annotations(&value)?;
+        if let Some(subject) = value.member("subject")? {
+            Entry::read(subject)?;
+        }
         if of_image && (manifests.is_some() || is_index(media_type)) {
             return Err(Malformed);
         }
@@ -163,6 +169,22 @@ fn integer(value: &Value<'_>, name: &str) -> Result<i64, Malformed> {
         Some(_) => Err(Malformed),
         None => Ok(0),
     }
+}
+
+/// An array of strings, in which null is one too.
+fn texts(value: &Value<'_>, name: &str) -> Result<(), Malformed> {
+    let elements = value.member(name)?.map(|array| array.elements().ok_or(Malformed)).transpose()?;
+    let sound =
+        elements.unwrap_or_default().iter().all(|element| element.is_null() || element.text().is_some());
+    if sound { Ok(()) } else { Err(Malformed) }
+}
+
+/// The annotations, whose values are strings or null.
+fn annotations<'v, 'a>(value: &'v Value<'a>) -> Result<&'v [Member<'a>], Malformed> {
+    let Some(annotations) = value.member("annotations")? else { return Ok(&[]) };
+    let members = annotations.members().ok_or(Malformed)?;
+    let sound = members.iter().all(|member| member.value.is_null() || member.value.text().is_some());
+    if sound { Ok(members) } else { Err(Malformed) }
 }
 
 /// What the embedded signatures sign: the first `formatLength` bytes and then `formatTail`.
@@ -313,24 +335,26 @@ impl Entry {
         // Members that decide nothing here must still not be what the reference cannot read.
         text(value, "mediaType")?;
         text(value, "artifactType")?;
-        text(value, "data")?;
         integer(value, "size")?;
-        if value.member("urls")?.is_some_and(|urls| urls.elements().is_none()) {
+        texts(value, "urls")?;
+        if value.member("data")?.is_some_and(|data| data.bytes().is_none()) {
             return Err(Malformed);
         }
         let platform = match value.member("platform")? {
-            Some(platform) if platform.members().is_some() => Some(Platform {
-                os: text(platform, "os")?.to_owned(),
-                architecture: text(platform, "architecture")?.to_owned(),
-                variant: text(platform, "variant")?.to_owned(),
-            }),
+            Some(platform) if platform.members().is_some() => {
+                text(platform, "os.version")?;
+                texts(platform, "os.features")?;
+                texts(platform, "features")?;
+                Some(Platform {
+                    os: text(platform, "os")?.to_owned(),
+                    architecture: text(platform, "architecture")?.to_owned(),
+                    variant: text(platform, "variant")?.to_owned(),
+                })
+            }
             Some(_) => return Err(Malformed),
             None => None,
         };
-        let annotations = match value.member("annotations")? {
-            Some(annotations) => annotations.members().ok_or(Malformed)?,
-            None => &[],
-        };
+        let annotations = annotations(value)?;
         let mut zstd = annotations.iter().filter(|member| member.key == ZSTD);
         let zstd = match (zstd.next(), zstd.next()) {
             (None, _) => false,
@@ -426,6 +450,17 @@ mod tests {
             (r#"{"schemaVersion":2,"manifests":[{"size":1.5}]}"#, Err(Malformed)),
             (r#"{"schemaVersion":2,"manifests":[{"urls":"x"}]}"#, Err(Malformed)),
             (r#"{"schemaVersion":2,"manifests":[{"annotations":5}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"annotations":{"x":5}}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"urls":[5]}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"platform":{"os.version":5}}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"platform":{"os.features":"x"}}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[{"data":"*"}]}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[],"annotations":5}"#, Err(Malformed)),
+            (r#"{"schemaVersion":2,"manifests":[],"subject":5}"#, Err(Malformed)),
+            (
+                r#"{"schemaVersion":2,"manifests":[{"platform":{"os.features":["x",null]},"annotations":{"a":null},"urls":null}]}"#,
+                Ok(OCI_INDEX),
+            ),
             (&format!("{{\"schemaVersion\":1,\"x\":{}{}}}", "[".repeat(99), "]".repeat(99)), Err(Malformed)),
         ] {
             assert_eq!(Shape::of(text.as_bytes()).map(|shape| shape.media_type), wanted, "{text}");
@@ -437,6 +472,7 @@ mod tests {
         let index = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[]}}"#);
         let image =
             format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_MANIFEST}","config":{{}},"layers":[]}}"#);
+        let typeless = r#"{"manifests":[{}]}"#.to_owned();
         for (bytes, claimed, wanted) in [
             (&index, OCI_INDEX, Ok(Some(OCI_INDEX))),
             (&index, DOCKER_LIST, Ok(Some(DOCKER_LIST))),
@@ -447,6 +483,12 @@ mod tests {
             (&image, OCI_MANIFEST, Ok(None)),
             (&image, "", Ok(None)),
             (&image, OCI_INDEX, Err(Malformed)),
+            // Without a type of its own it is what the source says, but never an image.
+            (&typeless, OCI_INDEX, Ok(Some(OCI_INDEX))),
+            (&typeless, OCI_MANIFEST, Err(Malformed)),
+            (&typeless, "", Err(Malformed)),
+            (&typeless.replace("{\"m", "{\"schemaVersion\":3,\"m"), "", Err(Malformed)),
+            (&typeless.replace("{\"m", "{\"schemaVersion\":1,\"m"), "", Err(Malformed)),
         ] {
             assert_eq!(index_type(bytes.as_bytes(), claimed), wanted, "{bytes} as {claimed}");
         }

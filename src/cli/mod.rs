@@ -150,17 +150,16 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // "vouchd verify IMAGE" in a script must not succeed because somebody's IMAGE is "--help".
-            let asked_for_nothing_else = std::env::args_os().len() <= 3;
-            let exit =
-                if error.use_stderr() || !asked_for_nothing_else { Exit::Usage } else { Exit::Success };
+            let exit = if error.use_stderr() || !asks_only_for_help() { Exit::Usage } else { Exit::Success };
             return match error.print() {
                 Err(error) if error.kind() != ErrorKind::BrokenPipe => exit.max(Exit::Undecided).into(),
                 Ok(()) | Err(_) => exit.into(),
             };
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    // All threads together stay below TasksMax= of the unit.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(2).max_blocking_threads(48).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             print::failure(&format!("cannot start: {error}"));
@@ -175,6 +174,18 @@ pub fn main() -> ExitCode {
     // Threads that still wait for a disk or a name server must not keep the answer back.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// Whether the arguments are a question about usage and nothing else: "vouchd verify IMAGE" in a script must not
+/// succeed because somebody's IMAGE begins with "-h".
+fn asks_only_for_help() -> bool {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let is_flag = |argument| ["-h", "--help", "-V", "--version"].iter().any(|flag| argument == flag);
+    match arguments.as_slice() {
+        [only] => is_flag(only) || only == "help",
+        [first, second] => first == "help" || is_flag(second),
+        [] | [_, _, _, ..] => false,
+    }
 }
 
 async fn run_daemon(command: Daemon) -> Exit {

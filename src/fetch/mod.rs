@@ -39,6 +39,10 @@ pub const EVIDENCE_BYTES: usize = 32 << 20;
 /// Most bytes held for all verifications of one process together: 96 MiB (T-28).
 pub const ALL_EVIDENCE_BYTES: usize = 96 << 20;
 
+/// What each verification holds without regard to the others: 256 KiB, so that a few large images never keep ordinary
+/// ones out.
+const ORDINARY_BYTES: usize = 256 << 10;
+
 /// Most requests for one verification: 300 (T-28).
 pub const EVIDENCE_REQUESTS: usize = 300;
 
@@ -276,8 +280,10 @@ pub struct Budget(Arc<Account>);
 struct Account {
     bytes: AtomicUsize,
     requests: AtomicUsize,
-    /// What all verifications together may still hold; the bytes of this one go back when it ends.
+    /// What all verifications together may still hold.
     all: Option<Arc<AtomicUsize>>,
+    /// What this one took of that, to be given back when it ends.
+    taken: AtomicUsize,
 }
 
 impl Budget {
@@ -288,26 +294,26 @@ impl Budget {
 
     fn of(all: Option<Arc<AtomicUsize>>) -> Self {
         let (bytes, requests) = (AtomicUsize::new(EVIDENCE_BYTES), AtomicUsize::new(EVIDENCE_REQUESTS));
-        Self(Arc::new(Account { bytes, requests, all }))
+        Self(Arc::new(Account { bytes, requests, all, taken: AtomicUsize::new(0) }))
     }
 
     /// Pays for one request.
     pub fn request(&self) -> Result<(), Error> {
-        if spend(&self.0.requests, 1) { Ok(()) } else { Err(Error::EvidenceTooLarge) }
+        spend(&self.0.requests, 1).map(|_| ()).ok_or(Error::EvidenceTooLarge)
     }
 
     /// Pays for bytes that will be held; call it as they arrive.
     pub fn bytes(&self, count: usize) -> Result<(), Error> {
-        if !spend(&self.0.bytes, count) {
-            return Err(Error::EvidenceTooLarge);
+        let before = spend(&self.0.bytes, count).ok_or(Error::EvidenceTooLarge)?;
+        let Some(all) = &self.0.all else { return Ok(()) };
+        let beyond = |left: usize| EVIDENCE_BYTES.saturating_sub(left).saturating_sub(ORDINARY_BYTES);
+        let common = beyond(before.saturating_sub(count)).saturating_sub(beyond(before));
+        if spend(all, common).is_none() {
+            self.0.bytes.fetch_add(count, Ordering::Relaxed);
+            return Err(Error::Busy);
         }
-        match &self.0.all {
-            Some(all) if !spend(all, count) => {
-                self.0.bytes.fetch_add(count, Ordering::Relaxed);
-                Err(Error::Busy)
-            }
-            Some(_) | None => Ok(()),
-        }
+        self.0.taken.fetch_add(common, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The number of requests paid for so far.
@@ -325,14 +331,14 @@ impl Default for Budget {
 impl Drop for Account {
     fn drop(&mut self) {
         if let Some(all) = &self.all {
-            let held = EVIDENCE_BYTES.saturating_sub(self.bytes.load(Ordering::Relaxed));
-            all.fetch_add(held, Ordering::Relaxed);
+            all.fetch_add(self.taken.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 }
 
-fn spend(account: &AtomicUsize, count: usize) -> bool {
-    account.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).is_ok()
+/// What was left before, if it was enough.
+fn spend(account: &AtomicUsize, count: usize) -> Option<usize> {
+    account.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).ok()
 }
 
 /// Why evidence could not be gathered: nothing has been decided.
@@ -581,16 +587,20 @@ mod tests {
 
     #[test]
     fn budgets_have_limits_of_their_own_and_a_common_one() {
-        let all = Arc::new(AtomicUsize::new(EVIDENCE_BYTES + 10));
+        let start = EVIDENCE_BYTES - ORDINARY_BYTES + 10;
+        let all = Arc::new(AtomicUsize::new(start));
         let (one, other) = (Budget::of(Some(Arc::clone(&all))), Budget::of(Some(Arc::clone(&all))));
         assert_eq!(one.bytes(EVIDENCE_BYTES), Ok(()));
         assert_eq!(one.clone().bytes(1), Err(Error::EvidenceTooLarge));
+        // Ordinary images are never kept out; what is more comes out of the common account.
+        assert_eq!(other.bytes(ORDINARY_BYTES), Ok(()));
         assert_eq!(other.bytes(11), Err(Error::Busy));
         assert_eq!(other.bytes(10), Ok(()));
+        assert_eq!(all.load(Ordering::Relaxed), 0);
         // What is given back was taken, no more and no less.
         drop(one);
         drop(other);
-        assert_eq!(all.load(Ordering::Relaxed), EVIDENCE_BYTES + 10);
+        assert_eq!(all.load(Ordering::Relaxed), start);
         let budget = Budget::new();
         assert!((0..EVIDENCE_REQUESTS).all(|_| budget.request().is_ok()));
         assert_eq!(

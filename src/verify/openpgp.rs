@@ -629,8 +629,8 @@ fn is_binary(bytes: &[u8]) -> bool {
 
 /// What an armored block holds, of which the first line has been read.
 ///
-/// The checksum may be missing, or the last line, but not both. That it must be right is gpg's rule; RFC 9580, section
-/// 6.1, ignores it.
+/// The checksum may be missing, or the last line, but not both; and where it is missing, padding must end the data, for
+/// gpg 2.2 reads on into the last line. That it must be right is gpg's rule; RFC 9580, section 6.1, ignores it.
 fn dearmored<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
     let is_header = |line: &&[u8]| {
         let mut parts = line.splitn(2, |byte| *byte == b':').skip(1);
@@ -641,7 +641,7 @@ fn dearmored<'a>(lines: &mut impl Iterator<Item = &'a [u8]>) -> Option<Vec<u8>> 
     let after = loop {
         let line = lines.next()?;
         if line.starts_with(END) {
-            break line;
+            return None;
         }
         let (data, after) = line.split_at(line.iter().position(|byte| *byte == b'=').unwrap_or(line.len()));
         text.extend(data.iter().filter(|byte| !byte.is_ascii_whitespace()).map(|byte| char::from(*byte)));
@@ -1098,15 +1098,15 @@ mod tests {
     }
 
     /// An armored block without a checksum.
-    fn armor(cert: &Cert) -> String {
+    fn unsummed(cert: &Cert) -> String {
         let text = String::from_utf8(cert.armored().to_vec().unwrap()).unwrap();
         text.lines().filter(|line| !line.starts_with('=')).flat_map(|line| [line, "\n"]).collect()
     }
 
     /// An armored block as gpg makes it, with a checksum.
-    fn summed(cert: &Cert) -> String {
+    fn armor(cert: &Cert) -> String {
         let sum = base64_of(&checksum(&cert.to_vec().unwrap()));
-        armor(cert).replace("-----END", &format!("={sum}\n-----END"))
+        unsummed(cert).replace("-----END", &format!("={sum}\n-----END"))
     }
 
     fn base64_of(bytes: &[u8]) -> String {
@@ -1123,7 +1123,7 @@ mod tests {
         assert_eq!(count(armor(&cert) + "text\r\n" + &armor(&other).replace('\n', "\r\n")), 2);
         assert_eq!(count(armor(&cert) + &armor(&other).replace('\n', "\n# ")), 0);
         assert_eq!(count(armor(&cert).replace("-----BEGIN", "#-----BEGIN") + &armor(&other)), 1);
-        assert_eq!(count(armor(&cert).replace("-----END", "#-----END")), 0);
+        assert_eq!(count(unsummed(&cert).replace("-----END", "#-----END")), 0);
         assert_eq!(count(armor(&cert).replace("PUBLIC KEY BLOCK", "MESSAGE")), 0);
         assert_eq!(count(armor(&cert).replace("\n\n", "\nComment: a\nVersion:\n\n")), 1);
         assert_eq!(count(armor(&cert).replace("\n\n", "\nComment: a\nVersion:\n")), 1);
@@ -1134,13 +1134,16 @@ mod tests {
     #[test]
     fn blanks_in_armored_blocks_do_not_count() {
         let cert = new_cert();
-        let (head, body) =
-            armor(&cert).split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let text = unsummed(&cert);
+        let (head, body) = text.split_once("\n\n").unwrap();
         let (body, end) = body.split_once("-----END").unwrap();
+        let sum = base64_of(&checksum(&cert.to_vec().unwrap()));
         let spread: String = body.chars().flat_map(|c| [' ', c, '\t']).collect();
-        assert_eq!(count(format!("{head}\n \t\n{spread}\n-----END{end}")), 1);
+        assert_eq!(count(format!("{head}\n \t\n{spread}\n={sum}\n-----END{end}")), 1);
+        // Without a checksum something must end the data.
         let bare = body.replace('=', "");
-        assert_eq!(count(format!("{head}\n\n{bare}-----END{end}")), 1);
+        assert_eq!(count(format!("{head}\n\n{bare}-----END{end}")), 0);
+        assert_eq!(count(format!("{head}\n\n{bare}={sum}\n-----END{end}")), 1);
     }
 
     #[test]
@@ -1148,14 +1151,13 @@ mod tests {
         let (cert, other) = (new_cert(), new_cert());
         assert_eq!(checksum(b""), [0xb7, 0x04, 0xce]);
         assert_eq!(checksum(b"123456789"), [0x21, 0xcf, 0x02]);
-        assert_eq!(count(summed(&cert) + &summed(&other)), 2);
-        assert_eq!(count(summed(&cert) + &armor(&other)), 2);
-        assert_eq!(count(summed(&cert).replace("-----END", "=AAAA\n-----END")), 1);
+        assert_eq!(count(armor(&cert) + &armor(&other)), 2);
+        assert_eq!(count(armor(&cert).replace("-----END", "=AAAA\n-----END")), 1);
         for sum in ["=AAAA", "=AAA", "=A", "=AAA=", "=A\nAAA", "=\nAAAA", "=3D=AAAA"] {
-            let wrong = armor(&cert).replace("-----END", &format!("{sum}\n-----END"));
+            let wrong = unsummed(&cert).replace("-----END", &format!("{sum}\n-----END"));
             assert_eq!(count(&wrong), 0, "{sum}");
-            assert_eq!(count(summed(&other) + &wrong), 0, "{sum}");
-            assert_eq!(count(wrong + &summed(&other)), 0, "{sum}");
+            assert_eq!(count(armor(&other) + &wrong), 0, "{sum}");
+            assert_eq!(count(wrong + &armor(&other)), 0, "{sum}");
         }
     }
 
@@ -1163,10 +1165,10 @@ mod tests {
     fn a_checksum_may_stand_for_the_last_line() {
         let (cert, other) = (new_cert(), new_cert());
         let cut = |text: String| text.split_once("-----END").unwrap().0.to_owned();
-        assert_eq!(count(cut(summed(&cert))), 1);
-        assert_eq!(count(cut(summed(&cert)) + &summed(&other)), 2);
-        assert_eq!(count(cut(armor(&cert))), 0);
-        assert_eq!(count(cut(armor(&cert)) + &summed(&other)), 0);
+        assert_eq!(count(cut(armor(&cert))), 1);
+        assert_eq!(count(cut(armor(&cert)) + &armor(&other)), 2);
+        assert_eq!(count(cut(unsummed(&cert))), 0);
+        assert_eq!(count(cut(unsummed(&cert)) + &armor(&other)), 0);
     }
 
     #[test]

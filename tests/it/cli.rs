@@ -184,6 +184,9 @@ fn the_command_line_is_checked() {
     assert_eq!(vouchd(&["verify", "--help"]).exit, 0);
     // An image called "--help" is no verdict.
     assert_eq!(vouchd(&["verify", "--quiet", "--help"]).exit, 2);
+    assert_eq!(vouchd(&["verify", "-hquay.example/evil"]).exit, 2);
+    assert_eq!(vouchd(&["-h", "docker://quay.example/evil"]).exit, 2);
+    assert_eq!(vouchd(&["help", "verify"]).exit, 0);
     assert_eq!(vouchd(&["verify", "--", "--help"]).exit, 2);
     assert_eq!(vouchd(&["--version"]).exit, 0);
 }
@@ -513,6 +516,7 @@ fn an_index_that_readers_understand_differently_is_refused() {
         (format!(r#""manifests":[{signed}],"manife\u017fts":[{unsigned}]"#), 1),
         (format!(r#""manifests":[{}]"#, entry(&good, &format!(r#","Digest":"{}""#, digest(evil)))), 1),
         (format!(r#""manifests":[{signed}],"config":{{}},"layers":[]"#), 1),
+        (format!(r#""manifests":[{signed}],"annotations":5"#), 1),
     ] {
         files.write("image/manifest.json", index(&members));
         files.write(&format!("image/{}.manifest.json", digest(&good).hex()), &good);
