@@ -930,6 +930,10 @@ impl Rig {
         fs::create_dir(&certificates).unwrap();
         fs::write(certificates.join("ca.crt"), &registry.certificate).unwrap();
         self.settings.registry.cert_dir = Some(certificates);
+        // The built-in store of this host may be closed to whoever tests.
+        let store = self.directory.path().join("store");
+        let text = format!("default-docker:\n  lookaside: file://{}\n", store.display());
+        fs::write(self.registries_d().join("store.yaml"), text).unwrap();
         self
     }
 
