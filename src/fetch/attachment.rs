@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::evaluate::evidence::LocatedSignature;
 use crate::fetch::registry::{Client, Document, excerpt};
 use crate::fetch::{Budget, Error, SIGNATURE_BYTES};
+use crate::json;
 use crate::manifest::OCI_MANIFEST;
 use crate::reference::Named;
 use crate::verify::{UntrustedSignature, UntrustedSigstore};
@@ -95,12 +96,12 @@ impl<'de> Deserialize<'de> for Manifest {
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Manifest, A::Error> {
                 let mut layers: Option<Layers> = None;
                 while let Some(key) = members.next_key::<String>()? {
-                    if key.eq_ignore_ascii_case("layers") {
+                    if json::folds(&key, "layers") {
                         if layers.is_some() {
                             return Err(A::Error::custom("the member \"layers\" is there twice"));
                         }
                         layers = Some(members.next_value::<Option<Layers>>()?.unwrap_or_default());
-                    } else if AMBIGUOUS.iter().any(|name| key.eq_ignore_ascii_case(name)) {
+                    } else if AMBIGUOUS.iter().any(|name| json::folds(&key, name)) {
                         if members.next_value::<Option<IgnoredAny>>()?.is_some() {
                             return Err(A::Error::custom("it has a member of another kind of manifest"));
                         }

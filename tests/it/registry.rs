@@ -1179,6 +1179,7 @@ async fn an_attachment_manifest_is_used_in_full_or_not_at_all() {
         (manifest(&format!("\"layers\":[{layer}],\"manifests\":[]")), Err(Code::RegistryProtocol)),
         (manifest(&format!("\"Manifests\":{{}},\"layers\":[{layer}]")), Err(Code::RegistryProtocol)),
         (manifest("\"fslayers\":0"), Err(Code::RegistryProtocol)),
+        (manifest("\"hi\u{17f}tory\":0"), Err(Code::RegistryProtocol)),
         (manifest("\"History\":\"\""), Err(Code::RegistryProtocol)),
         (manifest("\"layers\":[{}]"), Err(Code::RegistryProtocol)),
         (manifest("\"layers\":[null]"), Err(Code::RegistryProtocol)),
