@@ -343,8 +343,10 @@ impl Engine {
         };
         let pinned = granted.and_then(|digest| image.pinned(digest));
         let accepted = pinned.as_ref().is_some_and(|pinned| {
-            self.has_the_same_stores(image, pinned)
-                && self.accepts_pinned(policy, pinned, question, needs, evidence, now)
+            // A name that pins already has just been judged.
+            pinned.policy_identity() == image.policy_identity()
+                || self.has_the_same_stores(image, pinned)
+                    && self.accepts_pinned(policy, pinned, question, needs, evidence, now)
         });
         (verdict, pinned, accepted)
     }

@@ -131,6 +131,16 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether every number in it, at any depth, is within the range of a double.
+    pub fn has_finite_numbers(&self) -> bool {
+        match &self.data {
+            Data::Number(written) => written.parse::<f64>().is_ok_and(f64::is_finite),
+            Data::Array(elements) => elements.iter().all(Self::has_finite_numbers),
+            Data::Object(members) => members.iter().all(|member| member.value.has_finite_numbers()),
+            Data::Null | Data::Bool(_) | Data::String(_) => true,
+        }
+    }
+
     /// Whether it is `null`.
     pub fn is_null(&self) -> bool {
         self.data == Data::Null

@@ -225,7 +225,7 @@ fn protected_format(signature: &Value<'_>) -> Result<(usize, Vec<u8>), Malformed
         format_length: usize,
         format_tail: String,
     }
-    if !numbers_are_finite(signature) {
+    if !signature.has_finite_numbers() {
         return Err(Malformed);
     }
     text(signature, "signature")?;
@@ -244,15 +244,6 @@ fn protected_format(signature: &Value<'_>) -> Result<(usize, Vec<u8>), Malformed
     let protected = decode_base64_url(text(signature, "protected")?)?;
     let header: Protected = serde_json::from_slice(&protected).map_err(|_| Malformed)?;
     Ok((header.format_length, decode_base64_url(&header.format_tail)?))
-}
-
-fn numbers_are_finite(value: &Value<'_>) -> bool {
-    match &value.data {
-        Data::Number(written) => written.parse::<f64>().is_ok_and(f64::is_finite),
-        Data::Array(elements) => elements.iter().all(numbers_are_finite),
-        Data::Object(members) => members.iter().all(|member| numbers_are_finite(&member.value)),
-        Data::Null | Data::Bool(_) | Data::String(_) => true,
-    }
 }
 
 fn decode_base64_url(text: &str) -> Result<Vec<u8>, Malformed> {

@@ -43,24 +43,19 @@ impl<'p> Plan<'p> {
 
     /// What must be gathered. Nothing, if the answer is no whatever is gathered.
     pub fn needs(&self) -> Needs {
-        let requirements = self.matched.requirements;
-        if requirements.iter().any(|r| foregone(r).is_some()) {
-            return Needs::default();
-        }
+        let checks: Result<Vec<Check<'_>>, Rejection> =
+            self.matched.requirements.iter().map(Check::of).collect();
+        let Ok(checks) = checks else { return Needs::default() };
         let mut needs = Needs { manifest: self.image.place() != &Place::Elsewhere, ..Needs::default() };
-        for requirement in requirements.iter() {
-            match requirement {
-                Requirement::InsecureAcceptAnything
-                | Requirement::Reject
-                | Requirement::SignedBaseLayer(_) => {}
-                Requirement::SignedBy(SignedBy { keys, .. })
-                | Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Keys { keys, .. }, .. }) => {
+        for check in checks {
+            match check {
+                Check::Nothing => {}
+                Check::SimpleSigning { keys, .. } | Check::Sigstore { keys, .. } => {
                     needs.manifest = true;
                     needs.signatures = true;
                     needs.key_files.extend(keys.paths().iter().cloned());
                     needs.key_data.extend(keys.data().iter().cloned());
                 }
-                Requirement::SigstoreSigned(_) => {}
             }
         }
         needs
@@ -164,17 +159,14 @@ impl<'p> Plan<'p> {
             .matched
             .requirements
             .iter()
-            .map(|requirement| match (foregone(requirement), &found) {
-                (Some(rejection), _) => refused(requirement, rejection),
-                (None, Some(Err(rejection))) => refused(requirement, rejection.clone()),
-                (None, Some(Ok(_)) | None) => {
-                    let context = Context {
-                        image: self.image,
-                        evidence,
-                        now,
-                        digest: found.as_ref().and_then(|f| f.as_ref().ok()),
-                    };
-                    context.judge(requirement, manifest.map(|m| m.signatures.as_slice()).unwrap_or_default())
+            .map(|requirement| match (Check::of(requirement), &found) {
+                (Err(rejection), _) => refused(requirement, rejection),
+                (Ok(_), Some(Err(rejection))) => refused(requirement, rejection.clone()),
+                (Ok(check), Some(Ok(_)) | None) => {
+                    let digest = found.as_ref().and_then(|found| found.as_ref().ok());
+                    let context = Context { image: self.image, evidence, now, digest };
+                    let signatures = manifest.map(|m| m.signatures.as_slice()).unwrap_or_default();
+                    context.judge(requirement, check, signatures)
                 }
             })
             .collect();
@@ -196,28 +188,42 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
     }
 }
 
+/// What evidence can satisfy a requirement; those that nothing can satisfy have none.
+enum Check<'p> {
+    Nothing,
+    SimpleSigning { keys: &'p KeySource, identity: &'p SignedIdentity },
+    Sigstore { keys: &'p KeySource, identity: &'p SignedIdentity },
+}
+
+impl<'p> Check<'p> {
+    /// The check, or why no evidence can satisfy the requirement.
+    fn of(requirement: &'p Requirement) -> Result<Self, Rejection> {
+        let unsupported = |what| Err(Rejection::Unsupported { what });
+        match requirement {
+            Requirement::InsecureAcceptAnything => Ok(Self::Nothing),
+            Requirement::Reject => Err(Rejection::RejectedByPolicy),
+            Requirement::SignedBaseLayer(_) => unsupported("\"signedBaseLayer\", as no tool can"),
+            Requirement::SignedBy(SignedBy { key_type, keys, identity }) => match key_type {
+                KeyType::GpgKeys => Ok(Self::SimpleSigning { keys, identity }),
+                KeyType::SignedByGpgKeys | KeyType::X509Certificates | KeyType::SignedByX509Cas => {
+                    unsupported("a \"keyType\" other than \"GPGKeys\", as no tool can")
+                }
+            },
+            Requirement::SigstoreSigned(SigstoreSigned { signer, identity }) => match signer {
+                Signer::Keys { keys, rekor: None } => Ok(Self::Sigstore { keys, identity }),
+                Signer::Keys { rekor: Some(_), .. } => {
+                    unsupported("a transparency log entry (\"rekorPublicKey…\")")
+                }
+                Signer::Fulcio { .. } => unsupported("a \"fulcio\" certificate"),
+                Signer::Pki(_) => unsupported("a \"pki\" certificate"),
+            },
+        }
+    }
+}
+
 /// Why no evidence can satisfy the requirement, if that is so.
 pub fn foregone(requirement: &Requirement) -> Option<Rejection> {
-    let unsupported = |what| Some(Rejection::Unsupported { what });
-    match requirement {
-        Requirement::InsecureAcceptAnything => None,
-        Requirement::Reject => Some(Rejection::RejectedByPolicy),
-        Requirement::SignedBaseLayer(_) => unsupported("\"signedBaseLayer\", as no tool can"),
-        Requirement::SignedBy(SignedBy { key_type, .. }) => match key_type {
-            KeyType::GpgKeys => None,
-            KeyType::SignedByGpgKeys | KeyType::X509Certificates | KeyType::SignedByX509Cas => {
-                unsupported("a \"keyType\" other than \"GPGKeys\", as no tool can")
-            }
-        },
-        Requirement::SigstoreSigned(SigstoreSigned { signer, .. }) => match signer {
-            Signer::Keys { rekor: None, .. } => None,
-            Signer::Keys { rekor: Some(_), .. } => {
-                unsupported("a transparency log entry (\"rekorPublicKey…\")")
-            }
-            Signer::Fulcio { .. } => unsupported("a \"fulcio\" certificate"),
-            Signer::Pki(_) => unsupported("a \"pki\" certificate"),
-        },
-    }
+    Check::of(requirement).err()
 }
 
 fn refused(requirement: &Requirement, rejection: Rejection) -> RequirementVerdict {
@@ -238,21 +244,16 @@ struct Context<'e> {
 }
 
 impl Context<'_> {
-    fn judge(&self, requirement: &Requirement, signatures: &[LocatedSignature]) -> RequirementVerdict {
-        let (signatures, rejections) = match requirement {
-            Requirement::InsecureAcceptAnything => (Vec::new(), None),
-            Requirement::Reject => return refused(requirement, Rejection::RejectedByPolicy),
-            Requirement::SignedBaseLayer(_) => {
-                return refused(requirement, Rejection::Unsupported { what: "\"signedBaseLayer\"" });
-            }
-            Requirement::SignedBy(signed_by) => self.signed_by(signed_by, signatures),
-            Requirement::SigstoreSigned(SigstoreSigned {
-                signer: Signer::Keys { keys, rekor: None },
-                identity,
-            }) => self.sigstore_keys(keys, identity, signatures),
-            Requirement::SigstoreSigned(_) => {
-                return refused(requirement, Rejection::Unsupported { what: "this kind of sigstoreSigned" });
-            }
+    fn judge(
+        &self,
+        requirement: &Requirement,
+        check: Check<'_>,
+        signatures: &[LocatedSignature],
+    ) -> RequirementVerdict {
+        let (signatures, rejections) = match check {
+            Check::Nothing => (Vec::new(), None),
+            Check::SimpleSigning { keys, identity } => self.simple_signing(keys, identity, signatures),
+            Check::Sigstore { keys, identity } => self.sigstore(keys, identity, signatures),
         };
         RequirementVerdict {
             kind: requirement.kind(),
@@ -263,9 +264,10 @@ impl Context<'_> {
     }
 
     /// Rule E-13: the first acceptable simple-signing signature.
-    fn signed_by(
+    fn simple_signing(
         &self,
-        requirement: &SignedBy,
+        keys: &KeySource,
+        identity: &SignedIdentity,
         signatures: &[LocatedSignature],
     ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
         let mut candidates = Vec::new();
@@ -277,15 +279,15 @@ impl Context<'_> {
             }
         }
         let unsigned = Rejection::Unsigned { other_format, other_type: 0 };
-        let keys = self.keys(&requirement.keys);
+        let keys = self.keys(keys);
         first_accepted(&candidates, "simple-signing", unsigned, |blob| {
             let claim = openpgp::verify(blob, &usable(&keys)?, self.now)?;
-            self.check_claim(claim, &requirement.identity)
+            self.check_claim(claim, identity)
         })
     }
 
     /// Rule E-14: the first acceptable cosign signature.
-    fn sigstore_keys(
+    fn sigstore(
         &self,
         keys: &KeySource,
         identity: &SignedIdentity,

@@ -76,16 +76,20 @@ impl AuthFile {
     /// As [`AuthFile::read`], but a file that nobody named, and that is not for this user, is passed over:
     /// the daemon has no business with those of root.
     fn read_if_permitted(&self) -> Result<Option<Content>, Error> {
-        match RegularFile::open(&self.path) {
+        match RegularFile::find(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
-            Ok(_) | Err(_) => self.read(),
+            found => self.parse(found),
         }
     }
 
     /// The content, or nothing if there is no such file.
     fn read(&self) -> Result<Option<Content>, Error> {
+        self.parse(RegularFile::find(&self.path))
+    }
+
+    fn parse(&self, found: io::Result<Option<RegularFile>>) -> Result<Option<Content>, Error> {
         let unreadable = |e: io::Error| self.error(&e.to_string());
-        let Some(file) = RegularFile::find(&self.path).map_err(unreadable)? else { return Ok(None) };
+        let Some(file) = found.map_err(unreadable)? else { return Ok(None) };
         let bytes = file.read(AUTH_FILE_BYTES).map_err(unreadable)?;
         // The text of the error is left out, because it may quote a secret.
         let malformed = |e: serde_json::Error| {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,8 @@ use vouchd::fetch::credentials::Source;
 use vouchd::fetch::registry;
 use vouchd::manifest::Platform;
 use vouchd::report::Route;
+
+use crate::support::{is_installed, skip};
 
 const REJECT: &str = r#"{"default":[{"type":"reject"}]}"#;
 const ACCEPT: &str = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
@@ -863,17 +865,6 @@ fn shipped(path: &str) -> PathBuf {
 }
 
 /// Says why a test does nothing; where everything must be tested, that is a failure.
-fn skip(reason: &str) {
-    assert!(std::env::var_os("VOUCHD_TEST_ALL").is_none_or(|value| value != "1"), "skipped: {reason}");
-    // Not eprintln!, which the harness keeps to itself.
-    let _ = writeln!(std::io::stderr(), "skipped: {reason}");
-}
-
-fn is_installed(program: &str) -> bool {
-    std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|directory| directory.join(program).is_file())
-}
-
 fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }

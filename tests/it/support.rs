@@ -18,11 +18,15 @@ pub(crate) fn skip(reason: &str) {
     let _ = writeln!(std::io::stderr(), "skipped {name}: {reason}");
 }
 
+/// Whether the program can be found.
+pub(crate) fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
 /// Whether every program is installed; says so if not.
 pub(crate) fn have(programs: &[&str]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = |program: &&str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    match programs.iter().find(|program| !found(program)) {
+    match programs.iter().find(|program| !is_installed(program)) {
         None => true,
         Some(missing) => {
             skip(&format!("{missing} is not installed"));

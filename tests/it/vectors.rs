@@ -303,3 +303,8 @@ fn normalized_identity(identity: &SignedIdentity) -> Value {
     }
     members
 }
+
+#[test]
+fn registries_d_is_read_as_in_the_reference() {
+    assert_eq!(run("registries-d", |_| true), 116);
+}
