@@ -8,16 +8,16 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{self, Directories, Origin, PolicySource, RegistriesD};
+use crate::config::{self, Endpoint, Origin, PolicySource};
 use crate::diagnostic::{Code, Diagnostic, Position, Span, escape};
 use crate::digest::Digest;
 use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Role, Verdict};
-use crate::fetch::{self, Client, local, registry};
+use crate::fetch::{self, Client, Configuration, Gathered, Locations, local, registry};
 use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
-use crate::reference::{self, ImageName, ImageReference, Place};
+use crate::reference::{self, ImageName, ImageReference, Named, Place};
 use crate::verify::Timestamp;
 
 /// How long one verification may take by default: 90 s, design decision 6.
@@ -31,8 +31,8 @@ pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Settings {
     /// Which policy.json.
     pub policy: PolicySource,
-    /// Which registries.d.
-    pub registries_d: Directories,
+    /// Which registries.d and registries.conf.
+    pub configuration: Configuration,
     /// How registries are reached.
     pub registry: registry::Settings,
 }
@@ -67,6 +67,8 @@ pub struct LoadedPolicy {
 pub struct Answer {
     /// The image.
     pub image: ImageReference,
+    /// Where it really came from, if that is a registry: perhaps a mirror (rule M-7).
+    pub source: Option<Named>,
     /// The verdict.
     pub verdict: Verdict,
     /// The policy.
@@ -75,6 +77,8 @@ pub struct Answer {
     pub pinned: Option<ImageReference>,
     /// Whether the policy also accepts the pinned reference.
     pub pinned_accepted: bool,
+    /// Things to know that change nothing, from outside the verdict. Untrusted: escape before printing.
+    pub warnings: Vec<String>,
     /// The number of requests that were made.
     pub requests: usize,
 }
@@ -118,8 +122,8 @@ pub struct Explanation {
     pub image: ImageReference,
     /// The policy.
     pub policy: Arc<LoadedPolicy>,
-    /// Where signatures are looked for; `None` for images outside registries.
-    pub stores: Option<Stores>,
+    /// Where the image and its signatures are looked for, in this order; nowhere for images outside registries.
+    pub endpoints: Vec<ExplainedEndpoint>,
 }
 
 impl Explanation {
@@ -127,6 +131,15 @@ impl Explanation {
     pub fn matched(&self) -> Match<'_> {
         self.policy.policy.lookup(&self.image)
     }
+}
+
+/// Where an image is looked for, and where its signatures then are (rules M-5, M-7).
+#[derive(Clone, Debug)]
+pub struct ExplainedEndpoint {
+    /// The place.
+    pub endpoint: Endpoint,
+    /// Its stores.
+    pub stores: Stores,
 }
 
 /// Where the signatures of an image in a registry are looked for.
@@ -198,13 +211,7 @@ impl Error {
     pub fn is_configuration(&self) -> bool {
         match self {
             Self::Config(_) | Self::PolicyInvalid { .. } => true,
-            Self::Fetch(error) => matches!(
-                error,
-                fetch::Error::AuthFile { .. }
-                    | fetch::Error::Certificates { .. }
-                    | fetch::Error::Config(_)
-                    | fetch::Error::KeyFile { .. }
-            ),
+            Self::Fetch(error) => error.is_configuration(),
             Self::Internal(_) | Self::Reference { .. } => false,
         }
     }
@@ -256,7 +263,7 @@ impl From<fetch::Error> for Error {
 impl Engine {
     /// An engine that has read nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let client = Client::new(settings.registry.clone(), settings.registries_d.clone());
+        let client = Client::new(settings.registry.clone(), settings.configuration.clone());
         let (reading, judging) = (Arc::new(Semaphore::new(READING)), Arc::new(Semaphore::new(JUDGING)));
         Self { settings, client, parsed: Mutex::new(None), reading, judging }
     }
@@ -310,7 +317,7 @@ impl Engine {
         let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
             .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));
-        let evidence = gathered.map_err(|error| undecided(error.into()))?;
+        let Gathered { evidence, source, warnings } = gathered.map_err(|error| undecided(error.into()))?;
         let judgement = {
             let (engine, policy, image) = (Arc::clone(self), Arc::clone(&policy), image.clone());
             let (question, budget) = (question.clone(), budget.clone());
@@ -323,7 +330,8 @@ impl Engine {
         };
         let judged = blocking(&self.judging, judgement, "the judgement", deadline).await;
         let (verdict, pinned, pinned_accepted) = judged.map_err(undecided)?;
-        Ok(Answer { image, verdict, policy, pinned, pinned_accepted, requests: budget.requests_made() })
+        let requests = budget.requests_made();
+        Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests })
     }
 
     /// The verdict, the name that pins what was granted, and whether the policy also accepts that name. It blocks.
@@ -356,10 +364,7 @@ impl Engine {
         let (Some(image), Some(pinned)) = (image.docker_reference(), pinned.docker_reference()) else {
             return false;
         };
-        RegistriesD::load(&self.settings.registries_d).is_ok_and(|registries_d| {
-            registries_d.use_attachments(image) == registries_d.use_attachments(pinned)
-                && registries_d.lookaside_usable(image).ok() == registries_d.lookaside_usable(pinned).ok()
-        })
+        self.client.locations().is_ok_and(|locations| locations.are_the_same(image, pinned))
     }
 
     async fn read_policy(self: &Arc<Self>, deadline: Instant) -> Result<Arc<LoadedPolicy>, Error> {
@@ -402,19 +407,24 @@ impl Engine {
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
         let image = resolve(name)?;
-        let stores = match (image.place(), image.docker_reference()) {
+        let endpoints = match (image.place(), image.docker_reference()) {
             (Place::Registry, Some(named)) => {
-                let registries_d = RegistriesD::load(&self.settings.registries_d)?;
-                Some(Stores {
-                    lookaside: registries_d.lookaside_usable(named)?.to_string(),
-                    lookaside_origin: registries_d.lookaside_read_origin(named),
-                    attachments: registries_d.use_attachments(named),
-                    attachments_origin: registries_d.attachments_origin(named),
-                })
+                let Locations { registries_d, registries_conf } = self.client.locations()?;
+                let explain = |endpoint: &Endpoint| {
+                    let named = &endpoint.image;
+                    let stores = Stores {
+                        lookaside: registries_d.lookaside_usable(named)?.to_string(),
+                        lookaside_origin: registries_d.lookaside_read_origin(named),
+                        attachments: registries_d.use_attachments(named),
+                        attachments_origin: registries_d.attachments_origin(named),
+                    };
+                    Ok::<_, Error>(ExplainedEndpoint { endpoint: endpoint.clone(), stores })
+                };
+                registries_conf.endpoints(named)?.iter().map(explain).collect::<Result<_, _>>()?
             }
-            (Place::Registry | Place::Dir(_) | Place::Layout { .. } | Place::Elsewhere, _) => None,
+            (Place::Registry | Place::Dir(_) | Place::Layout { .. } | Place::Elsewhere, _) => Vec::new(),
         };
-        Ok(Explanation { image, policy, stores })
+        Ok(Explanation { image, policy, endpoints })
     }
 }
 

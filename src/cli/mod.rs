@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{Directories, Environment, PolicySource};
+use crate::config::{Directories, Environment, PolicySource, RegistriesConfSource};
 use crate::daemon;
 use crate::diagnostic::Code;
 use crate::engine::{self, LONGEST_TIMEOUT, Settings};
+use crate::fetch::Configuration;
 use crate::fetch::credentials::Source;
 use crate::fetch::registry;
 
@@ -78,16 +79,25 @@ struct PolicyArguments {
     /// Use this directory instead of registries.d
     #[arg(long, value_name = "DIR")]
     registries_d: Option<PathBuf>,
+
+    /// Use this file instead of registries.conf and its drop-ins
+    #[arg(long, value_name = "FILE")]
+    registries_conf: Option<PathBuf>,
 }
 
 impl PolicyArguments {
     /// Settings with which no registry is asked.
     fn settings(self, environment: Environment) -> Settings {
+        let registries_d = match self.registries_d {
+            Some(path) => Directories::explicit(path, &environment).required(),
+            None => Directories::search(&environment),
+        };
+        let registries_conf = match self.registries_conf {
+            Some(path) => RegistriesConfSource::Explicit(path),
+            None => RegistriesConfSource::Search(environment.clone()),
+        };
         Settings {
-            registries_d: match self.registries_d {
-                Some(path) => Directories::explicit(path, &environment).required(),
-                None => Directories::search(&environment),
-            },
+            configuration: Configuration { registries_d, registries_conf },
             registry: registry::Settings::default(),
             policy: match self.policy {
                 Some(path) => PolicySource::Explicit(path),
@@ -116,6 +126,7 @@ impl ConfigurationArguments {
     fn any(&self) -> bool {
         self.policy.policy.is_some()
             || self.policy.registries_d.is_some()
+            || self.policy.registries_conf.is_some()
             || self.authfile.is_some()
             || self.cert_dir.is_some()
     }
@@ -130,7 +141,9 @@ impl ConfigurationArguments {
             Some(path) => Source::File(path),
             None => Source::default_files(environment.uid, user_files),
         };
-        let registry = registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth };
+        let proxies = registry::Proxies::default();
+        let registry =
+            registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth, proxies };
         Settings { registry, ..self.policy.settings(environment) }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 
 use crate::diagnostic::{escape, escape_json};
-use crate::report::{ExplainReport, Report, RequirementReport, SignatureReport};
+use crate::report::{EndpointReport, ExplainReport, Report, RequirementReport, SignatureReport};
 
 use super::Exit;
 
@@ -126,6 +126,16 @@ pub(super) fn report(report: &Report) -> Exit {
     for requirement in &report.requirements {
         push_requirement(&mut text, requirement, several, report.message.as_deref());
     }
+    if let Some(source) = &report.source {
+        text.push_str(&format!("  from      {}\n", escape(source)));
+    }
+    if let (true, Some(others)) = (several, &report.would_accept) {
+        text.push_str(&format!(
+            "  others    podman and skopeo copy would {}, the skopeo image proxy would {}\n",
+            would(others.podman),
+            would(others.skopeo_image_proxy)
+        ));
+    }
     if let Some(pinned) = &report.pinned_reference {
         let note = if report.pinned_reference_accepted {
             ""
@@ -145,6 +155,14 @@ pub(super) fn report(report: &Report) -> Exit {
     } else {
         err(&text);
         Exit::Success
+    }
+}
+
+fn would(accept: Option<bool>) -> &'static str {
+    match accept {
+        Some(true) => "accept it",
+        Some(false) => "refuse it",
+        None => "judge something else",
     }
 }
 
@@ -206,23 +224,35 @@ pub(super) fn explanation(report: &ExplainReport) -> Exit {
             text.push_str(&format!("    signed identity {}\n", escape(identity)));
         }
     }
-    if let Some(stores) = &report.stores {
-        let origin = |origin: &Option<String>| match origin {
-            Some(origin) => escape(origin),
-            None => "built in".to_owned(),
-        };
-        text.push_str(&format!(
-            "  lookaside {}  ({})\n",
-            escape(&stores.lookaside),
-            origin(&stores.lookaside_origin)
-        ));
-        let attachments = if stores.use_sigstore_attachments { "looked for" } else { "not looked for" };
-        text.push_str(&format!(
-            "  attachments are {attachments}  ({})\n",
-            origin(&stores.attachments_origin)
-        ));
+    // An image that is where its name says needs no other name.
+    let elsewhere = |e: &EndpointReport| e.reference != format!("docker://{}", report.normalized_reference);
+    let named = report.endpoints.len() > 1 || report.endpoints.iter().any(|e| elsewhere(e) || e.insecure);
+    for endpoint in &report.endpoints {
+        push_endpoint(&mut text, endpoint, named);
     }
     out(&text)
+}
+
+fn push_endpoint(text: &mut String, endpoint: &EndpointReport, named: bool) {
+    let origin = |origin: &Option<String>| match origin {
+        Some(origin) => escape(origin),
+        None => "built in".to_owned(),
+    };
+    if named {
+        let what = if endpoint.mirror { "mirror   " } else { "registry " };
+        let how = if endpoint.insecure { "  (insecure: it need not prove who it is)" } else { "" };
+        text.push_str(&format!("  {what} {}{how}\n", escape(&endpoint.reference)));
+    }
+    if let Some(blocked) = &endpoint.blocked {
+        text.push_str(&format!("  not asked: {}\n", escape(blocked)));
+    }
+    text.push_str(&format!(
+        "  lookaside {}  ({})\n",
+        escape(&endpoint.lookaside),
+        origin(&endpoint.lookaside_origin)
+    ));
+    let attachments = if endpoint.use_sigstore_attachments { "looked for" } else { "not looked for" };
+    text.push_str(&format!("  attachments are {attachments}  ({})\n", origin(&endpoint.attachments_origin)));
 }
 
 /// Most faults of a policy that are printed besides the first; `--json` has all.

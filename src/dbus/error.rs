@@ -146,6 +146,7 @@ impl Error {
             fetch::Error::AuthFile { .. }
             | fetch::Error::Certificates { .. }
             | fetch::Error::KeyFile { .. } => Self::ConfigurationInvalid(text),
+            fetch::Error::Endpoints { last, .. } => Self::of_fetch(last, text),
             fetch::Error::DigestMismatch { .. } => Self::DigestMismatch(text),
             fetch::Error::EvidenceTooLarge => Self::ManifestTooLarge(text),
             fetch::Error::ImageNotFound { .. } | fetch::Error::NoMatchingPlatform { .. } => {
@@ -155,6 +156,7 @@ impl Error {
             fetch::Error::RegistryAuth { .. } => Self::RegistryAuth(text),
             fetch::Error::Lookaside { .. }
             | fetch::Error::MalformedSignature { .. }
+            | fetch::Error::Manifest { .. }
             | fetch::Error::RegistryProtocol { .. }
             | fetch::Error::RegistryUnavailable { .. } => Self::RegistryUnavailable(text),
             fetch::Error::TimedOut { .. } => Self::TimedOut(text),

@@ -19,7 +19,7 @@ use crate::verify::{
 
 use evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
 use verdict::{
-    Decision, Grant, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, Verdict,
+    Decision, Grant, Others, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, Verdict,
 };
 
 /// The requirements that apply to an image, and how the question is meant.
@@ -67,6 +67,7 @@ impl<'p> Plan<'p> {
         let (decision, authenticated) = self.decide(&subjects);
         let resolved_digest = evidence.top_level.as_ref().and_then(|m| manifest::digest(&m.bytes).ok());
         let warnings = self.warnings(&subjects, &decision);
+        let others = others(&subjects, evidence);
         Verdict {
             decision,
             authenticated,
@@ -74,6 +75,7 @@ impl<'p> Plan<'p> {
             scope_span: self.matched.span,
             subjects,
             resolved_digest,
+            others,
             warnings,
         }
     }
@@ -219,6 +221,20 @@ impl<'p> Check<'p> {
             },
         }
     }
+}
+
+/// What tools say that judge one of the manifests only, or want less of both than was asked.
+fn others(subjects: &[SubjectVerdict], evidence: &Evidence) -> Others {
+    let accepted = |role| subjects.iter().find(|s| s.role == role).map(SubjectVerdict::is_accepted);
+    let (top_level, instance) = (accepted(Role::TopLevel), accepted(Role::Instance));
+    let is_index = |m: &ManifestEvidence| manifest::index_type(&m.bytes, &m.media_type) != Ok(None);
+    // An index that is not the one that was asked for has no instances.
+    let unjudged_instance = evidence.instance.is_none() && evidence.top_level.as_ref().is_some_and(is_index);
+    let unjudged_index = evidence.instance.is_some() && top_level.is_none();
+    let copy = instance.or(top_level.filter(|_| !unjudged_instance));
+    let either = top_level == Some(true) || instance == Some(true);
+    let image_proxy = (either || !unjudged_instance && !unjudged_index).then_some(either);
+    Others { copy, image_proxy }
 }
 
 /// Why no evidence can satisfy the requirement, if that is so.
@@ -426,6 +442,34 @@ mod tests {
             let wrong = format!("a.example/b@{}", Digest::sha256(b"other"));
             let decision = judge(ANYTHING, &wrong, subject, &evidence);
             assert!(matches!(decision, Decision::Deny(Rejection::DigestMismatch { .. })), "{subject:?}");
+        }
+    }
+
+    /// Rules E-30, E-31, E-33.
+    #[test]
+    fn what_other_tools_say_is_known_from_what_was_judged() {
+        let key = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}"#;
+        let index = || ManifestEvidence { media_type: manifest::OCI_INDEX.to_owned(), ..manifest(b"{}") };
+        let instance = || InstanceEvidence { digest: Digest::sha256(b"i"), manifest: manifest(b"i") };
+        let image = || Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
+        let whole = || Evidence { top_level: Some(index()), instance: Some(instance()), ..Evidence::default() };
+        let alone = || Evidence { top_level: Some(index()), ..Evidence::default() };
+        let (yes, no) = (Some(true), Some(false));
+        for (policy, subject, evidence, copy, image_proxy) in [
+            (ANYTHING, Subject::Either, image(), yes, yes),
+            (key, Subject::Either, image(), no, no),
+            (ANYTHING, Subject::Either, whole(), yes, yes),
+            (key, Subject::Both, whole(), no, no),
+            (ANYTHING, Subject::Instance, whole(), yes, yes),
+            (key, Subject::Instance, whole(), no, None),
+            (ANYTHING, Subject::TopLevel, alone(), None, yes),
+            (key, Subject::TopLevel, alone(), None, None),
+        ] {
+            let policy = Policy::parse(policy.as_bytes()).unwrap();
+            let image = ImageReference::docker(Named::parse("a.example/b:1").unwrap()).unwrap();
+            let question = Question { require_signature: false, subject, platform: Platform::host() };
+            let verdict = plan(&policy, &image, &question).judge(&evidence, Timestamp(0));
+            assert_eq!(verdict.others, Others { copy, image_proxy }, "{subject:?} {evidence:?}");
         }
     }
 

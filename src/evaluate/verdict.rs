@@ -22,8 +22,19 @@ pub struct Verdict {
     pub subjects: Vec<SubjectVerdict>,
     /// What the reference resolved to, judged or not.
     pub resolved_digest: Option<Digest>,
+    /// What other tools would say under the same policy.
+    pub others: Others,
     /// Things to know that do not change the answer.
     pub warnings: Vec<&'static str>,
+}
+
+/// Whether other tools would use the image under the same policy; `None` if what they judge was not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Others {
+    /// podman, buildah, CRI-O and `skopeo copy`: they judge the instance for the platform alone (rules E-30, E-31).
+    pub copy: Option<bool>,
+    /// The skopeo image proxy since 2026-04, for bootc and rpm-ostree: index or instance (rule E-33).
+    pub image_proxy: Option<bool>,
 }
 
 /// The answer.

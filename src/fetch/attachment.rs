@@ -6,15 +6,13 @@ use std::fmt;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use tokio::time::Instant;
 
 use crate::digest::Digest;
 use crate::evaluate::evidence::LocatedSignature;
-use crate::fetch::registry::{Client, Document, excerpt};
-use crate::fetch::{Budget, Error, SIGNATURE_BYTES};
+use crate::fetch::registry::{Client, Document, Errand, excerpt};
+use crate::fetch::{Error, SIGNATURE_BYTES};
 use crate::json;
 use crate::manifest::OCI_MANIFEST;
-use crate::reference::Named;
 use crate::verify::{UntrustedSignature, UntrustedSigstore};
 
 /// Most layers of an attachment manifest: 1,024, design decision 6.
@@ -28,25 +26,23 @@ pub const ANNOTATIONS: usize = 128;
 /// None if there is no attachment manifest; one that cannot be read in full is an error.
 pub async fn signatures(
     client: &Client,
-    image: &Named,
+    errand: &Errand<'_>,
     digest: &Digest,
-    budget: &Budget,
-    deadline: Instant,
 ) -> Result<Vec<LocatedSignature>, Error> {
     let tag = format!("{}-{}.sig", digest.algorithm().name(), digest.hex());
-    let Some(document) = client.attachment(image, &tag, budget, deadline).await? else {
+    let Some(document) = client.attachment(errand, &tag).await? else {
         return Ok(Vec::new());
     };
-    let place = format!("docker://{}:{tag}", image.name());
+    let place = format!("docker://{}:{tag}", errand.image.name());
     let broken = |detail: &str| Error::RegistryProtocol {
-        registry: image.domain().to_owned(),
+        registry: errand.image.domain().to_owned(),
         detail: format!("the signatures at {place}: {}", excerpt(detail)),
     };
     let layers = layers(&document).map_err(|detail| broken(&detail))?;
     let fetches = layers.into_iter().zip(1..).map(|(layer, number)| {
         let location = format!("{place}#{number}");
         async move {
-            let payload = client.blob(image, &layer.digest, SIGNATURE_BYTES, budget, deadline).await?;
+            let payload = client.blob(errand, &layer.digest, SIGNATURE_BYTES).await?;
             let signature =
                 UntrustedSigstore { mime_type: layer.media_type, payload, annotations: layer.annotations };
             Ok(LocatedSignature { location, signature: UntrustedSignature::Sigstore(signature) })

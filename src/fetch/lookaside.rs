@@ -5,9 +5,8 @@ use tokio::time::Instant;
 use crate::config::{LookasideUrl, RegularFile};
 use crate::digest::Digest;
 use crate::evaluate::evidence::LocatedSignature;
-use crate::fetch::registry::Client;
+use crate::fetch::registry::{Client, Errand};
 use crate::fetch::{Budget, Error, SIGNATURE_BYTES};
-use crate::reference::Named;
 use crate::verify::UntrustedSignature;
 
 /// Most signatures of one manifest in a store: 127 (rule K-5).
@@ -15,24 +14,21 @@ pub const SIGNATURES: usize = 127;
 
 /// The signatures of the manifest with this digest.
 ///
-/// `base` is what registries.d gives for `image`. Anything but a file or "missing" is an error, and one
+/// `base` is what registries.d gives for the image. Anything but a file or "missing" is an error, and one
 /// blob that is no signature spoils all (rules K-4, B-5).
 pub async fn signatures(
     client: &Client,
-    image: &Named,
+    errand: &Errand<'_>,
     base: &LookasideUrl,
     digest: &Digest,
-    budget: &Budget,
-    deadline: Instant,
 ) -> Result<Vec<LocatedSignature>, Error> {
     let mut found = Vec::new();
     loop {
         let url = base.signature(digest, found.len().saturating_add(1));
         let blob = if url.is_http() {
-            let credentialed = url.with_credentials();
-            client.get_lookaside(image.domain(), &credentialed, SIGNATURE_BYTES, budget, deadline).await?
+            client.get_lookaside(errand, &url.with_credentials(), SIGNATURE_BYTES).await?
         } else {
-            read_file(&url, budget, deadline).await?
+            read_file(&url, errand.budget, errand.deadline).await?
         };
         let Some(blob) = blob else { return Ok(found) };
         if found.len() == SIGNATURES {

@@ -4,6 +4,7 @@
 
 pub mod attachment;
 pub mod credentials;
+pub mod extension;
 pub mod keys;
 pub mod local;
 pub mod lookaside;
@@ -15,12 +16,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 
-use crate::config::{self, Directories, LookasideUrl, RegistriesD};
+use crate::config::{
+    self, Directories, Endpoint, LookasideUrl, RegistriesConf, RegistriesConfSource, RegistriesD,
+};
 use crate::diagnostic::{Code, escape};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::evaluate::evidence::{
     Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject,
 };
+use crate::fetch::registry::{Errand, Proxies};
 use crate::manifest::{self, Malformed, NoInstance};
 use crate::reference::{ImageReference, LayoutImage, Named, Place, Transport};
 
@@ -46,11 +50,66 @@ const ORDINARY_BYTES: usize = 256 << 10;
 /// Most requests for one verification: 300 (T-28).
 pub const EVIDENCE_REQUESTS: usize = 300;
 
+/// Which files say where images and their signatures are.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// Which registries.d.
+    pub registries_d: Directories,
+    /// Which registries.conf.
+    pub registries_conf: RegistriesConfSource,
+}
+
+impl Configuration {
+    /// Reads them. What is wrong there is wrong for every image of a registry (rules D-11, M-1). It blocks.
+    pub fn load(&self) -> Result<Locations, Error> {
+        let registries_d = RegistriesD::load(&self.registries_d)?;
+        let registries_conf = RegistriesConf::load(&self.registries_conf)?;
+        Ok(Locations { registries_d, registries_conf })
+    }
+}
+
+/// What those files say at the moment.
+#[derive(Clone, Debug)]
+pub struct Locations {
+    /// Where signatures are.
+    pub registries_d: RegistriesD,
+    /// Where registries are.
+    pub registries_conf: RegistriesConf,
+}
+
+impl Locations {
+    /// Whether manifests and signatures of both names are looked for in the same places.
+    pub fn are_the_same(&self, image: &Named, other: &Named) -> bool {
+        let places = |named: &Named| {
+            let endpoints = self.registries_conf.endpoints(named).ok()?;
+            let place = |endpoint: &Endpoint| {
+                let named = &endpoint.image;
+                let lookaside = self.registries_d.lookaside_usable(named).ok();
+                (named.name(), endpoint.insecure, self.registries_d.use_attachments(named), lookaside)
+            };
+            Some(endpoints.iter().map(place).collect::<Vec<_>>())
+        };
+        places(image).is_some_and(|found| places(other).is_some_and(|other| found == other))
+    }
+}
+
+/// What was gathered, and what to know about it.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    /// The evidence.
+    pub evidence: Evidence,
+    /// Where the image really came from, if that is a registry: perhaps a mirror (rule M-7).
+    pub source: Option<Named>,
+    /// Things to know that change nothing. Untrusted: escape before printing.
+    pub warnings: Vec<String>,
+}
+
 /// The one who gathers: connections, tokens and key files that outlive a verification.
 #[derive(Debug)]
 pub struct Client {
     registry: registry::Client,
-    registries_d: Directories,
+    configuration: Arc<Configuration>,
+    proxies: Proxies,
     keys: Arc<keys::KeyFiles>,
     /// What all verifications together may still hold.
     bytes_left: Arc<AtomicUsize>,
@@ -58,10 +117,17 @@ pub struct Client {
 
 impl Client {
     /// A client that has asked nothing yet.
-    pub fn new(settings: registry::Settings, registries_d: Directories) -> Self {
+    pub fn new(settings: registry::Settings, configuration: Configuration) -> Self {
+        let proxies = settings.proxies.clone();
         let registry = registry::Client::new(settings);
         let bytes_left = Arc::new(AtomicUsize::new(ALL_EVIDENCE_BYTES));
-        Self { registry, registries_d, keys: Arc::new(keys::KeyFiles::new()), bytes_left }
+        let (configuration, keys) = (Arc::new(configuration), Arc::new(keys::KeyFiles::new()));
+        Self { registry, configuration, proxies, keys, bytes_left }
+    }
+
+    /// The configuration as it is on disk now. It blocks.
+    pub fn locations(&self) -> Result<Locations, Error> {
+        self.configuration.load()
     }
 
     /// The budget of one verification. Keep it as long as the evidence that it paid for.
@@ -82,7 +148,7 @@ impl Client {
         question: &Question,
         budget: &Budget,
         deadline: Instant,
-    ) -> Result<Evidence, Error> {
+    ) -> Result<Gathered, Error> {
         let (keys, wanted) = (Arc::clone(&self.keys), needs.clone());
         let mut evidence = blocking(move || {
             let mut evidence = Evidence::default();
@@ -91,24 +157,23 @@ impl Client {
         })
         .await?;
         if !needs.manifest {
-            return Ok(evidence);
+            return Ok(Gathered { evidence, ..Gathered::default() });
         }
-        let source = match (image.place(), image.docker_reference()) {
-            (Place::Registry, Some(named)) => {
-                // Rule D-11: what is wrong there is wrong for every image of a registry.
-                let directories = self.registries_d.clone();
-                let registries_d = blocking(move || Ok(RegistriesD::load(&directories)?)).await?;
-                let attachments = registries_d.use_attachments(named);
-                evidence.attachments_disabled = !attachments;
-                let lookaside = registries_d.lookaside_usable(named)?;
-                let client = &self.registry;
-                Source::Registry(RegistrySource { client, named, lookaside, attachments, budget, deadline })
-            }
-            (Place::Dir(path), _) => Source::Dir { path, budget },
-            (Place::Layout { path, image }, _) => Source::Layout { path, image, budget },
+        let found = match (image.place(), image.docker_reference()) {
+            (Place::Registry, Some(named)) => self.reach(named, needs, question, budget, deadline).await?,
+            (Place::Dir(path), _) => Found::of(Source::Dir { path, budget }).await?,
+            (Place::Layout { path, image }, _) => Found::of(Source::Layout { path, image, budget }).await?,
             (Place::Registry | Place::Elsewhere, _) => {
                 return Err(Error::UnsupportedTransport(image.transport()));
             }
+        };
+        let Found { source, top_level, signatures } = found;
+        let (origin, warnings) = match &source {
+            Source::Registry(registry) => {
+                evidence.attachments_disabled = !registry.attachments;
+                (Some(registry.endpoint.image.clone()), Vec::new())
+            }
+            Source::Dir { .. } | Source::Layout { .. } => (None, Vec::new()),
         };
         let signed = async |mut manifest: ManifestEvidence, instance: Option<&Digest>| {
             if needs.signatures {
@@ -116,7 +181,13 @@ impl Client {
             }
             Ok::<_, Error>(manifest)
         };
-        let top_level = source.manifest(None).await?;
+        let signed_top_level = async |mut top_level: ManifestEvidence| match signatures {
+            Some(signatures) => {
+                top_level.signatures = signatures?;
+                Ok(top_level)
+            }
+            None => signed(top_level, None).await,
+        };
         // What cannot be read for certain is no index; the judgement refuses it.
         let index_type = manifest::index_type(&top_level.bytes, &top_level.media_type);
         let index_type = match index_type {
@@ -127,8 +198,8 @@ impl Client {
             }
         };
         let Some(index_type) = index_type else {
-            evidence.top_level = Some(signed(top_level, None).await?);
-            return Ok(evidence);
+            evidence.top_level = Some(signed_top_level(top_level).await?);
+            return Ok(Gathered { evidence, source: origin, warnings });
         };
         let wanted =
             manifest::choose_instance(&top_level.bytes, index_type, &question.platform).map_err(|error| {
@@ -152,13 +223,98 @@ impl Client {
         let top_level = async {
             match question.subject {
                 Subject::Instance => Ok(top_level),
-                Subject::Both | Subject::Either | Subject::TopLevel => signed(top_level, None).await,
+                Subject::Both | Subject::Either | Subject::TopLevel => signed_top_level(top_level).await,
             }
         };
         let (top_level, instance) = tokio::try_join!(top_level, instance)?;
         evidence.top_level = Some(top_level);
         evidence.instance = Some(InstanceEvidence { digest: wanted, manifest: instance });
-        Ok(evidence)
+        Ok(Gathered { evidence, source: origin, warnings })
+    }
+
+    /// The first endpoint that has the manifest; everything else is asked of that one alone (rules M-5, M-6).
+    async fn reach<'a>(
+        &'a self,
+        named: &Named,
+        needs: &Needs,
+        question: &Question,
+        budget: &'a Budget,
+        deadline: Instant,
+    ) -> Result<Found<'a>, Error> {
+        let configuration = Arc::clone(&self.configuration);
+        let locations = blocking(move || configuration.load()).await?;
+        let endpoints: Vec<Endpoint> = locations.registries_conf.endpoints(named)?.iter().cloned().collect();
+        let early = endpoints.len() == 1 && needs.signatures && question.subject != Subject::Instance;
+        let mut mirrors = Vec::new();
+        for (endpoint, left) in endpoints.iter().zip((0..endpoints.len()).rev()) {
+            let is_last = left == 0;
+            // A mirror that says nothing leaves time for those after it.
+            let until = if is_last { deadline } else { halfway(deadline) };
+            let attempt = async {
+                let source = self.source(endpoint, &locations.registries_d, budget, deadline)?;
+                source.ask(needs.signatures, early).await
+            };
+            let outcome = tokio::time::timeout_at(until, attempt).await.unwrap_or_else(|_| {
+                Err(Error::TimedOut { waiting_for: format!("the manifest of {}", endpoint.image) })
+            });
+            match outcome {
+                Ok(found) => return Ok(found),
+                Err(error) if !is_last && error.is_of_endpoint() => {
+                    mirrors.push((endpoint.image.to_string(), error));
+                }
+                Err(error) if mirrors.is_empty() => return Err(error),
+                Err(error) => return Err(Error::Endpoints { last: Box::new(error), mirrors }),
+            }
+        }
+        Err(Error::UnsupportedTransport(Transport::Docker))
+    }
+
+    /// Everything but identity is that of the physical name (rules D-10, M-7).
+    fn source<'a>(
+        &'a self,
+        endpoint: &Endpoint,
+        registries_d: &RegistriesD,
+        budget: &'a Budget,
+        deadline: Instant,
+    ) -> Result<RegistrySource<'a>, Error> {
+        if let Some(blocked) = &endpoint.blocked {
+            return Err(blocked.clone().into());
+        }
+        let (client, proxies, endpoint) = (&self.registry, &self.proxies, endpoint.clone());
+        let lookaside = registries_d.lookaside_usable(&endpoint.image)?;
+        let attachments = registries_d.use_attachments(&endpoint.image);
+        let keeps_signatures = false;
+        Ok(RegistrySource {
+            client,
+            proxies,
+            endpoint,
+            lookaside,
+            attachments,
+            keeps_signatures,
+            budget,
+            deadline,
+        })
+    }
+}
+
+/// The moment in the middle between now and then.
+fn halfway(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    now + deadline.saturating_duration_since(now) / 2
+}
+
+/// A manifest, and where the rest is.
+struct Found<'a> {
+    source: Source<'a>,
+    top_level: ManifestEvidence,
+    /// The signatures of the manifest, if its digest was known beforehand.
+    signatures: Option<Result<Vec<LocatedSignature>, Error>>,
+}
+
+impl<'a> Found<'a> {
+    async fn of(source: Source<'a>) -> Result<Self, Error> {
+        let top_level = source.manifest(None).await?;
+        Ok(Self { source, top_level, signatures: None })
     }
 }
 
@@ -180,9 +336,12 @@ enum Source<'a> {
 
 struct RegistrySource<'a> {
     client: &'a registry::Client,
-    named: &'a Named,
+    proxies: &'a Proxies,
+    endpoint: Endpoint,
     lookaside: LookasideUrl,
     attachments: bool,
+    /// Whether the registry keeps simple signing signatures itself (rule X-1).
+    keeps_signatures: bool,
     budget: &'a Budget,
     deadline: Instant,
 }
@@ -205,8 +364,9 @@ impl Source<'_> {
                 .await
             }
             Self::Registry(source) => {
-                let digest = instance.as_ref().or(source.named.digest()).map(ToString::to_string);
-                source.manifest(digest.as_deref().or(source.named.tag()).unwrap_or("latest")).await
+                let named = &source.endpoint.image;
+                let digest = instance.as_ref().or(named.digest()).map(ToString::to_string);
+                source.manifest(digest.as_deref().or(named.tag()).unwrap_or("latest")).await
             }
         }
     }
@@ -239,15 +399,51 @@ impl Source<'_> {
                 Error::Local { path: (*path).to_owned(), detail }
             }
             Self::Registry(source) => {
-                Error::RegistryProtocol { registry: source.named.domain().to_owned(), detail }
+                Error::Manifest { registry: source.endpoint.image.domain().to_owned(), detail }
             }
         }
     }
 }
 
-impl RegistrySource<'_> {
+impl<'a> RegistrySource<'a> {
+    /// The manifest, if it is there. What does not depend on it is asked for at the same time.
+    async fn ask(mut self, signatures: bool, early: bool) -> Result<Found<'a>, Error> {
+        let named = &self.endpoint.image;
+        let digest = named.digest();
+        let reference = digest.map(ToString::to_string).or(named.tag().map(str::to_owned));
+        let manifest = self.manifest(reference.as_deref().unwrap_or("latest"));
+        // Rule K-3: signatures are stored under the digest of the reference only if it is SHA-256.
+        let pinned = digest.filter(|digest| early && digest.algorithm() == Algorithm::Sha256);
+        let signatures = async {
+            if !signatures {
+                return Ok((false, None));
+            }
+            // Rule K-9: a registry that does not say what it is has nothing.
+            let keeps_signatures = self.client.keeps_signatures(&self.errand()).await?;
+            let found = match pinned {
+                // A failure counts only if there is a manifest.
+                Some(digest) => Some(self.find(digest, keeps_signatures).await),
+                None => None,
+            };
+            Ok((keeps_signatures, found))
+        };
+        let (top_level, (keeps_signatures, signatures)) = tokio::try_join!(manifest, signatures)?;
+        self.keeps_signatures = keeps_signatures;
+        Ok(Found { source: Source::Registry(self), top_level, signatures })
+    }
+
+    fn errand(&self) -> Errand<'_> {
+        Errand {
+            image: &self.endpoint.image,
+            insecure: self.endpoint.insecure,
+            proxies: self.proxies,
+            budget: self.budget,
+            deadline: self.deadline,
+        }
+    }
+
     async fn manifest(&self, reference: &str) -> Result<ManifestEvidence, Error> {
-        let document = self.client.manifest(self.named, reference, self.budget, self.deadline).await?;
+        let document = self.client.manifest(&self.errand(), reference).await?;
         Ok(ManifestEvidence {
             bytes: document.bytes,
             media_type: document.media_type,
@@ -255,18 +451,30 @@ impl RegistrySource<'_> {
         })
     }
 
-    /// The lookaside store and the attachments, asked side by side; a failure of either fails both (rule X-4).
     async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {
-        let (client, named, budget, deadline) = (self.client, self.named, self.budget, self.deadline);
-        let attachments = async {
+        self.find(digest, self.keeps_signatures).await
+    }
+
+    /// The registry's own store or the lookaside store, and the attachments, asked side by side (rule X-1).
+    ///
+    /// A failure of one fails all (rule X-4).
+    async fn find(&self, digest: &Digest, keeps_signatures: bool) -> Result<Vec<LocatedSignature>, Error> {
+        let (client, errand) = (self.client, self.errand());
+        let stored = async {
+            if keeps_signatures {
+                extension::signatures(client, &errand, digest).await
+            } else {
+                lookaside::signatures(client, &errand, &self.lookaside, digest).await
+            }
+        };
+        let attached = async {
             if self.attachments {
-                attachment::signatures(client, named, digest, budget, deadline).await
+                attachment::signatures(client, &errand, digest).await
             } else {
                 Ok(Vec::new())
             }
         };
-        let lookaside = lookaside::signatures(client, named, &self.lookaside, digest, budget, deadline);
-        let (mut signatures, attached) = tokio::try_join!(lookaside, attachments)?;
+        let (mut signatures, attached) = tokio::try_join!(stored, attached)?;
         signatures.extend(attached);
         Ok(signatures)
     }
@@ -374,6 +582,13 @@ pub enum Error {
         /// The digest of the bytes.
         found: Digest,
     },
+    /// The image is neither on its mirrors nor where it belongs.
+    Endpoints {
+        /// Why not where it belongs; what counts (rule M-6).
+        last: Box<Self>,
+        /// Each mirror, and why not there.
+        mirrors: Vec<(String, Self)>,
+    },
     /// More bytes or requests than one verification may use.
     EvidenceTooLarge,
     /// The registry says that there is no such image.
@@ -408,6 +623,13 @@ pub enum Error {
     MalformedSignature {
         /// Path or URL, without credentials.
         location: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// What came instead of a manifest is none, or can be read in more than one way.
+    Manifest {
+        /// Host and port.
+        registry: String,
         /// What is wrong.
         detail: String,
     },
@@ -462,6 +684,7 @@ impl Error {
             Self::Certificates { .. } => Code::CertificatesInvalid,
             Self::Config(error) => error.code(),
             Self::DigestMismatch { .. } => Code::DigestMismatch,
+            Self::Endpoints { last, .. } => last.code(),
             Self::EvidenceTooLarge => Code::EvidenceTooLarge,
             Self::ImageNotFound { .. } => Code::ImageNotFound,
             Self::KeyFile { .. } => Code::KeyFileUnreadable,
@@ -470,7 +693,7 @@ impl Error {
             Self::MalformedSignature { .. } => Code::MalformedSignature,
             Self::NoMatchingPlatform { .. } => Code::NoMatchingPlatform,
             Self::RegistryAuth { .. } => Code::RegistryAuth,
-            Self::RegistryProtocol { .. } => Code::RegistryProtocol,
+            Self::Manifest { .. } | Self::RegistryProtocol { .. } => Code::RegistryProtocol,
             Self::RegistryUnavailable { .. } => Code::RegistryUnavailable,
             Self::TimedOut { .. } => Code::TimedOut,
             Self::Tls { .. } => Code::TlsError,
@@ -488,6 +711,7 @@ impl Error {
             Self::DigestMismatch { .. } => {
                 "the server sent other bytes than were asked for; do not use the image from there"
             }
+            Self::Endpoints { last, .. } => last.help(),
             Self::EvidenceTooLarge => "the image has more signatures than can be checked; ask its publisher",
             Self::ImageNotFound { .. } => "check the name and the tag",
             Self::KeyFile { .. } => "install the key, or correct its path in the policy",
@@ -504,7 +728,9 @@ impl Error {
             Self::RegistryAuth { .. } => {
                 "log in with \"podman login\", or name an authentication file with --authfile"
             }
-            Self::RegistryProtocol { .. } => "check that the host is a container registry",
+            Self::Manifest { .. } | Self::RegistryProtocol { .. } => {
+                "check that the host is a container registry"
+            }
             Self::RegistryUnavailable { .. } => "check the network and the registry, and try again",
             Self::Tls { .. } => {
                 "put the certificate of the registry's authority into /etc/containers/certs.d/HOST:PORT/ca.crt, or name a directory with --cert-dir; plain HTTP is not supported"
@@ -512,6 +738,70 @@ impl Error {
             Self::TimedOut { .. } => "try again, or allow more time with --timeout",
             Self::UnsupportedTransport(_) => "see \"Limitations\" in the README",
         }
+    }
+}
+
+impl Error {
+    /// Whether the fault is in what the administrator wrote, or left out.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::AuthFile { .. } | Self::Certificates { .. } | Self::Config(_) | Self::KeyFile { .. } => {
+                true
+            }
+            Self::Endpoints { last, .. } => last.is_configuration(),
+            Self::Busy
+            | Self::DigestMismatch { .. }
+            | Self::EvidenceTooLarge
+            | Self::ImageNotFound { .. }
+            | Self::Local { .. }
+            | Self::Lookaside { .. }
+            | Self::MalformedSignature { .. }
+            | Self::Manifest { .. }
+            | Self::NoMatchingPlatform { .. }
+            | Self::RegistryAuth { .. }
+            | Self::RegistryProtocol { .. }
+            | Self::RegistryUnavailable { .. }
+            | Self::TimedOut { .. }
+            | Self::Tls { .. }
+            | Self::UnsupportedTransport(_) => false,
+        }
+    }
+
+    /// Whether it lies with the registry, so that another way to it may lead to more.
+    fn is_of_registry(&self) -> bool {
+        match self {
+            Self::ImageNotFound { .. }
+            | Self::RegistryAuth { .. }
+            | Self::RegistryProtocol { .. }
+            | Self::RegistryUnavailable { .. }
+            | Self::Tls { .. } => true,
+            Self::AuthFile { .. }
+            | Self::Busy
+            | Self::Certificates { .. }
+            | Self::Config(_)
+            | Self::DigestMismatch { .. }
+            | Self::Endpoints { .. }
+            | Self::EvidenceTooLarge
+            | Self::KeyFile { .. }
+            | Self::Local { .. }
+            | Self::Lookaside { .. }
+            | Self::MalformedSignature { .. }
+            | Self::Manifest { .. }
+            | Self::NoMatchingPlatform { .. }
+            | Self::TimedOut { .. }
+            | Self::UnsupportedTransport(_) => false,
+        }
+    }
+
+    /// Whether it means that there is no manifest, or none that may be asked for, at one endpoint of several.
+    ///
+    /// A manifest that is not what it should be is one: nothing else is tried then (rule M-6).
+    fn is_of_endpoint(&self) -> bool {
+        let no_way_there = matches!(
+            self,
+            Self::AuthFile { .. } | Self::Certificates { .. } | Self::Config(_) | Self::TimedOut { .. }
+        );
+        no_way_there || self.is_of_registry()
     }
 }
 
@@ -528,6 +818,13 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::DigestMismatch { location, wanted, found } => {
                 write!(f, "digest mismatch: {} should be {wanted} and is {found}", escape(location))
+            }
+            Self::Endpoints { last, mirrors } => {
+                write!(f, "{last}; its mirrors failed as well")?;
+                for (image, error) in mirrors {
+                    write!(f, "; \"{}\": {error}", escape(image))?;
+                }
+                Ok(())
             }
             Self::EvidenceTooLarge => write!(
                 f,
@@ -554,7 +851,7 @@ impl fmt::Display for Error {
             Self::RegistryAuth { registry, detail } => {
                 write!(f, "the registry {} refuses access: {}", escape(registry), escape(detail))
             }
-            Self::RegistryProtocol { registry, detail } => {
+            Self::Manifest { registry, detail } | Self::RegistryProtocol { registry, detail } => {
                 write!(f, "the answer of {} is not allowed: {}", escape(registry), escape(detail))
             }
             Self::RegistryUnavailable { registry, detail } => {

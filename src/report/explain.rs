@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Origin;
-use crate::engine::Explanation;
+use crate::engine::{ExplainedEndpoint, Explanation};
 use crate::evaluate;
 use crate::policy::{KeySource, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned};
 
@@ -37,8 +37,8 @@ pub struct ExplainReport {
     pub outcome: &'static str,
     /// Every requirement of the scope.
     pub requirements: Vec<ExplainedRequirement>,
-    /// Where signatures are looked for; absent for images outside registries.
-    pub stores: Option<ExplainedStores>,
+    /// Where the image and its signatures are looked for, in this order; none for images outside registries.
+    pub endpoints: Vec<EndpointReport>,
 }
 
 /// A requirement in words.
@@ -54,10 +54,18 @@ pub struct ExplainedRequirement {
     pub signed_identity: Option<String>,
 }
 
-/// Where signatures of an image in a registry are looked for.
+/// A place where an image is looked for, and where its signatures then are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct ExplainedStores {
+pub struct EndpointReport {
+    /// The image by the name that it has there.
+    pub reference: String,
+    /// Whether it is a mirror: if it does not have the image, the next one is asked.
+    pub mirror: bool,
+    /// Whether the registry need not prove who it is, and may speak plain HTTP.
+    pub insecure: bool,
+    /// Why it is not asked, if registries.conf blocks it.
+    pub blocked: Option<String>,
     /// The lookaside store, without credentials.
     pub lookaside: String,
     /// Where it is set; absent if it is the built-in one.
@@ -90,7 +98,6 @@ impl ExplainReport {
             scope_chain.push("default".to_owned());
         }
         let requirements: Vec<&Requirement> = matched.requirements.iter().collect();
-        let origin = |origin: &Origin| origin.to_string();
         Self {
             schema: SCHEMA,
             reference: reference.to_owned(),
@@ -104,13 +111,22 @@ impl ExplainReport {
             scope_chain,
             outcome: outcome(&requirements),
             requirements: requirements.iter().map(|r| describe(r, explanation)).collect(),
-            stores: explanation.stores.as_ref().map(|stores| ExplainedStores {
-                lookaside: stores.lookaside.clone(),
-                lookaside_origin: stores.lookaside_origin.as_ref().map(origin),
-                use_sigstore_attachments: stores.attachments,
-                attachments_origin: stores.attachments_origin.as_ref().map(origin),
-            }),
+            endpoints: explanation.endpoints.iter().map(endpoint).collect(),
         }
+    }
+}
+
+fn endpoint(explained: &ExplainedEndpoint) -> EndpointReport {
+    let ExplainedEndpoint { endpoint, stores } = explained;
+    EndpointReport {
+        reference: format!("docker://{}", endpoint.image),
+        mirror: endpoint.is_mirror,
+        insecure: endpoint.insecure,
+        blocked: endpoint.blocked.as_ref().map(ToString::to_string),
+        lookaside: stores.lookaside.clone(),
+        lookaside_origin: stores.lookaside_origin.as_ref().map(Origin::to_string),
+        use_sigstore_attachments: stores.attachments,
+        attachments_origin: stores.attachments_origin.as_ref().map(Origin::to_string),
     }
 }
 

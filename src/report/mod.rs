@@ -14,7 +14,7 @@ use crate::evaluate::verdict::{
 use crate::policy::Scope;
 use crate::verify::{Rejection, Signer};
 
-pub use explain::{ExplainReport, ExplainedRequirement, ExplainedStores};
+pub use explain::{EndpointReport, ExplainReport, ExplainedRequirement};
 
 /// The version of the keys.
 pub const SCHEMA: u32 = 1;
@@ -61,6 +61,12 @@ pub struct Report {
     pub pinned_reference: Option<String>,
     /// Whether the policy also accepts that reference; if not, pull by tag and compare digests.
     pub pinned_reference_accepted: bool,
+    /// Where the image really came from, if that is not where its name says.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// What other tools would say under the same policy.
+    #[serde(default)]
+    pub would_accept: Option<WouldAcceptReport>,
     /// The policy file.
     pub policy: Option<PolicyReport>,
     /// The scope that applied.
@@ -74,6 +80,18 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// The number of requests that were made.
     pub requests: u64,
+}
+
+/// Whether other tools would use the image; absent where what they judge was not looked at.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WouldAcceptReport {
+    /// podman, and buildah and CRI-O likewise.
+    pub podman: Option<bool>,
+    /// `skopeo copy`.
+    pub skopeo_copy: Option<bool>,
+    /// The skopeo image proxy since 2026-04, on which bootc and rpm-ostree rely.
+    pub skopeo_image_proxy: Option<bool>,
 }
 
 /// A policy file.
@@ -172,7 +190,7 @@ pub struct SignerReport {
 impl Report {
     /// The report of a verdict.
     pub fn of_answer(reference: &str, route: Route, answer: &Answer) -> Self {
-        let verdict = &answer.verdict;
+        let (verdict, image) = (&answer.verdict, answer.image.docker_reference());
         let (manifest_digest, rejection) = match &verdict.decision {
             Decision::Allow(grant) => (grant.digest(), None),
             Decision::Deny(rejection) => (None, Some(rejection)),
@@ -192,11 +210,22 @@ impl Report {
             resolved_digest: verdict.resolved_digest.as_ref().map(ToString::to_string),
             pinned_reference: answer.pinned.as_ref().map(|p| p.text().to_owned()),
             pinned_reference_accepted: answer.pinned_accepted,
+            source: answer.source.as_ref().filter(|s| Some(*s) != image).map(|s| format!("docker://{s}")),
+            would_accept: Some(WouldAcceptReport {
+                podman: verdict.others.copy,
+                skopeo_copy: verdict.others.copy,
+                skopeo_image_proxy: verdict.others.image_proxy,
+            }),
             policy: Some(policy_report(&answer.policy)),
             scope: Some(scope_report(&answer.policy, &verdict.scope, verdict.scope_span)),
             requirements: verdict.subjects.iter().flat_map(requirements).collect(),
             problems: Vec::new(),
-            warnings: verdict.warnings.iter().map(|w| (*w).to_owned()).collect(),
+            warnings: verdict
+                .warnings
+                .iter()
+                .map(|w| (*w).to_owned())
+                .chain(answer.warnings.iter().cloned())
+                .collect(),
             requests: u64::try_from(answer.requests).unwrap_or(u64::MAX),
         }
     }
@@ -239,6 +268,8 @@ impl Report {
             resolved_digest: None,
             pinned_reference: None,
             pinned_reference_accepted: false,
+            source: None,
+            would_accept: None,
             policy: None,
             scope: None,
             requirements: Vec::new(),

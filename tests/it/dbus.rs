@@ -24,13 +24,13 @@ use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::wire::Str;
 use zbus::{Connection, DBusError, Guid, Variant};
 
-use vouchd::config::{Directories, Environment, PolicySource};
+use vouchd::config::{Directories, Environment, PolicySource, RegistriesConfSource};
 use vouchd::dbus::{self, ClientError, Dictionary, Verifier, VerifierProxy};
 use vouchd::digest::Digest;
 use vouchd::engine::{Engine, Settings};
 use vouchd::evaluate::evidence::{Question, Subject};
 use vouchd::fetch::credentials::Source;
-use vouchd::fetch::registry;
+use vouchd::fetch::{Configuration, registry};
 use vouchd::manifest::Platform;
 use vouchd::report::Route;
 
@@ -910,7 +910,10 @@ impl Rig {
         fs::create_dir(&registries_d).unwrap();
         let settings = Settings {
             policy,
-            registries_d: Directories::explicit(registries_d, &Environment::system()),
+            configuration: Configuration {
+                registries_d: Directories::explicit(registries_d, &Environment::system()),
+                registries_conf: RegistriesConfSource::Explicit("/dev/null".into()),
+            },
             registry: registry::Settings { auth: Source::Anonymous, ..registry::Settings::default() },
         };
         Self { directory, settings }

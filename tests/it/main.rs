@@ -11,6 +11,8 @@ mod end_to_end;
 mod layering;
 // The client of registries against hostile servers.
 mod registry;
+// Servers that answer by a script.
+mod server;
 // registries.d, lookaside stores, local images, the search for a policy.
 mod registries_d;
 // What several modules need.

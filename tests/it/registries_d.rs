@@ -14,6 +14,7 @@ use vouchd::diagnostic::Code;
 use vouchd::digest::Digest;
 use vouchd::evaluate::evidence::{LocatedSignature, ManifestEvidence};
 use vouchd::fetch::keys::KeyFiles;
+use vouchd::fetch::registry::Errand;
 use vouchd::fetch::{self, Budget, local, lookaside, registry};
 use vouchd::manifest::{DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
 use vouchd::reference::{ImageName, LayoutImage, Named};
@@ -370,7 +371,7 @@ mod lookaside_store {
         let image = Named::parse("example.com/ns/r:1").unwrap();
         let base = RegistriesD::load(&directories).unwrap().lookaside_read(&image).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        lookaside::signatures(&client, &image, &base, &digest(), budget, deadline).await
+        lookaside::signatures(&client, &Errand::new(&image, budget, deadline), &base, &digest()).await
     }
 
     async fn signatures(tmp: &Path) -> Result<Vec<LocatedSignature>, fetch::Error> {

@@ -7,24 +7,21 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use vouchd::config::{Environment, User};
 use vouchd::diagnostic::Code;
 use vouchd::digest::{Algorithm, Digest};
 use vouchd::evaluate::evidence::LocatedSignature;
 use vouchd::fetch::credentials::Source;
-use vouchd::fetch::registry::{Client, Document, Settings};
+use vouchd::fetch::registry::{Client, Document, Errand, Settings};
 use vouchd::fetch::{Budget, EVIDENCE_BYTES, EVIDENCE_REQUESTS, Error, MANIFEST_BYTES, attachment};
 use vouchd::reference::Named;
 use vouchd::verify::UntrustedSignature;
 
-const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+use crate::server::{ClientCertificate, OCI, Reply, Rig, Seen, Server, bearer, soon};
+
 const MANIFEST: &[u8] = b"{\"schemaVersion\":2}";
 const TAG_PATH: &str = "/v2/ns/app/manifests/1";
 
@@ -67,7 +64,7 @@ async fn tag_signature_manifest_and_payload_are_three_requests_on_one_connection
     let client = rig.client(Source::Anonymous);
     for round in 1..=2 {
         let budget = Budget::new();
-        let document = client.manifest(&server.image(), "1", &budget, soon()).await.unwrap();
+        let document = client.manifest(&Errand::new(&server.image(), &budget, soon()), "1").await.unwrap();
         let found = signatures(&client, &server, &document.bytes, &budget).await.unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(budget.requests_made(), 3);
@@ -84,7 +81,7 @@ async fn basic_credentials_are_sent_when_asked_for_and_then_at_once() {
     let server = rig.server(|_, seen| guarded(seen, "Basic dTpw", "Basic realm=\"r\"")).await;
     let client = rig.client(rig.login(&server, "u:p"));
     for requests in [2, 3] {
-        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert!(client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.is_ok());
         assert_eq!(server.count(), requests);
     }
     assert_eq!(server.seen()[0].header("authorization"), None);
@@ -101,7 +98,7 @@ async fn a_bearer_token_is_fetched_once_per_scope_and_reused() {
         .await;
     let client = rig.client(rig.login(&server, "us er:p:q"));
     for requests in [3, 4] {
-        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert!(client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.is_ok());
         assert_eq!(server.count(), requests);
     }
     let token = &server.seen()[1];
@@ -112,7 +109,7 @@ async fn a_bearer_token_is_fetched_once_per_scope_and_reused() {
     );
 
     let other = Named::parse(&format!("{}/ns/other", server.host)).unwrap();
-    assert!(client.manifest(&other, "1", &Budget::new(), soon()).await.is_ok());
+    assert!(client.manifest(&Errand::new(&other, &Budget::new(), soon()), "1").await.is_ok());
     assert_eq!(server.count(), 6, "another repository needs another token");
 }
 
@@ -147,7 +144,7 @@ async fn a_token_that_is_no_longer_good_is_replaced() {
         .await;
     let client = rig.client(Source::Anonymous);
     for requests in [3, 6] {
-        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert!(client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.is_ok());
         assert_eq!(server.count(), requests);
         generation.fetch_add(1, Ordering::SeqCst);
     }
@@ -172,7 +169,7 @@ async fn a_token_from_before_access_was_granted_is_replaced() {
         })
         .await;
     let client = rig.client(Source::Anonymous);
-    let fetch = async || client.manifest(&server.image(), "1", &Budget::new(), soon()).await;
+    let fetch = async || client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await;
     assert_code(fetch().await, Code::RegistryAuth);
     generation.fetch_add(1, Ordering::SeqCst);
     assert!(fetch().await.is_ok());
@@ -191,7 +188,7 @@ async fn an_identity_token_is_exchanged_by_post() {
         format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"id&token\"}}}}}}", server.host);
     assert!(
         rig.client(rig.auth_file(&entry))
-            .manifest(&server.image(), "1", &Budget::new(), soon())
+            .manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1")
             .await
             .is_ok()
     );
@@ -218,7 +215,10 @@ async fn a_redirect_of_an_identity_token_is_refused() {
     let entry =
         format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTo=\",\"identitytoken\":\"id\"}}}}}}", server.host);
     let client = rig.client(rig.auth_file(&entry));
-    assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, Code::RegistryProtocol);
+    assert_code(
+        client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await,
+        Code::RegistryProtocol,
+    );
     assert_eq!(thief.count(), 0);
 }
 
@@ -238,7 +238,7 @@ async fn a_wider_scope_is_asked_for_once() {
     let client = rig.client(Source::Anonymous);
     // Later the narrow token is still there; the wide one is never kept, because the registry chose its scope.
     for requests in [5, 8, 11] {
-        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert!(client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.is_ok());
         assert_eq!(server.count(), requests);
     }
     let tokens: Vec<bool> = server
@@ -287,7 +287,8 @@ async fn refused_credentials_are_not_shown_again_nor_printed() {
         .await;
     for (server, requests) in [(&basic, 2), (&token_server, 2), (&denied, 3)] {
         let client = rig.client(rig.login(server, "u:hunter2"));
-        let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err();
+        let error =
+            client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.unwrap_err();
         assert_eq!(error.code(), Code::RegistryAuth);
         let text = format!("{error} {error:?} {client:?}");
         for secret in ["hunter2", "dTpodW50ZXIy", "tok-en-tok"] {
@@ -298,7 +299,7 @@ async fn refused_credentials_are_not_shown_again_nor_printed() {
     let remembered = rig.client(rig.login(&basic, "u:hunter2"));
     for requests in [4, 5] {
         assert_code(
-            remembered.manifest(&basic.image(), "1", &Budget::new(), soon()).await,
+            remembered.manifest(&Errand::new(&basic.image(), &Budget::new(), soon()), "1").await,
             Code::RegistryAuth,
         );
         assert_eq!(basic.count(), requests, "with a known challenge one attempt is enough");
@@ -315,7 +316,10 @@ async fn without_usable_credentials_a_401_is_final() {
     }
     let server = rig.server(|_, _| Reply::status(401, "")).await;
     let client = rig.client(rig.login(&server, "u:p"));
-    assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, Code::RegistryAuth);
+    assert_code(
+        client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await,
+        Code::RegistryAuth,
+    );
     assert_eq!(server.count(), 1);
 }
 
@@ -340,7 +344,7 @@ async fn a_token_realm_must_be_https_and_somewhere_the_registry_may_lead() {
         let server = rig.server(move |_, _| Reply::challenge(&challenge)).await;
         let client = rig.client(rig.login(&server, "u:p"));
         assert_code(
-            client.manifest(&server.image(), "1", &Budget::new(), soon()).await,
+            client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await,
             Code::RegistryProtocol,
         );
         assert_eq!(server.count(), 1, "{realm}");
@@ -361,8 +365,7 @@ async fn a_token_server_that_talks_nonsense_is_an_error() {
         (Reply::ok(b"").announcing(2 << 20), Code::RegistryProtocol),
         (Reply::Endless, Code::RegistryProtocol),
         (Reply::status(404, ""), Code::RegistryProtocol),
-        (Reply::status(500, ""), Code::RegistryUnavailable),
-        (Reply::status(429, ""), Code::RegistryUnavailable),
+        (Reply::status(501, ""), Code::RegistryUnavailable),
         (Reply::status(403, ""), Code::RegistryAuth),
     ] {
         let server = rig
@@ -384,12 +387,16 @@ async fn an_unusable_authentication_file_stops_everything() {
     for source in [rig.auth_file("{"), rig.auth_file(&helper), Source::File("/nonexistent".into())] {
         let client = rig.client(source);
         assert_code(
-            client.manifest(&server.image(), "1", &Budget::new(), soon()).await,
+            client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await,
             Code::AuthFileInvalid,
         );
     }
     let client = rig.client(rig.auth_file(&helper));
-    let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err().to_string();
+    let error = client
+        .manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1")
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains(&server.host) && error.contains("--authfile"), "{error}");
     assert_eq!(server.count(), 0);
 }
@@ -441,7 +448,7 @@ async fn what_a_token_server_did_wrong_once_is_not_remembered() {
     for bad in [
         Reply::ok(b"{\"token\":\"a\\nb\",\"expires_in\":86400}"),
         Reply::ok(format!("{{\"token\":\"{}\",\"expires_in\":86400}}", "t".repeat(1 << 19)).as_bytes()),
-        Reply::status(503, ""),
+        Reply::status(501, ""),
         Reply::status(403, ""),
     ] {
         let shown = format!("{bad:?}").chars().take(100).collect::<String>();
@@ -454,7 +461,8 @@ async fn what_a_token_server_did_wrong_once_is_not_remembered() {
             })
             .await;
         let client = rig.client(Source::Anonymous);
-        let fetch = async || client.manifest(&server.image(), "1", &Budget::new(), soon()).await;
+        let fetch =
+            async || client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await;
         assert!(fetch().await.is_err(), "{shown}");
         assert_eq!(server.count(), 2, "{shown}");
         assert!(fetch().await.is_ok(), "{shown}");
@@ -479,7 +487,7 @@ async fn a_token_server_that_has_moved_is_found_again() {
     let client = rig.client(Source::Anonymous);
     let fetch = async |repository: &str| {
         let image = Named::parse(&format!("{}/ns/{repository}", server.host)).unwrap();
-        client.manifest(&image, "1", &Budget::new(), soon()).await.is_ok()
+        client.manifest(&Errand::new(&image, &Budget::new(), soon()), "1").await.is_ok()
     };
     assert!(fetch("one").await);
     moved.store(1, Ordering::SeqCst);
@@ -508,7 +516,7 @@ async fn every_repository_may_have_a_realm_of_its_own() {
     let ask = async |n: usize| {
         let image = Named::parse(&format!("{}/ns/r{n}", server.host)).unwrap();
         for _ in 0..6 {
-            let found = client.manifest(&image, "1", &Budget::new(), soon()).await;
+            let found = client.manifest(&Errand::new(&image, &Budget::new(), soon()), "1").await;
             assert!(found.is_ok(), "r{n}: {found:?}");
         }
     };
@@ -538,7 +546,10 @@ async fn a_token_server_that_was_shown_a_secret_is_not_quoted() {
         );
         for auth in [rig.auth_file(&entry), rig.login(&server, &format!("u:{password}"))] {
             let client = rig.client(auth);
-            let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err();
+            let error = client
+                .manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1")
+                .await
+                .unwrap_err();
             let Error::RegistryProtocol { detail, .. } = &error else { panic!("{error}") };
             let code = if answer.contains("DENIED") { ", DENIED" } else { "" };
             assert_eq!(detail, &format!("a token from 127.0.0.1: status 400{code}"));
@@ -580,7 +591,8 @@ async fn a_registry_that_repeats_a_secret_is_not_quoted() {
             })
             .await;
         let client = rig.client(rig.login(&server, &format!("u:{password}")));
-        let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err();
+        let error =
+            client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.unwrap_err();
         let Error::RegistryAuth { detail, .. } = &error else { panic!("{error}") };
         assert_eq!(!detail.contains(&said), hidden, "{detail}");
         assert_eq!(detail.contains("repeats a secret"), hidden, "{detail}");
@@ -615,7 +627,8 @@ async fn a_redirect_to_another_port_loses_the_credentials() {
         })
         .await;
     let client = rig.client(rig.login(&server, "u:p"));
-    let blob = client.blob(&server.image(), &Digest::sha256(b"blob"), 4, &Budget::new(), soon()).await;
+    let blob =
+        client.blob(&Errand::new(&server.image(), &Budget::new(), soon()), &Digest::sha256(b"blob"), 4).await;
     assert_eq!(blob.unwrap(), b"blob");
     assert_eq!(
         server.seen()[2].header("authorization"),
@@ -643,7 +656,12 @@ async fn credentials_lost_on_the_way_do_not_come_back() {
         .await;
     home.lock().unwrap().clone_from(&server.host);
     let client = rig.client(rig.login(&server, "u:p"));
-    assert!(client.blob(&server.image(), &Digest::sha256(b"blob"), 4, &Budget::new(), soon()).await.is_ok());
+    assert!(
+        client
+            .blob(&Errand::new(&server.image(), &Budget::new(), soon()), &Digest::sha256(b"blob"), 4)
+            .await
+            .is_ok()
+    );
     assert_eq!(other.only_request().header("authorization"), None);
     assert_eq!(server.seen().last().unwrap().header("authorization"), None);
 }
@@ -656,7 +674,10 @@ async fn where_a_redirect_leads_nobody_may_ask_for_credentials() {
         let target = format!("https://{}/", other.host);
         let server = rig.server(move |_, _| Reply::redirect(302, &target)).await;
         let client = rig.client(rig.login(&server, "u:p"));
-        assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, Code::RegistryAuth);
+        assert_code(
+            client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await,
+            Code::RegistryAuth,
+        );
         assert_eq!((server.count(), other.count()), (1, 1));
         assert_eq!(other.only_request().header("authorization"), None);
     }
@@ -705,7 +726,8 @@ async fn ten_redirects_are_followed_and_no_more() {
             })
             .await;
         let budget = Budget::new();
-        let result = rig.client(Source::Anonymous).manifest(&server.image(), "1", &budget, soon()).await;
+        let result =
+            rig.client(Source::Anonymous).manifest(&Errand::new(&server.image(), &budget, soon()), "1").await;
         assert_eq!(result.is_ok(), allowed);
         assert_eq!((server.count(), budget.requests_made()), (11, 11), "every hop is paid for");
         if !allowed {
@@ -728,20 +750,20 @@ async fn what_is_fetched_by_digest_has_that_digest() {
     for algorithm in [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512] {
         let (right, wrong) = (Digest::compute(algorithm, MANIFEST), Digest::compute(algorithm, b"lie"));
         let fetch = async |digest: &Digest| {
-            client.manifest(&server.image(), &digest.to_string(), &Budget::new(), soon()).await
+            client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), &digest.to_string()).await
         };
         assert_eq!(fetch(&right).await.unwrap().bytes, MANIFEST);
         let error = fetch(&wrong).await.unwrap_err();
         assert!(
             matches!(&error, Error::DigestMismatch { wanted, found, .. } if *wanted == wrong && *found == right)
         );
-        let blob = client.blob(&server.image(), &wrong, 1 << 20, &Budget::new(), soon()).await;
+        let blob = client.blob(&Errand::new(&server.image(), &Budget::new(), soon()), &wrong, 1 << 20).await;
         assert_code(blob, Code::DigestMismatch);
     }
     for neither in ["sha256:abc", "../x", "a/b", "a?b", "md5:d41d8cd98f00b204e9800998ecf8427e", "a%2fb"] {
         let count = server.count();
         assert_code(
-            client.manifest(&server.image(), neither, &Budget::new(), soon()).await,
+            client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), neither).await,
             Code::RegistryProtocol,
         );
         assert_eq!(server.count(), count, "{neither}");
@@ -819,12 +841,13 @@ async fn bodies_end_at_their_limit() {
         ("failed", Err(Code::RegistryProtocol)),
         ("largest", Ok(MANIFEST_BYTES)),
     ] {
-        let result = client.manifest(&server.image(), tag, &Budget::new(), soon()).await;
+        let result = client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), tag).await;
         assert_eq!(result.map(|d| d.bytes.len()).map_err(|e| e.code()), code, "{tag}");
     }
     for (limit, fits) in [(5, true), (4, false), (0, false)] {
-        let blob =
-            client.blob(&server.image(), &Digest::sha256(b"12345"), limit, &Budget::new(), soon()).await;
+        let blob = client
+            .blob(&Errand::new(&server.image(), &Budget::new(), soon()), &Digest::sha256(b"12345"), limit)
+            .await;
         assert_eq!(blob.is_ok(), fits, "{limit}");
     }
 }
@@ -837,7 +860,7 @@ async fn one_budget_pays_for_everything() {
     for (left, enough) in [(MANIFEST.len(), true), (MANIFEST.len() - 1, false)] {
         let budget = Budget::new();
         budget.bytes(EVIDENCE_BYTES - left).unwrap();
-        let result = client.manifest(&server.image(), "1", &budget, soon()).await;
+        let result = client.manifest(&Errand::new(&server.image(), &budget, soon()), "1").await;
         assert_eq!(result.err().map(|e| e.code()), (!enough).then_some(Code::EvidenceTooLarge));
     }
     let count = server.count();
@@ -845,7 +868,10 @@ async fn one_budget_pays_for_everything() {
     for _ in 0..EVIDENCE_REQUESTS {
         budget.request().unwrap();
     }
-    assert_code(client.manifest(&server.image(), "1", &budget, soon()).await, Code::EvidenceTooLarge);
+    assert_code(
+        client.manifest(&Errand::new(&server.image(), &budget, soon()), "1").await,
+        Code::EvidenceTooLarge,
+    );
     assert_eq!(server.count(), count);
 }
 
@@ -865,7 +891,8 @@ async fn nothing_outlives_the_deadline() {
     let attempt = async |host: String| {
         let image = Named::parse(&format!("{host}/ns/app")).unwrap();
         let start = Instant::now();
-        let result = client.manifest(&image, "1", &Budget::new(), start + Duration::from_secs(2)).await;
+        let result =
+            client.manifest(&Errand::new(&image, &Budget::new(), start + Duration::from_secs(2)), "1").await;
         assert_code(result, Code::TimedOut);
         assert!(start.elapsed() < Duration::from_secs(5));
     };
@@ -889,9 +916,15 @@ async fn a_server_must_prove_its_name() {
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let image = Named::parse(&format!("{gone}/ns/app")).unwrap();
     let client = rig.client(Source::Anonymous);
-    assert_code(client.manifest(&image, "1", &Budget::new(), soon()).await, Code::RegistryUnavailable);
+    assert_code(
+        client.manifest(&Errand::new(&image, &Budget::new(), soon()), "1").await,
+        Code::RegistryUnavailable,
+    );
     let too_high = Named::parse("127.0.0.1:99999/ns/app").unwrap();
-    assert_code(client.manifest(&too_high, "1", &Budget::new(), soon()).await, Code::RegistryUnavailable);
+    assert_code(
+        client.manifest(&Errand::new(&too_high, &Budget::new(), soon()), "1").await,
+        Code::RegistryUnavailable,
+    );
     assert_eq!(server.count() + elsewhere.count(), 0);
 }
 
@@ -908,7 +941,9 @@ async fn a_client_certificate_is_shown_to_the_registry_alone() {
         .await;
     let digest = Digest::sha256(b"blob");
     let fetch = async || {
-        rig.client(Source::Anonymous).blob(&server.image(), &digest, 4, &Budget::new(), soon()).await
+        rig.client(Source::Anonymous)
+            .blob(&Errand::new(&server.image(), &Budget::new(), soon()), &digest, 4)
+            .await
     };
     assert_code(fetch().await, Code::TlsError);
     rig.add_client_certificate("client");
@@ -944,7 +979,7 @@ async fn a_certificate_directory_is_read_in_full_or_refused() {
         Settings { cert_dir: Some("/nonexistent".into()), auth: Source::Anonymous, ..Settings::default() };
     let client = Client::new(absent);
     assert_code(
-        client.manifest(&server.image(), "1", &Budget::new(), soon()).await,
+        client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await,
         Code::CertificatesInvalid,
     );
 }
@@ -970,7 +1005,7 @@ async fn a_withdrawn_authority_ends_connections() {
     let server = rig.server(|_, _| Reply::manifest(MANIFEST)).await;
     let client = rig.client(Source::Anonymous);
     let fetch = async || {
-        let found = client.manifest(&server.image(), "1", &Budget::new(), soon()).await;
+        let found = client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await;
         found.map(|_| ()).map_err(|e| e.code())
     };
     assert_eq!(fetch().await, Ok(()));
@@ -999,7 +1034,7 @@ async fn a_withdrawn_client_certificate_is_not_shown_again() {
     let client = rig.client(Source::Anonymous);
     rig.add_client_certificate("client");
     for shown in [true, false] {
-        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert!(client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.is_ok());
         assert_eq!(server.seen().last().unwrap().client_certificate, shown);
         for name in ["client.cert", "client.key"] {
             let _ = std::fs::remove_file(rig.certs().join(name));
@@ -1018,11 +1053,11 @@ async fn what_a_registry_said_is_forgotten_with_its_certificates() {
         .await;
     let client = rig.client(Source::Anonymous);
     for requests in [3, 4] {
-        assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+        assert!(client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.is_ok());
         assert_eq!(server.count(), requests);
     }
     rig.write("other.crt", Rig::new().issuer.pem().as_bytes());
-    assert!(client.manifest(&server.image(), "1", &Budget::new(), soon()).await.is_ok());
+    assert!(client.manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1").await.is_ok());
     assert_eq!(server.count(), 7);
 }
 
@@ -1034,7 +1069,11 @@ async fn the_first_directory_of_the_registry_counts_alone() {
     let settings = Settings { certs_d: ["absent", "a", "b"].map(base).into(), ..Settings::default() };
     let client = Client::new(settings);
     let fetch = async || {
-        client.manifest(&server.image(), "1", &Budget::new(), soon()).await.map(|_| ()).map_err(|e| e.code())
+        client
+            .manifest(&Errand::new(&server.image(), &Budget::new(), soon()), "1")
+            .await
+            .map(|_| ())
+            .map_err(|e| e.code())
     };
     let put = |name: &str, bytes: &[u8]| {
         let directory = base(name).join(&server.host);
@@ -1321,7 +1360,7 @@ async fn only_404_means_that_a_lookaside_file_is_missing() {
         (Reply::status(404, "gone"), Ok(None)),
         (Reply::status(403, ""), Err(Code::LookasideUnavailable)),
         (Reply::status(410, ""), Err(Code::LookasideUnavailable)),
-        (Reply::status(500, ""), Err(Code::LookasideUnavailable)),
+        (Reply::status(501, ""), Err(Code::LookasideUnavailable)),
         (
             Reply::status(401, "").with("WWW-Authenticate", "Basic realm=\"r\""),
             Err(Code::LookasideUnavailable),
@@ -1337,7 +1376,8 @@ async fn only_404_means_that_a_lookaside_file_is_missing() {
         let server = rig.server(move |_, _| reply.clone()).await;
         let client = rig.client(rig.login(&server, "u:p"));
         let url = format!("https://{}/sigs/ns/app@sha256=00/signature-1", server.host);
-        let result = client.get_lookaside(&server.host, &url, 4, &Budget::new(), soon()).await;
+        let result =
+            client.get_lookaside(&Errand::new(&server.image(), &Budget::new(), soon()), &url, 4).await;
         assert_eq!(result.map_err(|e| e.code()), expected, "{shown}");
         let seen = server.only_request();
         assert_eq!(
@@ -1359,8 +1399,9 @@ async fn a_lookaside_may_be_plain_http_and_hold_credentials_that_stay_there() {
         })
         .await;
     let url = format!("http://u%40:p@{}/base/signature-1?x=y", server.host);
+    let quay = Named::parse("quay.io/a/b").unwrap();
     let client = rig.client(Source::Anonymous);
-    let result = client.get_lookaside("quay.io", &url, 4, &Budget::new(), soon()).await;
+    let result = client.get_lookaside(&Errand::new(&quay, &Budget::new(), soon()), &url, 4).await;
     assert_eq!(result.unwrap().unwrap(), b"sig");
     let expected = format!("Basic {}", STANDARD.encode("u@:p"));
     let seen = server.seen();
@@ -1373,388 +1414,18 @@ async fn a_lookaside_may_be_plain_http_and_hold_credentials_that_stay_there() {
 
     drop(server);
     let gone = "http://user:hunter2@127.0.0.1:1/base?token=hunter2";
-    let error = client.get_lookaside("quay.io", gone, 4, &Budget::new(), soon()).await.unwrap_err();
+    let error = client.get_lookaside(&Errand::new(&quay, &Budget::new(), soon()), gone, 4).await.unwrap_err();
     assert_eq!(error.code(), Code::LookasideUnavailable);
     assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
     for url in ["file:///etc/passwd", "ftp://h/", "h", ""] {
         assert_code(
-            client.get_lookaside("quay.io", url, 4, &Budget::new(), soon()).await,
+            client.get_lookaside(&Errand::new(&quay, &Budget::new(), soon()), url, 4).await,
             Code::LookasideUnavailable,
         );
     }
 }
 
-// The rig.
-
-/// A certification authority that the clients of one test trust.
-struct Rig {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    dir: tempfile::TempDir,
-    files: AtomicUsize,
-}
-
-#[derive(Clone, Copy)]
-enum ClientCertificate {
-    Accepted,
-    Required,
-}
-
-impl Rig {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("certs")).unwrap();
-        let rig = Self { issuer, dir, files: AtomicUsize::new(0) };
-        rig.write("ca.crt", rig.issuer.pem().as_bytes());
-        rig
-    }
-
-    fn certs(&self) -> std::path::PathBuf {
-        self.dir.path().join("certs")
-    }
-
-    fn write(&self, name: &str, content: &[u8]) {
-        std::fs::write(self.certs().join(name), content).unwrap();
-    }
-
-    fn add_client_certificate(&self, name: &str) {
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        self.write(&format!("{name}.cert"), certificate.pem().as_bytes());
-        self.write(&format!("{name}.key"), key.serialize_pem().as_bytes());
-    }
-
-    fn settings(&self, auth: Source) -> Settings {
-        Settings { cert_dir: Some(self.certs()), auth, ..Settings::default() }
-    }
-
-    fn client(&self, auth: Source) -> Client {
-        Client::new(self.settings(auth))
-    }
-
-    fn auth_file(&self, content: &str) -> Source {
-        let path = self.dir.path().join(format!("auth{}.json", self.files.fetch_add(1, Ordering::SeqCst)));
-        std::fs::write(&path, content).unwrap();
-        Source::File(path)
-    }
-
-    fn login(&self, server: &Server, user_password: &str) -> Source {
-        let auth = STANDARD.encode(user_password);
-        self.auth_file(&format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{auth}\"}}}}}}", server.host))
-    }
-
-    /// The manifest at tag 1, for an anonymous client.
-    async fn tag(&self, server: &Server) -> Result<Document, Error> {
-        self.client(Source::Anonymous).manifest(&server.image(), "1", &Budget::new(), soon()).await
-    }
-
-    async fn server(&self, script: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Server {
-        self.server_named("127.0.0.1", None, script).await
-    }
-
-    async fn server_named(
-        &self,
-        name: &str,
-        client: Option<ClientCertificate>,
-        script: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static,
-    ) -> Server {
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let builder = match client {
-            None => builder.with_no_client_auth(),
-            Some(wanted) => {
-                let mut roots = rustls::RootCertStore::empty();
-                roots.add(self.issuer.der().clone()).unwrap();
-                let verifier =
-                    rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                builder.with_client_cert_verifier(match wanted {
-                    ClientCertificate::Accepted => verifier.allow_unauthenticated().build().unwrap(),
-                    ClientCertificate::Required => verifier.build().unwrap(),
-                })
-            }
-        };
-        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = builder.with_single_cert(chain, key).unwrap();
-        Server::start(Some(TlsAcceptor::from(Arc::new(config))), Box::new(script)).await
-    }
-
-    async fn plain_server(&self, script: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Server {
-        Server::start(None, Box::new(script)).await
-    }
-}
-
-type Script = Box<dyn Fn(&str, &Seen) -> Reply + Send + Sync>;
-
-/// A server that answers by a script and keeps what it was asked.
-struct Server {
-    host: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    connections: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Server {
-    async fn start(tls: Option<TlsAcceptor>, script: Script) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let (seen, connections) = (Arc::default(), Arc::new(AtomicUsize::new(0)));
-        let state = (Arc::clone(&seen), Arc::clone(&connections), host.clone(), Arc::new(script));
-        let task = tokio::spawn(async move {
-            let (seen, connections, host, script) = state;
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::SeqCst);
-                let (seen, host, script, tls) =
-                    (Arc::clone(&seen), host.clone(), Arc::clone(&script), tls.clone());
-                tokio::spawn(async move {
-                    match tls {
-                        None => serve(stream, false, &seen, &host, &script).await,
-                        Some(tls) => {
-                            let Ok(stream) = tls.accept(stream).await else { return };
-                            let client_certificate = stream.get_ref().1.peer_certificates().is_some();
-                            serve(stream, client_certificate, &seen, &host, &script).await;
-                        }
-                    }
-                });
-            }
-        });
-        Self { host, seen, connections, task }
-    }
-
-    fn image(&self) -> Named {
-        Named::parse(&format!("{}/ns/app:1", self.host)).unwrap()
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    fn count(&self) -> usize {
-        self.seen().len()
-    }
-
-    fn only_request(&self) -> Seen {
-        let mut seen = self.seen();
-        assert_eq!(seen.len(), 1, "{seen:?}");
-        seen.remove(0)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// A request as it arrived.
-#[derive(Clone, Debug)]
-struct Seen {
-    method: String,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: String,
-    client_certificate: bool,
-}
-
-impl Seen {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut values =
-            self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str());
-        let value = values.next();
-        assert_eq!(values.next(), None, "{name} is there twice");
-        value
-    }
-}
-
-#[derive(Clone, Debug)]
-enum Reply {
-    Answer {
-        status: u16,
-        headers: Vec<(String, String)>,
-        body: Vec<u8>,
-        announced: Option<usize>,
-        delay: Duration,
-    },
-    /// One byte of a good answer now and then.
-    Drip,
-    /// The same after a status that is an error.
-    DripFailure,
-    DripHeaders,
-    /// Chunks without end.
-    Endless,
-    EndlessFailure,
-    /// Nothing, and the connection stays open.
-    Hang,
-    /// These bytes, and the end of the connection.
-    Raw(&'static str),
-}
-
-impl Reply {
-    fn status(status: u16, body: &str) -> Self {
-        let (headers, body) = (Vec::new(), body.as_bytes().to_vec());
-        Self::Answer { status, headers, body, announced: None, delay: Duration::ZERO }
-    }
-
-    fn ok(bytes: &[u8]) -> Self {
-        let (headers, body) = (Vec::new(), bytes.to_vec());
-        Self::Answer { status: 200, headers, body, announced: None, delay: Duration::ZERO }
-    }
-
-    fn manifest(bytes: &[u8]) -> Self {
-        Self::ok(bytes).with("Content-Type", OCI)
-    }
-
-    fn oci_error(status: u16, code: &str, message: &str) -> Self {
-        Self::status(status, &format!("{{\"errors\":[{{\"code\":\"{code}\",\"message\":\"{message}\"}}]}}"))
-    }
-
-    fn challenge(challenge: &str) -> Self {
-        Self::oci_error(401, "UNAUTHORIZED", "authentication required").with("WWW-Authenticate", challenge)
-    }
-
-    fn redirect(status: u16, location: &str) -> Self {
-        Self::status(status, "").with("Location", location)
-    }
-
-    fn with(mut self, name: &str, value: &str) -> Self {
-        if let Self::Answer { headers, .. } = &mut self {
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-        self
-    }
-
-    /// Claims this length, whatever the body.
-    fn announcing(mut self, length: usize) -> Self {
-        if let Self::Answer { announced, .. } = &mut self {
-            *announced = Some(length);
-        }
-        self
-    }
-
-    fn after(mut self, wait: Duration) -> Self {
-        if let Self::Answer { delay, .. } = &mut self {
-            *delay = wait;
-        }
-        self
-    }
-}
-
-/// HTTP/1.1 on one connection, until one side has had enough.
-async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    client_certificate: bool,
-    seen: &Mutex<Vec<Seen>>,
-    host: &str,
-    script: &Script,
-) {
-    let mut stream = BufReader::new(stream);
-    while let Some(mut request) = read_request(&mut stream).await {
-        request.client_certificate = client_certificate;
-        let reply = script(host, &request);
-        seen.lock().unwrap().push(request);
-        if write_reply(&mut stream, reply).await.is_none() {
-            break;
-        }
-    }
-    let _ = stream.shutdown().await;
-}
-
-async fn read_request(stream: &mut BufReader<impl AsyncRead + AsyncWrite + Unpin>) -> Option<Seen> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).await.ok()? == 0 {
-            return None;
-        }
-        let line = line.trim_end();
-        if line.is_empty() {
-            break;
-        }
-        lines.push(line.to_owned());
-    }
-    let mut first = lines[0].split(' ');
-    let (method, path) = (first.next()?.to_owned(), first.next()?.to_owned());
-    let headers: Vec<(String, String)> = lines[1..]
-        .iter()
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
-    let mut seen = Seen { method, path, headers, body: String::new(), client_certificate: false };
-    let length = seen.header("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
-    seen.body = String::from_utf8(body).unwrap();
-    Some(seen)
-}
-
-/// None if the connection is to end.
-async fn write_reply(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) -> Option<()> {
-    let chunked = |status: u16| {
-        format!("HTTP/1.1 {status} x\r\nContent-Type: {OCI}\r\nTransfer-Encoding: chunked\r\n\r\n")
-    };
-    match reply {
-        Reply::Answer { status, headers, body, announced, delay } => {
-            tokio::time::sleep(delay).await;
-            let mut head = format!("HTTP/1.1 {status} x\r\n");
-            if !matches!(status, 204 | 304) {
-                head += &format!("Content-Length: {}\r\n", announced.unwrap_or(body.len()));
-            }
-            for (name, value) in headers {
-                head += &format!("{name}: {value}\r\n");
-            }
-            head += "\r\n";
-            stream.write_all(head.as_bytes()).await.ok()?;
-            stream.write_all(&body).await.ok()?;
-            stream.flush().await.ok()
-        }
-        Reply::Drip => drip(stream, &chunked(200), "1\r\n{\r\n").await,
-        Reply::DripFailure => drip(stream, &chunked(500), "1\r\n{\r\n").await,
-        Reply::DripHeaders => drip(stream, "HTTP/1.1 200 x\r\n", "A: b\r\n").await,
-        Reply::Endless => flood(stream, &chunked(200)).await,
-        Reply::EndlessFailure => flood(stream, &chunked(404)).await,
-        Reply::Hang => std::future::pending().await,
-        Reply::Raw(bytes) => {
-            stream.write_all(bytes.as_bytes()).await.ok()?;
-            stream.flush().await.ok()?;
-            None
-        }
-    }
-}
-
-async fn drip(stream: &mut (impl AsyncWrite + Unpin), head: &str, piece: &str) -> Option<()> {
-    stream.write_all(head.as_bytes()).await.ok()?;
-    loop {
-        stream.write_all(piece.as_bytes()).await.ok()?;
-        stream.flush().await.ok()?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-async fn flood(stream: &mut (impl AsyncWrite + Unpin), head: &str) -> Option<()> {
-    stream.write_all(head.as_bytes()).await.ok()?;
-    let chunk = [&b"10000\r\n"[..], &[b'{'; 0x10000], b"\r\n"].concat();
-    loop {
-        stream.write_all(&chunk).await.ok()?;
-    }
-}
-
 // Small things.
-
-fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(60)
-}
-
-fn bearer(host: &str) -> String {
-    format!("Bearer realm=\"https://{host}/token\",service=\"svc\"")
-}
 
 /// The manifest for who shows `authorization`, else the challenge.
 fn guarded(seen: &Seen, authorization: &str, challenge: &str) -> Reply {
@@ -1779,7 +1450,8 @@ async fn signatures(
     manifest: &[u8],
     budget: &Budget,
 ) -> Result<Vec<LocatedSignature>, Error> {
-    attachment::signatures(client, &server.image(), &Digest::sha256(manifest), budget, soon()).await
+    attachment::signatures(client, &Errand::new(&server.image(), budget, soon()), &Digest::sha256(manifest))
+        .await
 }
 
 fn attachment_manifest(layers: &[(&Digest, &str)]) -> Vec<u8> {

@@ -6,6 +6,8 @@ use reqwest::Url;
 use reqwest::dns::{Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, LOCATION};
 
+use crate::fetch::registry::Proxies;
+
 /// Where connections may lead (T-29).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reach {
@@ -26,15 +28,22 @@ impl Reach {
 
     /// Addresses in URLs never come to the resolver.
     pub(super) fn allows_literal(self, url: &Url) -> bool {
-        let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-        host.parse().map_or(true, |address| self.allows(address))
+        literal(url).is_none_or(|address| self.allows(address))
     }
 }
 
-impl Resolve for Reach {
+/// Looks names up and leaves out the addresses that are out of reach.
+#[derive(Debug)]
+pub(super) struct Resolver {
+    pub(super) reach: Reach,
+    /// The administrator's choice, wherever they are.
+    pub(super) proxies: Proxies,
+}
+
+impl Resolve for Resolver {
     /// Checked where connections are made, so that no later change of the name matters.
     fn resolve(&self, name: Name) -> Resolving {
-        let reach = *self;
+        let reach = if self.proxies.are_at(name.as_str()) { Reach::Configured } else { self.reach };
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             let allowed: Vec<SocketAddr> =
@@ -72,6 +81,11 @@ impl Class {
         }
     }
 
+    /// The class of the address that a URL itself holds.
+    pub(super) fn of_literal(url: &Url) -> Option<Self> {
+        literal(url).map(Self::of)
+    }
+
     /// IANA IPv4 Special-Purpose Address Registry.
     fn of_v4(address: Ipv4Addr) -> Self {
         match address.octets() {
@@ -106,22 +120,22 @@ impl Class {
     }
 }
 
+fn literal(url: &Url) -> Option<IpAddr> {
+    url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
 /// Where a redirect leads, if it may.
 pub(super) fn redirect_target(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).ok_or("names no place")?;
     let target = from.join(location).map_err(|e| format!("leads to no URL: {e}"))?;
-    // Only a lookaside URL can be plain HTTP to begin with.
-    if (from.scheme(), target.scheme()) != ("http", "http") {
-        check_steered_url(&target)?;
-    } else if has_user(&target) {
-        return Err("holds a user or password".to_owned());
-    }
+    // Only a lookaside URL and an insecure registry can be plain HTTP to begin with.
+    check_steered_url(&target, (from.scheme(), target.scheme()) == ("http", "http"))?;
     Ok(target)
 }
 
-/// A URL that the registry names: HTTPS, and no credentials in it.
-pub(super) fn check_steered_url(url: &Url) -> Result<(), String> {
-    if url.scheme() != "https" {
+/// A URL that the registry names: HTTPS unless `plain` is allowed as well, and no credentials in it.
+pub(super) fn check_steered_url(url: &Url, plain: bool) -> Result<(), String> {
+    if url.scheme() != "https" && !(plain && url.scheme() == "http") {
         Err("is not https".to_owned())
     } else if has_user(url) {
         Err("holds a user or password".to_owned())
@@ -208,12 +222,17 @@ mod tests {
     #[tokio::test]
     async fn names_are_checked_when_they_are_resolved() {
         let localhost = || "localhost".parse::<Name>().unwrap();
+        let resolver = |reach| Resolver { reach, proxies: Proxies::default() };
         for home in [Class::Public, Class::Private, Class::LinkLocal, Class::Reserved] {
-            assert!(Reach::Steered(home).resolve(localhost()).await.is_err(), "{home:?}");
+            assert!(resolver(Reach::Steered(home)).resolve(localhost()).await.is_err(), "{home:?}");
         }
         for reach in [Reach::Configured, Reach::Steered(Class::Loopback)] {
-            assert!(reach.resolve(localhost()).await.unwrap().next().is_some(), "{reach:?}");
+            assert!(resolver(reach).resolve(localhost()).await.unwrap().next().is_some(), "{reach:?}");
         }
+        // A proxy is where the administrator says, and what it is asked for is its own business.
+        let proxies = Proxies::new(None, Some("localhost:3128"), "").unwrap();
+        let steered = Resolver { reach: Reach::Steered(Class::Public), proxies };
+        assert!(steered.resolve(localhost()).await.unwrap().next().is_some());
     }
 
     #[test]

@@ -62,8 +62,9 @@ impl Client {
         made
     }
 
-    async fn hint_key(&self, visit: &Visit<'_>) -> Result<HintKey, Error> {
-        Ok(HintKey { registry: visit.registry.clone(), trust: self.trust(visit).await?.id.clone() })
+    pub(super) async fn hint_key(&self, visit: &Visit<'_>) -> Result<HintKey, Error> {
+        let trust = self.trust(visit).await?.id.clone();
+        Ok(HintKey { registry: visit.registry.clone(), insecure: visit.insecure, trust })
     }
 
     async fn comply(
@@ -78,6 +79,7 @@ impl Client {
         };
         let key = TokenKey {
             registry: visit.registry.clone(),
+            insecure: visit.insecure,
             trust: self.trust(visit).await?.id.clone(),
             realm: realm.clone(),
             service: service.clone(),
@@ -107,7 +109,10 @@ impl Client {
     ) -> Result<Token, Error> {
         let realm =
             Url::parse(&key.realm).map_err(|e| visit.protocol(&format!("its token realm is no URL: {e}")))?;
-        check_steered_url(&realm).map_err(|detail| visit.protocol(&format!("its token realm {detail}")))?;
+        // A registry that speaks plain HTTP has such a token server too; no secret ever goes there.
+        let plain = (visit.home.scheme(), realm.scheme()) == ("http", "http") && credentials.is_none();
+        check_steered_url(&realm, plain)
+            .map_err(|detail| visit.protocol(&format!("its token realm {detail}")))?;
         let host = excerpt(realm.host_str().unwrap_or_default());
         let visit = visit.instead_for(format!("a token from {host}"));
         let mut ask = Ask { steered_from: Some(class), ..Ask::to(realm) };
@@ -167,6 +172,8 @@ pub(super) struct Known {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct HintKey {
     registry: String,
+    /// What a server said that proved nothing counts only where none needs to.
+    insecure: bool,
     trust: Digest,
 }
 
@@ -174,6 +181,7 @@ pub(super) struct HintKey {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TokenKey {
     registry: String,
+    insecure: bool,
     trust: Digest,
     realm: String,
     service: String,
@@ -280,6 +288,7 @@ mod tests {
         let client = Client::new(Settings::default());
         let key = |scopes: &[&str]| TokenKey {
             registry: "r".into(),
+            insecure: false,
             trust: Digest::sha256(b""),
             realm: "https://r/".into(),
             service: String::new(),

@@ -7,16 +7,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use reqwest::Proxy;
 use reqwest::redirect::Policy;
-use reqwest::tls;
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::RegularFile;
 use crate::digest::Digest;
 use crate::fetch::Error;
-use crate::fetch::registry::address::Reach;
+use crate::fetch::registry::address::{Reach, Resolver};
+use crate::fetch::registry::server_certificate::{Unverified, Verifier};
+use crate::fetch::registry::trust::Route;
 use crate::fetch::registry::{CONNECT_TIMEOUT, Settings, causes};
 
 /// The files of a certificate directory that mean something; containers-certs.d(5). Some hold secrets.
@@ -83,8 +89,8 @@ impl Files {
 pub(super) struct Certificates {
     /// The directory, for messages.
     source: PathBuf,
-    roots: Vec<reqwest::Certificate>,
-    client: Option<reqwest::Identity>,
+    roots: Vec<CertificateDer<'static>>,
+    client: Option<KeyPair>,
 }
 
 impl Certificates {
@@ -122,12 +128,19 @@ impl Certificates {
     }
 
     /// Connections of one registry. The client certificate is a credential: only the configured server sees it.
-    pub(super) fn connect(&self, reach: Reach) -> Result<reqwest::Client, Error> {
-        let mut builder = reqwest::Client::builder()
+    ///
+    /// It reads the system's roots: it blocks.
+    pub(super) fn connect(&self, route: Route) -> Result<reqwest::Client, Error> {
+        let Route { reach, unverified, proxies } = route;
+        let tls = self.tls(reach, unverified)?;
+        let resolver = Resolver { reach, proxies: proxies.clone() };
+        let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(Policy::none())
             .referer(false)
+            // It stands for the proxies of the environment as well.
             .no_proxy()
+            .proxy(Proxy::custom(move |url| proxies.of(url).cloned()))
             // Features of reqwest that another crate may switch on: limits are for the bytes as sent.
             .no_gzip()
             .no_brotli()
@@ -135,27 +148,60 @@ impl Certificates {
             .no_deflate()
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
-            .tls_version_min(tls::Version::TLS_1_2)
-            .tls_certs_merge(self.roots.iter().cloned())
-            .dns_resolver(Arc::new(reach));
-        if let (Reach::Configured, Some(client)) = (reach, &self.client) {
-            builder = builder.identity(client.clone());
-        }
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(Arc::new(resolver));
         let failed = |e| self.error(&causes(&e).last().map(ToString::to_string).unwrap_or_default());
         builder.build().map_err(failed)
+    }
+
+    /// TLS 1.2 or later.
+    fn tls(&self, reach: Reach, unverified: bool) -> Result<ClientConfig, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = if unverified {
+            Arc::new(Unverified(Arc::clone(&provider)))
+        } else {
+            let roots = self.roots.iter().cloned();
+            Arc::new(Verifier::new(roots, Arc::clone(&provider)).map_err(|detail| self.error(&detail))?)
+        };
+        let failed = |error: rustls::Error| self.error(&error.to_string());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])
+            .map_err(failed)?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier);
+        let mut config = match (reach, &self.client) {
+            (Reach::Configured, Some(client)) => {
+                builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).map_err(failed)?
+            }
+            (Reach::Configured | Reach::Steered(_), _) => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
+        Ok(config)
     }
 }
 
 /// The certificates of a PEM file that can be roots; anything else is ignored (rule T-2).
-fn roots(pem: &[u8]) -> Vec<reqwest::Certificate> {
+fn roots(pem: &[u8]) -> Vec<CertificateDer<'static>> {
     let certificates = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
-    let usable = certificates.filter(|der| RootCertStore::empty().add(der.clone()).is_ok());
-    usable.filter_map(|der| reqwest::Certificate::from_der(&der).ok()).collect()
+    certificates.filter(|der| RootCertStore::empty().add(der.clone()).is_ok()).collect()
 }
 
-fn key_pair(path: &Path, certificate: &[u8], key: &[u8]) -> Result<reqwest::Identity, Error> {
-    let identity = reqwest::Identity::from_pem(&[certificate, b"\n", key].concat());
-    identity.map_err(|_| certificate_error(path, "with its .key it is no key pair"))
+/// A client certificate with those above it, and its key.
+#[derive(Debug)]
+struct KeyPair {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+fn key_pair(path: &Path, certificate: &[u8], key: &[u8]) -> Result<KeyPair, Error> {
+    let unusable = || certificate_error(path, "with its .key it is no key pair");
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty()).ok_or_else(unusable)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| unusable())?;
+    let provider = aws_lc_rs::default_provider();
+    // It fails if the key is not that of the certificate.
+    CertifiedKey::from_der(chain.clone(), key.clone_key(), &provider).map_err(|_| unusable())?;
+    Ok(KeyPair { chain, key })
 }
 
 fn extension(name: &OsStr) -> Option<&str> {
@@ -174,6 +220,9 @@ const USER_AGENT: &str = concat!("vouchd/", env!("CARGO_PKG_VERSION"));
 
 /// As for all configuration files, design decision 6.
 const CERTIFICATE_BYTES: usize = 4 << 20;
+
+/// RFC 7301: HTTP/2 where the server has it.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// As many as attachment layers are fetched at a time.
 const IDLE_CONNECTIONS: usize = 4;

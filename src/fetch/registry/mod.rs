@@ -7,7 +7,11 @@ mod address;
 mod authorization;
 mod certificates;
 mod challenge;
+mod patience;
+mod properties;
+mod proxy;
 mod refusal;
+mod server_certificate;
 mod trust;
 mod visit;
 
@@ -22,20 +26,22 @@ use std::time::Duration;
 use oci_client::Reference;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::digest::{Algorithm, Digest};
 use crate::fetch::credentials::{self, Secret};
 use crate::fetch::registry::address::{Class, NotAllowed, Reach, redirect_target, same_server};
-use crate::fetch::registry::authorization::{Hints, Known, Tokens};
+use crate::fetch::registry::authorization::{HintKey, Hints, Known, Tokens};
 use crate::fetch::registry::challenge::{Challenge, Scanner};
+use crate::fetch::registry::properties::Known as KnownProperties;
 use crate::fetch::registry::refusal::Refusal;
 use crate::fetch::registry::trust::Trust;
 use crate::fetch::registry::visit::Visit;
 use crate::fetch::{Budget, Error, MANIFEST_BYTES};
 use crate::manifest;
 use crate::reference::{Named, is_domain};
+
+pub use proxy::{NotUsable, Proxies};
 
 /// How registries are reached.
 #[derive(Clone, Debug)]
@@ -46,13 +52,42 @@ pub struct Settings {
     pub certs_d: Vec<PathBuf>,
     /// Where credentials come from.
     pub auth: credentials::Source,
+    /// By way of which proxies.
+    pub proxies: Proxies,
 }
 
 impl Default for Settings {
     /// No credentials, and the classic directories of certificates.
     fn default() -> Self {
         let certs_d = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
-        Self { cert_dir: None, certs_d: certs_d.into(), auth: credentials::Source::Anonymous }
+        Self {
+            cert_dir: None,
+            certs_d: certs_d.into(),
+            auth: credentials::Source::Anonymous,
+            proxies: Proxies::default(),
+        }
+    }
+}
+
+/// Whose image is asked for, by which means and within which limits.
+#[derive(Clone, Copy, Debug)]
+pub struct Errand<'a> {
+    /// The repository where it really is, which may be a mirror (rule M-7).
+    pub image: &'a Named,
+    /// Whether the registry need not prove who it is, and may speak plain HTTP (rule M-9).
+    pub insecure: bool,
+    /// By way of which proxies.
+    pub proxies: &'a Proxies,
+    /// What it may take.
+    pub budget: &'a Budget,
+    /// When it must be over.
+    pub deadline: Instant,
+}
+
+impl<'a> Errand<'a> {
+    /// To a registry that must prove who it is, without a proxy.
+    pub fn new(image: &'a Named, budget: &'a Budget, deadline: Instant) -> Self {
+        Self { image, insecure: false, proxies: &proxy::NONE, budget, deadline }
     }
 }
 
@@ -65,6 +100,7 @@ pub struct Client {
     trusts: Mutex<HashMap<String, Arc<Trust>>>,
     hints: Hints,
     tokens: Tokens,
+    properties: Mutex<HashMap<HintKey, KnownProperties>>,
 }
 
 /// A manifest as a registry sent it.
@@ -84,20 +120,15 @@ impl Client {
             trusts: Mutex::default(),
             hints: Hints::default(),
             tokens: Tokens::default(),
+            properties: Mutex::default(),
         }
     }
 
     /// The manifest with this tag or digest (rule H-4); fetched by digest, it has that digest.
-    pub async fn manifest(
-        &self,
-        image: &Named,
-        reference: &str,
-        budget: &Budget,
-        deadline: Instant,
-    ) -> Result<Document, Error> {
-        let wanted = full_reference(image, reference);
-        let visit = Visit::to_registry(image, format!("the manifest of {wanted}"), budget, deadline)?;
-        match self.find_manifest(&visit, image, &wanted).await? {
+    pub async fn manifest(&self, errand: &Errand<'_>, reference: &str) -> Result<Document, Error> {
+        let wanted = full_reference(errand.image, reference);
+        let visit = self.visit(errand, format!("the manifest of {wanted}")).await?;
+        match self.find_manifest(&visit, errand.image, &wanted).await? {
             Ok(document) => Ok(document),
             Err(refusal) if refusal.is_missing() || refusal.status == StatusCode::NOT_FOUND => {
                 Err(Error::ImageNotFound { image: wanted.whole(), detail: refusal.to_string() })
@@ -109,14 +140,12 @@ impl Client {
     /// As [`Client::manifest`], but none if the registry says "does not exist" as rule A-3 has it.
     pub(in crate::fetch) async fn attachment(
         &self,
-        image: &Named,
+        errand: &Errand<'_>,
         tag: &str,
-        budget: &Budget,
-        deadline: Instant,
     ) -> Result<Option<Document>, Error> {
-        let wanted = full_reference(image, tag);
-        let visit = Visit::to_registry(image, format!("the signatures at {wanted}"), budget, deadline)?;
-        match self.find_manifest(&visit, image, &wanted).await? {
+        let wanted = full_reference(errand.image, tag);
+        let visit = self.visit(errand, format!("the signatures at {wanted}")).await?;
+        match self.find_manifest(&visit, errand.image, &wanted).await? {
             Ok(document) => Ok(Some(document)),
             Err(refusal) if refusal.is_missing() => Ok(None),
             Err(refusal) => Err(refusal.into_error(&visit)),
@@ -124,16 +153,9 @@ impl Client {
     }
 
     /// The blob with this digest, of at most `limit` bytes. The `urls` of a descriptor are never asked (T-29).
-    pub async fn blob(
-        &self,
-        image: &Named,
-        digest: &Digest,
-        limit: usize,
-        budget: &Budget,
-        deadline: Instant,
-    ) -> Result<Vec<u8>, Error> {
-        let visit =
-            Visit::to_registry(image, format!("the blob {}@{digest}", image.name()), budget, deadline)?;
+    pub async fn blob(&self, errand: &Errand<'_>, digest: &Digest, limit: usize) -> Result<Vec<u8>, Error> {
+        let image = errand.image;
+        let visit = self.visit(errand, format!("the blob {}@{digest}", image.name())).await?;
         let path = format!("/v2/{}/blobs/{digest}", image.path());
         let response = match self.get(&visit, image, &path, "*/*").await? {
             Ok(response) => response,
@@ -149,14 +171,12 @@ impl Client {
 
     /// A file of a lookaside store, or none if the answer is 404 (rules K-4, K-6, K-8).
     ///
-    /// The TLS settings are those of `registry_host`; its credentials are not sent, those in the URL are.
+    /// The TLS settings are those of the registry; its credentials are not sent, those in the URL are.
     pub async fn get_lookaside(
         &self,
-        registry_host: &str,
+        errand: &Errand<'_>,
         url: &str,
         limit: usize,
-        budget: &Budget,
-        deadline: Instant,
     ) -> Result<Option<Vec<u8>>, Error> {
         let location = presentable(url);
         let malformed =
@@ -165,17 +185,12 @@ impl Client {
         if !matches!(home.scheme(), "http" | "https") {
             return Err(malformed("the scheme is neither http nor https"));
         }
-        if !is_domain(registry_host) {
+        let registry = errand.image.domain();
+        if !is_domain(registry) {
             return Err(malformed("the registry has no host name"));
         }
-        let visit = Visit {
-            registry: registry_host.to_owned(),
-            home: home.clone(),
-            waiting_for: format!("the signature {location}"),
-            budget,
-            deadline,
-            trust: OnceCell::new(),
-        };
+        let waiting_for = format!("the signature {location}");
+        let visit = Visit::to_server(errand, registry.to_owned(), home.clone(), waiting_for);
         let found = async {
             let answer = self.exchange(&visit, Ask::to(home)).await?;
             match answer.response.status() {
@@ -185,6 +200,21 @@ impl Client {
             }
         };
         found.await.map_err(|e| as_lookaside(e, location.clone()))
+    }
+
+    /// An answer of the API extension that keeps signatures (rule X-2).
+    pub(in crate::fetch) async fn extension(
+        &self,
+        errand: &Errand<'_>,
+        path: &str,
+        limit: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let waiting_for = format!("the signatures of {}", errand.image.name());
+        let visit = self.visit(errand, waiting_for).await?;
+        match self.get(&visit, errand.image, path, "*/*").await? {
+            Ok(response) => visit.read(response, limit).await,
+            Err(refusal) => Err(refusal.into_error(&visit)),
+        }
     }
 
     async fn find_manifest(
@@ -207,14 +237,14 @@ impl Client {
         };
         let media_type = media_type(response.headers());
         if media_type == "text/html" {
-            return Err(visit.protocol("a web page came instead of a manifest"));
+            return Err(visit.no_manifest("a web page came instead of a manifest"));
         }
         let bytes = visit.read(response, MANIFEST_BYTES).await?;
         if let Some(digest) = digest {
             check_manifest(visit, &digest, &bytes)?;
         }
         if bytes.trim_ascii_start().first() != Some(&b'{') {
-            return Err(visit.protocol("what came instead of a manifest is not a JSON object"));
+            return Err(visit.no_manifest("what came instead of a manifest is not a JSON object"));
         }
         Ok(Ok(Document { bytes, media_type }))
     }
@@ -285,8 +315,12 @@ impl Client {
             let at_home = same_server(&url, &visit.home);
             let reach =
                 if at_home { Reach::Configured } else { Reach::Steered(class.unwrap_or(Class::Public)) };
-            if !reach.allows_literal(&url) {
-                return Err(visit.protocol(&format!("{} {NotAllowed}", url.host_str().unwrap_or_default())));
+            let host = url.host_str().unwrap_or_default();
+            let proxied = visit.proxies.of(&url).is_some();
+            // Where the proxy is, only the administrator may lead.
+            let misled = !at_home && !proxied && visit.proxies.are_at(host);
+            if misled || !reach.allows_literal(&url) {
+                return Err(visit.protocol(&format!("{host} {NotAllowed}")));
             }
             let connection = self.connection(visit, reach).await?;
             let method = if form.is_some() { Method::POST } else { Method::GET };
@@ -305,10 +339,12 @@ impl Client {
             // User and password of a lookaside URL have become a header, to be dropped like any other.
             authorization = request.headers().get(AUTHORIZATION).cloned();
             url = request.url().clone();
-            visit.budget.request()?;
-            let response = visit.within(connection.execute(request)).await?.map_err(|e| visit.failed(&e))?;
+            let response = visit.send(&connection, request).await?;
             if at_home && class.is_none() {
-                class = Some(response.remote_addr().map_or(Class::Public, |address| Class::of(address.ip())));
+                class = Some(match response.remote_addr() {
+                    Some(address) if !proxied => Class::of(address.ip()),
+                    Some(_) | None => Class::of_literal(&url).unwrap_or(Class::Public),
+                });
             }
             if !is_redirect(response.status()) {
                 return Ok(Answer { response, class: class.unwrap_or(Class::Public), at_home });
@@ -397,7 +433,7 @@ fn media_type(headers: &HeaderMap) -> String {
 /// A manifest has the digest by which it was asked for; schema 1 by its own rule (E-22).
 fn check_manifest(visit: &Visit<'_>, wanted: &Digest, bytes: &[u8]) -> Result<(), Error> {
     let found = match wanted.algorithm() {
-        Algorithm::Sha256 => manifest::digest(bytes).map_err(|e| visit.protocol(&e.to_string()))?,
+        Algorithm::Sha256 => manifest::digest(bytes).map_err(|e| visit.no_manifest(&e.to_string()))?,
         algorithm @ (Algorithm::Sha384 | Algorithm::Sha512) => Digest::compute(algorithm, bytes),
     };
     if found == *wanted {
@@ -438,11 +474,13 @@ fn as_lookaside(error: Error, location: String) -> Error {
         | Error::Certificates { .. }
         | Error::Config(_)
         | Error::DigestMismatch { .. }
+        | Error::Endpoints { .. }
         | Error::EvidenceTooLarge
         | Error::ImageNotFound { .. }
         | Error::KeyFile { .. }
         | Error::Local { .. }
         | Error::Lookaside { .. }
+        | Error::Manifest { .. }
         | Error::MalformedSignature { .. }
         | Error::NoMatchingPlatform { .. }
         | Error::TimedOut { .. }

@@ -8,7 +8,7 @@ use crate::fetch::Error;
 use crate::fetch::registry::address::Reach;
 use crate::fetch::registry::certificates::{Certificates, Files};
 use crate::fetch::registry::visit::Visit;
-use crate::fetch::registry::{Client, insert, lock};
+use crate::fetch::registry::{Client, Proxies, insert, lock};
 
 /// The certificates of a registry, and the connections made with them and with no others.
 #[derive(Debug)]
@@ -16,7 +16,16 @@ pub(super) struct Trust {
     /// Tells apart what was learned with other certificates.
     pub(super) id: Digest,
     certificates: Certificates,
-    connections: Mutex<HashMap<Reach, reqwest::Client>>,
+    connections: Mutex<HashMap<Route, reqwest::Client>>,
+}
+
+/// What connections have in common that may be used for one another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Route {
+    pub(super) reach: Reach,
+    /// Whether the server need not prove who it is (rule M-9).
+    pub(super) unverified: bool,
+    pub(super) proxies: Proxies,
 }
 
 impl Client {
@@ -50,16 +59,24 @@ impl Client {
     }
 
     /// The connections of a registry that may go as far as `reach`.
+    ///
+    /// Only the server that was configured may be one that proves nothing.
     pub(super) async fn connection(&self, visit: &Visit<'_>, reach: Reach) -> Result<reqwest::Client, Error> {
         let trust = self.trust(visit).await?;
-        if let Some(known) = lock(&trust.connections).get(&reach) {
+        let unverified = visit.insecure && reach == Reach::Configured;
+        let route = Route { reach, unverified, proxies: visit.proxies.clone() };
+        if let Some(known) = lock(&trust.connections).get(&route) {
             return Ok(known.clone());
         }
-        let building = Arc::clone(trust);
-        let made = visit.block(move || building.certificates.connect(reach)).await??;
-        Ok(lock(&trust.connections).entry(reach).or_insert(made).clone())
+        let (building, wanted) = (Arc::clone(trust), route.clone());
+        let made = visit.block(move || building.certificates.connect(wanted)).await??;
+        insert(&trust.connections, route, made.clone(), ROUTES);
+        Ok(made)
     }
 }
 
 /// Registries remembered at a time: a host uses a handful.
 const REGISTRIES: usize = 64;
+
+/// Kinds of connections of one registry at a time: four classes of address, with and without verification.
+const ROUTES: usize = 16;

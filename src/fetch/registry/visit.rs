@@ -4,15 +4,16 @@ use std::error::Error as StdError;
 use std::io;
 use std::sync::Arc;
 
-use reqwest::{Response, Url};
+use reqwest::{Client, Request, Response, Url};
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::fetch::registry::address::NotAllowed;
+use crate::fetch::registry::patience::Patience;
 use crate::fetch::registry::trust::Trust;
-use crate::fetch::registry::{CONNECT_TIMEOUT, causes, excerpt};
+use crate::fetch::registry::{CONNECT_TIMEOUT, Errand, Proxies, causes, excerpt};
 use crate::fetch::{Budget, Error};
-use crate::reference::{Named, is_domain};
+use crate::reference::is_domain;
 
 /// What one question needs everywhere: who is asked, for what, and how much it may take.
 pub(super) struct Visit<'a> {
@@ -21,6 +22,9 @@ pub(super) struct Visit<'a> {
     /// The server that was configured. Every other one was named by it or by one that it named.
     pub(super) home: Url,
     pub(super) waiting_for: String,
+    /// Whether the configured server need not prove who it is (rule M-9).
+    pub(super) insecure: bool,
+    pub(super) proxies: &'a Proxies,
     pub(super) budget: &'a Budget,
     pub(super) deadline: Instant,
     /// Found out when it is first needed, and the same to the end of the question.
@@ -28,19 +32,13 @@ pub(super) struct Visit<'a> {
 }
 
 impl<'a> Visit<'a> {
-    pub(super) fn to_registry(
-        image: &Named,
-        waiting_for: String,
-        budget: &'a Budget,
-        deadline: Instant,
-    ) -> Result<Self, Error> {
-        let registry = image.domain().to_owned();
+    /// A question to the registry, over TLS.
+    pub(super) fn to_registry(errand: &Errand<'a>, waiting_for: String) -> Result<Self, Error> {
+        let registry = errand.image.domain().to_owned();
         // Rule H-1.
         let host = if registry == "docker.io" { "registry-1.docker.io" } else { &registry };
         match Url::parse(&format!("https://{host}/")) {
-            Ok(home) if is_domain(host) => {
-                Ok(Self { registry, home, waiting_for, budget, deadline, trust: OnceCell::new() })
-            }
+            Ok(home) if is_domain(host) => Ok(Self::to_server(errand, registry, home, waiting_for)),
             Ok(_) | Err(_) => Err(Error::RegistryUnavailable {
                 registry,
                 detail: "it is no host name with optional port".to_owned(),
@@ -48,15 +46,31 @@ impl<'a> Visit<'a> {
         }
     }
 
+    /// A question to the server at `home`, with the TLS settings of the registry.
+    pub(super) fn to_server(errand: &Errand<'a>, registry: String, home: Url, waiting_for: String) -> Self {
+        let Errand { insecure, proxies, budget, deadline, .. } = *errand;
+        Self { registry, home, waiting_for, insecure, proxies, budget, deadline, trust: OnceCell::new() }
+    }
+
     pub(super) fn instead_for(&self, waiting_for: String) -> Self {
         Self {
             registry: self.registry.clone(),
             home: self.home.clone(),
             waiting_for,
+            insecure: self.insecure,
+            proxies: self.proxies,
             budget: self.budget,
             deadline: self.deadline,
             trust: self.trust.clone(),
         }
+    }
+
+    /// The same question over plain HTTP.
+    pub(super) fn over_plain_http(&self) -> Self {
+        let mut plain = self.instead_for(self.waiting_for.clone());
+        // It fails only for URLs that have no host.
+        let _ = plain.home.set_scheme("http");
+        plain
     }
 
     pub(super) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
@@ -70,6 +84,28 @@ impl<'a> Visit<'a> {
     ) -> Result<T, Error> {
         let done = self.within(tokio::task::spawn_blocking(work)).await?;
         done.map_err(|_| self.unavailable("its certificates or credentials could not be read"))
+    }
+
+    /// Sends a request, and again if the server is too busy or out of order for the moment (rule H-5).
+    ///
+    /// One with a body, which holds a secret, is sent once.
+    pub(super) async fn send(&self, connection: &Client, request: Request) -> Result<Response, Error> {
+        let mut patience = Patience::until(self.deadline);
+        let mut next = Some(request);
+        while let Some(request) = next.take() {
+            let again = request.body().is_none().then(|| request.try_clone()).flatten();
+            self.budget.request()?;
+            let response = self.within(connection.execute(request)).await?.map_err(|e| self.failed(&e))?;
+            match again.zip(patience.delay(response.status(), response.headers())) {
+                None => return Ok(response),
+                Some((again, delay)) => {
+                    drop(response);
+                    self.within(sleep(delay)).await?;
+                    next = Some(again);
+                }
+            }
+        }
+        Err(self.unavailable("it was not asked"))
     }
 
     /// Reads a body of at most `limit` bytes.
@@ -108,6 +144,12 @@ impl<'a> Visit<'a> {
     pub(super) fn protocol(&self, detail: &str) -> Error {
         let detail = format!("{}: {}", self.waiting_for, excerpt(detail));
         Error::RegistryProtocol { registry: self.registry.clone(), detail }
+    }
+
+    /// What came with status 200 is not what a manifest is like.
+    pub(super) fn no_manifest(&self, detail: &str) -> Error {
+        let detail = format!("{}: {}", self.waiting_for, excerpt(detail));
+        Error::Manifest { registry: self.registry.clone(), detail }
     }
 
     pub(super) fn unavailable(&self, detail: &str) -> Error {
