@@ -4,7 +4,6 @@
 
 mod file;
 mod lookaside_url;
-mod registries_conf;
 mod registries_d;
 
 use std::ffi::OsString;
@@ -18,7 +17,6 @@ use crate::diagnostic::{Code, escape};
 
 pub use file::{Identity, RegularFile};
 pub use lookaside_url::LookasideUrl;
-pub use registries_conf::{Endpoint, RegistriesConf, RegistriesConfSource};
 pub use registries_d::{Directories, Origin, RegistriesD};
 
 /// Largest policy file: 32 MiB, design decision 6.
