@@ -102,16 +102,22 @@ codes! {
     PolicyMissing = "policy-missing",
     /// The policy file cannot be read.
     PolicyUnreadable = "policy-unreadable",
+    /// A file of registries.conf cannot be used.
+    RegistriesConfInvalid = "registries-conf-invalid",
     /// A file under registries.d cannot be used.
     RegistriesDInvalid = "registries-d-invalid",
     /// The registry wants other credentials.
     RegistryAuth = "registry-auth",
+    /// registries.conf blocks the image's registry.
+    RegistryBlocked = "registry-blocked",
     /// The registry answered with something that is not allowed.
     RegistryProtocol = "registry-protocol",
     /// The registry cannot be reached, or failed.
     RegistryUnavailable = "registry-unavailable",
     /// The policy has a reject requirement for this image.
     RejectedByPolicy = "rejected-by-policy",
+    /// A short name does not lead to exactly one image.
+    ShortName = "short-name",
     /// Nothing was verified although it was asked for.
     SignatureRequired = "signature-required",
     /// The signature has expired.

@@ -22,6 +22,12 @@ impl<T> NonEmpty<T> {
         Some(Self { head, tail: items.collect() })
     }
 
+    /// The list with one more element at its end.
+    pub fn followed_by(mut self, last: T) -> Self {
+        self.tail.push(last);
+        self
+    }
+
     /// The first element.
     pub fn first(&self) -> &T {
         &self.head
@@ -57,5 +63,6 @@ mod tests {
         let list = NonEmpty::from_vec(vec![1, 2, 3]).unwrap();
         assert_eq!(list.iter().copied().collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!((list.count(), *list.first()), (3, 1));
+        assert_eq!(list.followed_by(4).iter().copied().collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
 }

@@ -204,7 +204,7 @@ fn registries_d(case: &Value) -> Answer {
     let root = &temporary.0;
     write_tree(root, case.get("files").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default())?;
     let home = root.join("home");
-    let user = User { home, xdg_config_home: None, policy_json: None };
+    let user = User::at_home(home);
     let environment = Environment { root: root.join("root"), uid: 0, user: Some(user) };
     let directories = match text(case, "layout")? {
         "dir" => Directories::explicit(root.join("registries.d"), &environment),

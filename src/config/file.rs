@@ -1,12 +1,17 @@
 //! [`RegularFile`]: a file opened without waiting for anybody, and read up to a limit.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
+
+use super::FILES;
 
 /// Device number of `/dev/null`, to which masked configuration links; null(4).
 const NULL_DEVICE: u64 = 0x103;
@@ -71,6 +76,33 @@ impl RegularFile {
             .and_then(|now| now.checked_sub(identity.changed()?));
         Ok(age.is_some_and(|age| age > SETTLED).then_some(identity))
     }
+}
+
+/// Adds the files of a directory by base name, those whose name is there already left out (rules D-1, D-3).
+///
+/// Files count, hidden ones too, if their name ends in `suffix`; directories do not.
+pub(super) fn add_drop_ins(
+    directory: &Path,
+    suffix: &str,
+    files: &mut BTreeMap<OsString, PathBuf>,
+) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let is_dir = match entry.file_type() {
+            Ok(kind) => kind.is_dir(),
+            // It has vanished since it was listed; the directory is still there.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if name.as_bytes().ends_with(suffix.as_bytes()) && !is_dir {
+            files.entry(name).or_insert_with(|| entry.path());
+        }
+        if files.len() > FILES {
+            return Err(io::Error::other(format!("there are more than {FILES} files")));
+        }
+    }
+    Ok(())
 }
 
 /// Which file it is, and which version of it, as far as stat(2) tells.

@@ -1,9 +1,10 @@
-//! Where things are on this host: policy.json and registries.d.
+//! Where things are on this host: policy.json, registries.conf and registries.d.
 //!
 //! What the search depends on comes in as an [`Environment`]; nothing here reads a variable on its way.
 
 mod file;
 mod lookaside_url;
+mod registries_conf;
 mod registries_d;
 
 use std::ffi::OsString;
@@ -13,10 +14,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Code, escape};
+use crate::diagnostic::{Code, Position, escape};
+use crate::reference::Named;
 
 pub use file::{Identity, RegularFile};
 pub use lookaside_url::LookasideUrl;
+pub use registries_conf::{
+    Endpoint, RegistriesConf, RegistriesConfSource, RegistryEntry, ShortName, ShortNameProblem, ShortNames,
+    is_short_name,
+};
 pub use registries_d::{Directories, Origin, RegistriesD};
 
 /// Largest policy file: 32 MiB, design decision 6.
@@ -24,6 +30,9 @@ pub const POLICY_BYTES: usize = 32 << 20;
 
 /// Largest configuration file of any other kind: 4 MiB, design decision 6.
 pub const CONFIGURATION_BYTES: usize = 4 << 20;
+
+/// Most files of one configuration: 1,024, so that all together are bounded.
+pub const FILES: usize = 1 << 10;
 
 /// What the search for configuration depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +52,28 @@ pub struct User {
     pub home: PathBuf,
     /// `$XDG_CONFIG_HOME`, if it is set and not empty; XDG Base Directory Specification.
     pub xdg_config_home: Option<PathBuf>,
+    /// `$XDG_CACHE_HOME`, if it is set and not empty; XDG Base Directory Specification.
+    pub xdg_cache_home: Option<PathBuf>,
     /// `$CONTAINERS_POLICY_JSON`, if it is set and not empty (rule L-2).
     pub policy_json: Option<PathBuf>,
+    /// `$CONTAINERS_REGISTRIES_CONF`, if it is set and not empty (rule M-1).
+    pub registries_conf: Option<PathBuf>,
+    /// `$CONTAINERS_REGISTRIES_CONF_OVERRIDE`, if it is set and not empty (rule M-1).
+    pub registries_conf_override: Option<PathBuf>,
+}
+
+impl User {
+    /// The user with this home directory and none of the variables.
+    pub fn at_home(home: impl Into<PathBuf>) -> Self {
+        Self {
+            home: home.into(),
+            xdg_config_home: None,
+            xdg_cache_home: None,
+            policy_json: None,
+            registries_conf: None,
+            registries_conf_override: None,
+        }
+    }
 }
 
 impl Environment {
@@ -73,7 +102,10 @@ impl Environment {
             user: Some(User {
                 home,
                 xdg_config_home: path(set("XDG_CONFIG_HOME")),
+                xdg_cache_home: path(set("XDG_CACHE_HOME")),
                 policy_json: path(set("CONTAINERS_POLICY_JSON")),
+                registries_conf: path(set("CONTAINERS_REGISTRIES_CONF")),
+                registries_conf_override: path(set("CONTAINERS_REGISTRIES_CONF_OVERRIDE")),
             }),
         }
     }
@@ -132,6 +164,9 @@ impl PolicySource {
             Self::Explicit(path) => return read_policy(path, &open_policy(path)?),
             Self::Search(environment) => environment,
         };
+        let is_absent = |path: &Path| {
+            is_absent(path).map_err(|detail| Error::PolicyUnreadable { path: path.to_owned(), detail })
+        };
         let own = environment.system_path("/etc/vouchd/policy.json");
         if !is_absent(&own)? {
             let file = open_policy(&own)?;
@@ -170,18 +205,17 @@ fn read_policy(path: &Path, file: &RegularFile) -> Result<PolicyFile, Error> {
 }
 
 /// Whether nothing has this name. A symbolic link that leads nowhere is something, on the way to it too (T-23).
-fn is_absent(path: &Path) -> Result<bool, Error> {
-    let unreadable = |detail: String| Error::PolicyUnreadable { path: path.to_owned(), detail };
+fn is_absent(path: &Path) -> Result<bool, String> {
     for ancestor in path.ancestors() {
         match fs::symlink_metadata(ancestor) {
             Ok(_) if ancestor == path => return Ok(false),
             Ok(_) => {
                 return fs::metadata(ancestor)
                     .map(|_| true)
-                    .map_err(|error| unreadable(format!("\"{}\": {error}", ancestor.display())));
+                    .map_err(|error| format!("\"{}\": {error}", ancestor.display()));
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(error.to_string())),
+            Err(error) => return Err(error.to_string()),
         }
     }
     Ok(true)
@@ -226,6 +260,17 @@ pub enum Error {
         /// The other file.
         second: PathBuf,
     },
+    /// registries.conf leads an image to a place that cannot be used (rule M-5).
+    Endpoint {
+        /// The image.
+        image: Box<Named>,
+        /// The entry that leads there.
+        entry: RegistryEntry,
+        /// The location, of a mirror or of the entry itself.
+        location: String,
+        /// What is wrong.
+        detail: &'static str,
+    },
     /// A lookaside URL in registries.d cannot be used.
     LookasideUrl {
         /// Where it is set.
@@ -252,12 +297,44 @@ pub enum Error {
         /// Who could, and where.
         detail: String,
     },
+    /// A file or directory of registries.conf, or the cache of short names, cannot be used.
+    RegistriesConf {
+        /// The file or directory.
+        path: PathBuf,
+        /// Where in the file.
+        at: Option<Position>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A registries.conf has tables of version 1 of the format (rule M-1).
+    RegistriesConfVersion {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        at: Position,
+        /// The table under `registries`.
+        table: &'static str,
+    },
     /// A file or directory of registries.d cannot be used.
     RegistriesD {
         /// The file or directory.
         path: PathBuf,
         /// What is wrong.
         detail: String,
+    },
+    /// registries.conf blocks the image (rule M-8).
+    RegistryBlocked {
+        /// The image.
+        image: Box<Named>,
+        /// The entry that blocks it.
+        entry: RegistryEntry,
+    },
+    /// A short name leads to no image, or not to exactly one (rules N-2, N-3).
+    ShortName {
+        /// The name.
+        name: String,
+        /// Why.
+        problem: ShortNameProblem,
     },
 }
 
@@ -268,9 +345,14 @@ impl Error {
             Self::Conflict { .. } | Self::LookasideUrl { .. } | Self::RegistriesD { .. } => {
                 Code::RegistriesDInvalid
             }
+            Self::Endpoint { .. } | Self::RegistriesConf { .. } | Self::RegistriesConfVersion { .. } => {
+                Code::RegistriesConfInvalid
+            }
             Self::PolicyMissing { .. } => Code::PolicyMissing,
             Self::PolicyUnreadable { .. } => Code::PolicyUnreadable,
             Self::PolicyUntrusted { .. } => Code::PolicyInvalid,
+            Self::RegistryBlocked { .. } => Code::RegistryBlocked,
+            Self::ShortName { .. } => Code::ShortName,
         }
     }
 
@@ -278,6 +360,7 @@ impl Error {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Conflict { .. } => "remove the setting from one of the two files",
+            Self::Endpoint { .. } => "correct the location; see containers-registries.conf(5)",
             Self::LookasideUrl { .. } => "write a URL that begins with https://, http:// or file:///",
             Self::PolicyMissing { .. } => {
                 "write /etc/containers/policy.json, or name a file with --policy; see containers-policy.json(5)"
@@ -288,7 +371,17 @@ impl Error {
             Self::PolicyUntrusted { .. } => {
                 "make it a regular file of root's, in directories that only root can write to"
             }
+            Self::RegistriesConf { .. } => {
+                "correct the file or its permissions; see containers-registries.conf(5)"
+            }
+            Self::RegistriesConfVersion { .. } => {
+                "write [[registry]] tables with \"location\", \"insecure\" and \"blocked\", and \"unqualified-search-registries\" at the top"
+            }
             Self::RegistriesD { .. } => "correct the file or its permissions; see containers-registries.d(5)",
+            Self::RegistryBlocked { .. } => {
+                "use an image of another registry, or ask who administers this host why it is blocked"
+            }
+            Self::ShortName { problem, .. } => problem.help(),
         }
     }
 }
@@ -307,6 +400,9 @@ impl fmt::Display for Error {
             Self::Conflict { scope: None, first, second } => {
                 write!(f, "\"default-docker\" is both in \"{}\" and in \"{}\"", shown(first), shown(second))
             }
+            Self::Endpoint { image, entry, location, detail } => {
+                write!(f, "cannot fetch \"{image}\" from \"{}\", as {entry} says: {detail}", escape(location))
+            }
             Self::LookasideUrl { origin, detail } => {
                 write!(f, "cannot use the lookaside URL of {origin}: {detail}")
             }
@@ -320,8 +416,22 @@ impl fmt::Display for Error {
             Self::PolicyUntrusted { path, detail } => {
                 write!(f, "the policy \"{}\" is not trusted: {}", shown(path), escape(detail))
             }
-            Self::RegistriesD { path, detail } => {
+            Self::RegistriesConf { path, at: Some(at), detail } => {
+                write!(f, "cannot use \"{}:{}:{}\": {}", shown(path), at.line, at.column, escape(detail))
+            }
+            Self::RegistriesConf { path, at: None, detail } | Self::RegistriesD { path, detail } => {
                 write!(f, "cannot use \"{}\": {}", shown(path), escape(detail))
+            }
+            Self::RegistriesConfVersion { path, at, table } => write!(
+                f,
+                "cannot use \"{}:{}:{}\": \"registries.{table}\" is of version 1 of the format, which is not read any more",
+                shown(path),
+                at.line,
+                at.column
+            ),
+            Self::RegistryBlocked { image, entry } => write!(f, "\"{image}\" is blocked by {entry}"),
+            Self::ShortName { name, problem } => {
+                write!(f, "cannot tell which image \"{}\" is: {problem}", escape(name))
             }
         }
     }

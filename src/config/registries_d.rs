@@ -4,21 +4,17 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Tag};
 
+use super::file::add_drop_ins;
 use super::{CONFIGURATION_BYTES, Environment, Error, LookasideUrl, RegularFile};
 use crate::diagnostic::escape;
 use crate::reference::Named;
-
-/// Most files of one configuration: 1,024, so that all together are bounded.
-const FILES: usize = 1 << 10;
 
 /// The directories to read, and the lookaside store of a host without any.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,26 +59,12 @@ impl Directories {
     fn files(&self) -> Result<BTreeMap<OsString, PathBuf>, Error> {
         let mut files = BTreeMap::new();
         for directory in &self.paths {
-            let failed = |error: std::io::Error| Error::RegistriesD {
-                path: directory.clone(),
-                detail: error.to_string(),
-            };
-            let entries = match fs::read_dir(directory) {
-                Ok(entries) => entries,
-                Err(error) if error.kind() == ErrorKind::NotFound && !self.required => continue,
-                Err(error) => return Err(failed(error)),
-            };
-            for entry in entries {
-                let entry = entry.map_err(failed)?;
-                let name = entry.file_name();
-                // Rule D-3: hidden files count, directories do not.
-                if name.as_bytes().ends_with(b".yaml") && !entry.file_type().map_err(failed)?.is_dir() {
-                    files.entry(name).or_insert_with(|| entry.path());
+            match add_drop_ins(directory, ".yaml", &mut files) {
+                Err(error) if error.kind() == ErrorKind::NotFound && !self.required => {}
+                Err(error) => {
+                    return Err(Error::RegistriesD { path: directory.clone(), detail: error.to_string() });
                 }
-                if files.len() > FILES {
-                    let detail = format!("there are more than {FILES} files");
-                    return Err(Error::RegistriesD { path: directory.clone(), detail });
-                }
+                Ok(()) => {}
             }
         }
         Ok(files)

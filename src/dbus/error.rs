@@ -130,8 +130,13 @@ impl Error {
     fn of_config(error: &config::Error, text: String) -> Self {
         match error {
             config::Error::Conflict { .. }
+            | config::Error::Endpoint { .. }
             | config::Error::LookasideUrl { .. }
-            | config::Error::RegistriesD { .. } => Self::ConfigurationInvalid(text),
+            | config::Error::RegistriesConf { .. }
+            | config::Error::RegistriesConfVersion { .. }
+            | config::Error::RegistriesD { .. }
+            | config::Error::RegistryBlocked { .. }
+            | config::Error::ShortName { .. } => Self::ConfigurationInvalid(text),
             config::Error::PolicyMissing { .. } => Self::PolicyMissing(text),
             config::Error::PolicyUnreadable { .. } | config::Error::PolicyUntrusted { .. } => {
                 Self::PolicyInvalid(text)

@@ -93,8 +93,13 @@ impl PolicyStatus {
             | engine::Error::PolicyInvalid { path, .. } => Self { state: "invalid", path },
             engine::Error::Config(
                 config::Error::Conflict { .. }
+                | config::Error::Endpoint { .. }
                 | config::Error::LookasideUrl { .. }
-                | config::Error::RegistriesD { .. },
+                | config::Error::RegistriesConf { .. }
+                | config::Error::RegistriesConfVersion { .. }
+                | config::Error::RegistriesD { .. }
+                | config::Error::RegistryBlocked { .. }
+                | config::Error::ShortName { .. },
             )
             | engine::Error::Fetch(_)
             | engine::Error::Internal(_)

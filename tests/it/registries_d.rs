@@ -37,7 +37,7 @@ fn is_root() -> bool {
 }
 
 fn root_with_user(tmp: &Path) -> Environment {
-    let user = User { home: tmp.join("home"), xdg_config_home: None, policy_json: None };
+    let user = User::at_home(tmp.join("home"));
     Environment { root: tmp.join("root"), uid: 0, user: Some(user) }
 }
 

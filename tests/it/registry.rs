@@ -1108,7 +1108,7 @@ fn certificates_are_looked_for_where_the_reference_does() {
             "/etc/docker/certs.d",
         ]
     );
-    let user = User { home: "/h".into(), xdg_config_home: None, policy_json: None };
+    let user = User::at_home("/h");
     assert_eq!(
         shown(Environment { root: "/r".into(), uid: 7, user: Some(user) }),
         [
