@@ -102,6 +102,8 @@ codes! {
     PolicyMissing = "policy-missing",
     /// The policy file cannot be read.
     PolicyUnreadable = "policy-unreadable",
+    /// A proxy is set that cannot be used.
+    ProxyInvalid = "proxy-invalid",
     /// A file of registries.conf cannot be used.
     RegistriesConfInvalid = "registries-conf-invalid",
     /// A file under registries.d cannot be used.
@@ -140,6 +142,8 @@ codes! {
     UnsupportedTransport = "unsupported-transport",
     /// The command line is wrong.
     Usage = "usage",
+    /// A file of vouchd's own configuration cannot be used.
+    VouchdTomlInvalid = "vouchd-toml-invalid",
     /// The signature uses an algorithm that is too weak.
     WeakAlgorithm = "weak-algorithm",
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{self, Endpoint, Origin, PolicySource};
+use crate::config::{self, Endpoint, Origin, PolicySource, RegistriesConf, ShortNames, is_short_name};
 use crate::diagnostic::{Code, Diagnostic, Position, Span, escape};
 use crate::digest::Digest;
 use crate::evaluate;
@@ -35,6 +35,8 @@ pub struct Settings {
     pub configuration: Configuration,
     /// How registries are reached.
     pub registry: registry::Settings,
+    /// What short names may be resolved with.
+    pub short_names: ShortNames,
 }
 
 /// Everything that a verification needs and that outlives it.
@@ -210,7 +212,8 @@ impl Error {
     /// Whether the fault is in what the administrator wrote: the policy, the configuration or a key.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::Config(_) | Self::PolicyInvalid { .. } => true,
+            Self::PolicyInvalid { .. } => true,
+            Self::Config(error) => error.is_configuration(),
             Self::Fetch(error) => error.is_configuration(),
             Self::Internal(_) | Self::Reference { .. } => false,
         }
@@ -297,8 +300,8 @@ impl Engine {
     ) -> Result<Answer, Box<Undecided>> {
         let deadline = Instant::now() + timeout;
         let policy = self.read_policy(deadline).await?;
-        let image = match self.resolve(name.to_owned(), deadline).await {
-            Ok(image) => image,
+        let (image, note) = match self.resolve(name.to_owned(), deadline).await {
+            Ok(found) => found,
             Err(error) => {
                 return Err(Box::new(Undecided { error, policy: Some(policy), scope: None, requests: 0 }));
             }
@@ -317,7 +320,8 @@ impl Engine {
         let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
             .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));
-        let Gathered { evidence, source, warnings } = gathered.map_err(|error| undecided(error.into()))?;
+        let Gathered { evidence, source, mut warnings } =
+            gathered.map_err(|error| undecided(error.into()))?;
         let judgement = {
             let (engine, policy, image) = (Arc::clone(self), Arc::clone(&policy), image.clone());
             let (question, budget) = (question.clone(), budget.clone());
@@ -330,6 +334,7 @@ impl Engine {
         };
         let judged = blocking(&self.judging, judgement, "the judgement", deadline).await;
         let (verdict, pinned, pinned_accepted) = judged.map_err(undecided)?;
+        warnings.extend(note);
         let requests = budget.requests_made();
         Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests })
     }
@@ -372,8 +377,31 @@ impl Engine {
         blocking(&self.reading, move || engine.policy(), "the policy file", deadline).await
     }
 
-    async fn resolve(&self, name: String, deadline: Instant) -> Result<ImageReference, Error> {
-        blocking(&self.reading, move || resolve(&name), "the path of the image", deadline).await
+    /// The image, and what to know if the name did not say which one it is.
+    async fn resolve(
+        self: &Arc<Self>,
+        name: String,
+        deadline: Instant,
+    ) -> Result<(ImageReference, Option<String>), Error> {
+        let engine = Arc::clone(self);
+        blocking(&self.reading, move || engine.look_up(&name), "the path of the image", deadline).await
+    }
+
+    /// Reads an image name, of which the configuration may say what it means, and looks its paths up.
+    fn look_up(&self, name: &str) -> Result<(ImageReference, Option<String>), Error> {
+        let invalid = |error| Error::Reference { text: name.to_owned(), error };
+        match ImageName::parse(name) {
+            Ok(parsed) => Ok((local::resolve(parsed)?, None)),
+            // Rules N-1 to N-3; a name with a registry is not short, and wants "docker://".
+            Err(reference::Error::Transport) if is_short_name(name) && Named::parse(name).is_ok() => {
+                let conf = RegistriesConf::load(&self.settings.configuration.registries_conf)?;
+                let named = conf.resolve_unique(name, self.settings.short_names)?;
+                let note = format!("the short name \"{name}\" stands for \"{named}\"");
+                let both = || invalid(reference::Error::BothTagAndDigest);
+                Ok((ImageReference::docker(named).ok_or_else(both)?, Some(note)))
+            }
+            Err(error) => Err(invalid(error)),
+        }
     }
 
     /// Whether the policy accepts the same evidence under the name that pins it.
@@ -406,10 +434,10 @@ impl Engine {
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
-        let image = resolve(name)?;
+        let (image, _) = self.look_up(name)?;
         let endpoints = match (image.place(), image.docker_reference()) {
             (Place::Registry, Some(named)) => {
-                let Locations { registries_d, registries_conf } = self.client.locations()?;
+                let Locations { registries_d, registries_conf, .. } = self.client.locations()?;
                 let explain = |endpoint: &Endpoint| {
                     let named = &endpoint.image;
                     let stores = Stores {
@@ -426,12 +454,6 @@ impl Engine {
         };
         Ok(Explanation { image, policy, endpoints })
     }
-}
-
-/// Reads an image name and looks its paths up.
-pub fn resolve(name: &str) -> Result<ImageReference, Error> {
-    let parsed = ImageName::parse(name).map_err(|error| Error::Reference { text: name.to_owned(), error })?;
-    Ok(local::resolve(parsed)?)
 }
 
 /// Does what takes a thread where it holds nobody else up, in its turn, and not for longer than the deadline.

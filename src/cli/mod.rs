@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::config::{Directories, Environment, PolicySource, RegistriesConfSource};
+use crate::config::{
+    self, Directories, Environment, PolicySource, ProxySettings, RegistriesConfSource, ShortNames,
+};
 use crate::daemon;
 use crate::diagnostic::Code;
 use crate::engine::{self, LONGEST_TIMEOUT, Settings};
-use crate::fetch::Configuration;
 use crate::fetch::credentials::Source;
 use crate::fetch::registry;
+use crate::fetch::{Configuration, ProxySource};
 
 /// What the exit code means; vouchd(1), EXIT STATUS. Of several, the highest counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +99,12 @@ impl PolicyArguments {
             None => RegistriesConfSource::Search(environment.clone()),
         };
         Settings {
-            configuration: Configuration { registries_d, registries_conf },
+            configuration: Configuration {
+                registries_d,
+                registries_conf,
+                proxies: proxies().unwrap_or(ProxySource::VouchdToml(environment.clone())),
+            },
+            short_names: ShortNames::Search,
             registry: registry::Settings::default(),
             policy: match self.policy {
                 Some(path) => PolicySource::Explicit(path),
@@ -105,6 +112,20 @@ impl PolicyArguments {
             },
         }
     }
+}
+
+/// The proxies of the environment: of each pair of variables the first that is not empty (rule H-8).
+fn proxies() -> Option<ProxySource> {
+    let set = |names: [&str; 2]| {
+        names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
+    };
+    let (http, https) = (set(["HTTP_PROXY", "http_proxy"]), set(["HTTPS_PROXY", "https_proxy"]));
+    let no_proxy = set(["NO_PROXY", "no_proxy"]);
+    (http.is_some() || https.is_some()).then_some(ProxySource::Variables(ProxySettings {
+        http,
+        https,
+        no_proxy,
+    }))
 }
 
 /// Where everything is that a verification reads.
@@ -141,9 +162,7 @@ impl ConfigurationArguments {
             Some(path) => Source::File(path),
             None => Source::default_files(environment.uid, user_files),
         };
-        let proxies = registry::Proxies::default();
-        let registry =
-            registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth, proxies };
+        let registry = registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth };
         Settings { registry, ..self.policy.settings(environment) }
     }
 }
@@ -207,10 +226,12 @@ async fn run_daemon(command: Daemon) -> Exit {
     // The daemon shows the path to callers, who have another working directory.
     configuration.policy.policy =
         configuration.policy.policy.map(|path| std::path::absolute(&path).unwrap_or(path));
-    let options = daemon::Options {
-        bus_address: command.bus_address,
-        settings: configuration.settings(Environment::system()),
-    };
+    let system = Environment::system();
+    let mut settings = configuration.settings(system.clone());
+    // The environment is not the administrator's word, and a guess nobody's (T-22).
+    settings.configuration.proxies = ProxySource::VouchdToml(system);
+    settings.short_names = ShortNames::AliasesOnly;
+    let options = daemon::Options { bus_address: command.bus_address, settings };
     match daemon::run(options).await {
         Ok(()) => Exit::Success,
         Err(error) => {
@@ -228,7 +249,10 @@ async fn run_daemon(command: Daemon) -> Exit {
 
 /// The exit code of a question that could not be decided.
 fn exit_of(error: &engine::Error) -> Exit {
-    if matches!(error, engine::Error::Reference { .. }) {
+    if matches!(
+        error,
+        engine::Error::Reference { .. } | engine::Error::Config(config::Error::ShortName { .. })
+    ) {
         Exit::Usage
     } else if error.is_configuration() {
         Exit::Configuration

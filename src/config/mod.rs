@@ -6,6 +6,7 @@ mod file;
 mod lookaside_url;
 mod registries_conf;
 mod registries_d;
+mod vouchd_toml;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -24,6 +25,7 @@ pub use registries_conf::{
     is_short_name,
 };
 pub use registries_d::{Directories, Origin, RegistriesD};
+pub use vouchd_toml::{ProxySettings, VouchdToml};
 
 /// Largest policy file: 32 MiB, design decision 6.
 pub const POLICY_BYTES: usize = 32 << 20;
@@ -170,7 +172,8 @@ impl PolicySource {
         let own = environment.system_path("/etc/vouchd/policy.json");
         if !is_absent(&own)? {
             let file = open_policy(&own)?;
-            check_owner(&environment.root, &own, &file)?;
+            check_owner(&environment.root, &own, &file)
+                .map_err(|detail| Error::PolicyUntrusted { path: own.clone(), detail })?;
             return read_policy(&own, &file);
         }
         if let Some(path) = environment.user.as_ref().and_then(|user| user.policy_json.as_deref()) {
@@ -221,24 +224,23 @@ fn is_absent(path: &Path) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Our own policy must be root's, and so must every directory on the way to it; a symbolic link could lead by way of
+/// Our own files must be root's, and so must every directory on the way to it; a symbolic link could lead by way of
 /// somebody else's (T-23).
-fn check_owner(root: &Path, path: &Path, file: &RegularFile) -> Result<(), Error> {
-    let untrusted = |detail: String| Error::PolicyUntrusted { path: path.to_owned(), detail };
+fn check_owner(root: &Path, path: &Path, file: &RegularFile) -> Result<(), String> {
     let check = |what: &Path, metadata: &fs::Metadata| {
         if metadata.uid() != 0 {
-            return Err(untrusted(format!("\"{}\" is not owned by root", what.display())));
+            return Err(format!("\"{}\" is not owned by root", what.display()));
         }
         if metadata.mode() & 0o022 != 0 {
-            return Err(untrusted(format!("\"{}\" can be written by others than root", what.display())));
+            return Err(format!("\"{}\" can be written by others than root", what.display()));
         }
         Ok(())
     };
     check(path, file.metadata())?;
     for place in path.ancestors().take_while(|place| place.starts_with(root)) {
-        let metadata = fs::symlink_metadata(place).map_err(|error| untrusted(error.to_string()))?;
+        let metadata = fs::symlink_metadata(place).map_err(|error| error.to_string())?;
         if metadata.is_symlink() {
-            return Err(untrusted(format!("\"{}\" is a symbolic link", place.display())));
+            return Err(format!("\"{}\" is a symbolic link", place.display()));
         }
         check(place, &metadata)?;
     }
@@ -336,6 +338,15 @@ pub enum Error {
         /// Why.
         problem: ShortNameProblem,
     },
+    /// A file of vouchd's own configuration cannot be used.
+    VouchdToml {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file.
+        at: Option<Position>,
+        /// What is wrong.
+        detail: String,
+    },
 }
 
 impl Error {
@@ -353,6 +364,24 @@ impl Error {
             Self::PolicyUntrusted { .. } => Code::PolicyInvalid,
             Self::RegistryBlocked { .. } => Code::RegistryBlocked,
             Self::ShortName { .. } => Code::ShortName,
+            Self::VouchdToml { .. } => Code::VouchdTomlInvalid,
+        }
+    }
+
+    /// Whether the fault is in what the administrator wrote, or left out.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Conflict { .. }
+            | Self::Endpoint { .. }
+            | Self::LookasideUrl { .. }
+            | Self::PolicyMissing { .. }
+            | Self::PolicyUnreadable { .. }
+            | Self::PolicyUntrusted { .. }
+            | Self::RegistriesConf { .. }
+            | Self::RegistriesConfVersion { .. }
+            | Self::RegistriesD { .. }
+            | Self::VouchdToml { .. } => true,
+            Self::RegistryBlocked { .. } | Self::ShortName { .. } => false,
         }
     }
 
@@ -382,6 +411,7 @@ impl Error {
                 "use an image of another registry, or ask who administers this host why it is blocked"
             }
             Self::ShortName { problem, .. } => problem.help(),
+            Self::VouchdToml { .. } => "correct the file, and keep it root's; see vouchd.toml(5)",
         }
     }
 }
@@ -416,10 +446,13 @@ impl fmt::Display for Error {
             Self::PolicyUntrusted { path, detail } => {
                 write!(f, "the policy \"{}\" is not trusted: {}", shown(path), escape(detail))
             }
-            Self::RegistriesConf { path, at: Some(at), detail } => {
+            Self::RegistriesConf { path, at: Some(at), detail }
+            | Self::VouchdToml { path, at: Some(at), detail } => {
                 write!(f, "cannot use \"{}:{}:{}\": {}", shown(path), at.line, at.column, escape(detail))
             }
-            Self::RegistriesConf { path, at: None, detail } | Self::RegistriesD { path, detail } => {
+            Self::RegistriesConf { path, at: None, detail }
+            | Self::RegistriesD { path, detail }
+            | Self::VouchdToml { path, at: None, detail } => {
                 write!(f, "cannot use \"{}\": {}", shown(path), escape(detail))
             }
             Self::RegistriesConfVersion { path, at, table } => write!(

@@ -135,8 +135,9 @@ impl Error {
             | config::Error::RegistriesConf { .. }
             | config::Error::RegistriesConfVersion { .. }
             | config::Error::RegistriesD { .. }
-            | config::Error::RegistryBlocked { .. }
-            | config::Error::ShortName { .. } => Self::ConfigurationInvalid(text),
+            | config::Error::VouchdToml { .. } => Self::ConfigurationInvalid(text),
+            config::Error::RegistryBlocked { .. } => Self::RegistryUnavailable(text),
+            config::Error::ShortName { .. } => Self::InvalidReference(text),
             config::Error::PolicyMissing { .. } => Self::PolicyMissing(text),
             config::Error::PolicyUnreadable { .. } | config::Error::PolicyUntrusted { .. } => {
                 Self::PolicyInvalid(text)
@@ -150,7 +151,8 @@ impl Error {
             fetch::Error::Busy => Self::TooManyRequests(text),
             fetch::Error::AuthFile { .. }
             | fetch::Error::Certificates { .. }
-            | fetch::Error::KeyFile { .. } => Self::ConfigurationInvalid(text),
+            | fetch::Error::KeyFile { .. }
+            | fetch::Error::Proxy { .. } => Self::ConfigurationInvalid(text),
             fetch::Error::Endpoints { last, .. } => Self::of_fetch(last, text),
             fetch::Error::DigestMismatch { .. } => Self::DigestMismatch(text),
             fetch::Error::EvidenceTooLarge => Self::ManifestTooLarge(text),

@@ -97,6 +97,7 @@ impl PolicyStatus {
                 | config::Error::LookasideUrl { .. }
                 | config::Error::RegistriesConf { .. }
                 | config::Error::RegistriesConfVersion { .. }
+                | config::Error::VouchdToml { .. }
                 | config::Error::RegistriesD { .. }
                 | config::Error::RegistryBlocked { .. }
                 | config::Error::ShortName { .. },

@@ -452,7 +452,8 @@ mod tests {
         let index = || ManifestEvidence { media_type: manifest::OCI_INDEX.to_owned(), ..manifest(b"{}") };
         let instance = || InstanceEvidence { digest: Digest::sha256(b"i"), manifest: manifest(b"i") };
         let image = || Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
-        let whole = || Evidence { top_level: Some(index()), instance: Some(instance()), ..Evidence::default() };
+        let whole =
+            || Evidence { top_level: Some(index()), instance: Some(instance()), ..Evidence::default() };
         let alone = || Evidence { top_level: Some(index()), ..Evidence::default() };
         let (yes, no) = (Some(true), Some(false));
         for (policy, subject, evidence, copy, image_proxy) in [

@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 
 use crate::config::{
-    self, Directories, Endpoint, LookasideUrl, RegistriesConf, RegistriesConfSource, RegistriesD,
+    self, Directories, Endpoint, Environment, LookasideUrl, ProxySettings, RegistriesConf,
+    RegistriesConfSource, RegistriesD, VouchdToml,
 };
 use crate::diagnostic::{Code, escape};
 use crate::digest::{Algorithm, Digest};
@@ -50,21 +51,45 @@ const ORDINARY_BYTES: usize = 256 << 10;
 /// Most requests for one verification: 300 (T-28).
 pub const EVIDENCE_REQUESTS: usize = 300;
 
-/// Which files say where images and their signatures are.
+/// Which files say where images and their signatures are, and how to get there.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     /// Which registries.d.
     pub registries_d: Directories,
     /// Which registries.conf.
     pub registries_conf: RegistriesConfSource,
+    /// Where proxies are set.
+    pub proxies: ProxySource,
+}
+
+/// Where proxies are set.
+#[derive(Clone, Debug)]
+pub enum ProxySource {
+    /// In variables of the environment (rule H-8).
+    Variables(ProxySettings),
+    /// In vouchd.toml.
+    VouchdToml(Environment),
+}
+
+impl ProxySource {
+    fn load(&self) -> Result<Proxies, Error> {
+        let (origin, ProxySettings { http, https, no_proxy }) = match self {
+            Self::Variables(settings) => ("the environment", settings.clone()),
+            Self::VouchdToml(environment) => ("vouchd.toml", VouchdToml::load(environment)?.proxy),
+        };
+        Proxies::new(http.as_deref(), https.as_deref(), no_proxy.as_deref().unwrap_or_default())
+            .map_err(|unusable| Error::Proxy { origin, detail: unusable.to_string() })
+    }
 }
 
 impl Configuration {
     /// Reads them. What is wrong there is wrong for every image of a registry (rules D-11, M-1). It blocks.
     pub fn load(&self) -> Result<Locations, Error> {
-        let registries_d = RegistriesD::load(&self.registries_d)?;
-        let registries_conf = RegistriesConf::load(&self.registries_conf)?;
-        Ok(Locations { registries_d, registries_conf })
+        Ok(Locations {
+            registries_d: RegistriesD::load(&self.registries_d)?,
+            registries_conf: RegistriesConf::load(&self.registries_conf)?,
+            proxies: Arc::new(self.proxies.load()?),
+        })
     }
 }
 
@@ -75,6 +100,7 @@ pub struct Locations {
     pub registries_d: RegistriesD,
     /// Where registries are.
     pub registries_conf: RegistriesConf,
+    proxies: Arc<Proxies>,
 }
 
 impl Locations {
@@ -109,7 +135,6 @@ pub struct Gathered {
 pub struct Client {
     registry: registry::Client,
     configuration: Arc<Configuration>,
-    proxies: Proxies,
     keys: Arc<keys::KeyFiles>,
     /// What all verifications together may still hold.
     bytes_left: Arc<AtomicUsize>,
@@ -118,11 +143,10 @@ pub struct Client {
 impl Client {
     /// A client that has asked nothing yet.
     pub fn new(settings: registry::Settings, configuration: Configuration) -> Self {
-        let proxies = settings.proxies.clone();
         let registry = registry::Client::new(settings);
         let bytes_left = Arc::new(AtomicUsize::new(ALL_EVIDENCE_BYTES));
         let (configuration, keys) = (Arc::new(configuration), Arc::new(keys::KeyFiles::new()));
-        Self { registry, configuration, proxies, keys, bytes_left }
+        Self { registry, configuration, keys, bytes_left }
     }
 
     /// The configuration as it is on disk now. It blocks.
@@ -251,7 +275,7 @@ impl Client {
             // A mirror that says nothing leaves time for those after it.
             let until = if is_last { deadline } else { halfway(deadline) };
             let attempt = async {
-                let source = self.source(endpoint, &locations.registries_d, budget, deadline)?;
+                let source = self.source(endpoint, &locations, budget, deadline)?;
                 source.ask(needs.signatures, early).await
             };
             let outcome = tokio::time::timeout_at(until, attempt).await.unwrap_or_else(|_| {
@@ -273,14 +297,16 @@ impl Client {
     fn source<'a>(
         &'a self,
         endpoint: &Endpoint,
-        registries_d: &RegistriesD,
+        locations: &Locations,
         budget: &'a Budget,
         deadline: Instant,
     ) -> Result<RegistrySource<'a>, Error> {
-        if let Some(blocked) = &endpoint.blocked {
-            return Err(blocked.clone().into());
+        if let Some(entry) = endpoint.blocked.clone() {
+            let image = Box::new(endpoint.image.clone());
+            return Err(config::Error::RegistryBlocked { image, entry }.into());
         }
-        let (client, proxies, endpoint) = (&self.registry, &self.proxies, endpoint.clone());
+        let (client, proxies) = (&self.registry, Arc::clone(&locations.proxies));
+        let (endpoint, registries_d) = (endpoint.clone(), &locations.registries_d);
         let lookaside = registries_d.lookaside_usable(&endpoint.image)?;
         let attachments = registries_d.use_attachments(&endpoint.image);
         let keeps_signatures = false;
@@ -336,7 +362,7 @@ enum Source<'a> {
 
 struct RegistrySource<'a> {
     client: &'a registry::Client,
-    proxies: &'a Proxies,
+    proxies: Arc<Proxies>,
     endpoint: Endpoint,
     lookaside: LookasideUrl,
     attachments: bool,
@@ -436,7 +462,7 @@ impl<'a> RegistrySource<'a> {
         Errand {
             image: &self.endpoint.image,
             insecure: self.endpoint.insecure,
-            proxies: self.proxies,
+            proxies: &self.proxies,
             budget: self.budget,
             deadline: self.deadline,
         }
@@ -638,6 +664,13 @@ pub enum Error {
         /// The platform.
         wanted: String,
     },
+    /// A proxy is set that cannot be used.
+    Proxy {
+        /// Where it is set.
+        origin: &'static str,
+        /// What is wrong.
+        detail: String,
+    },
     /// The registry refuses these credentials, or wants some.
     RegistryAuth {
         /// Host and port.
@@ -692,6 +725,7 @@ impl Error {
             Self::Lookaside { .. } => Code::LookasideUnavailable,
             Self::MalformedSignature { .. } => Code::MalformedSignature,
             Self::NoMatchingPlatform { .. } => Code::NoMatchingPlatform,
+            Self::Proxy { .. } => Code::ProxyInvalid,
             Self::RegistryAuth { .. } => Code::RegistryAuth,
             Self::Manifest { .. } | Self::RegistryProtocol { .. } => Code::RegistryProtocol,
             Self::RegistryUnavailable { .. } => Code::RegistryUnavailable,
@@ -725,6 +759,7 @@ impl Error {
             Self::NoMatchingPlatform { .. } => {
                 "name a platform that the image has, with --platform OS/ARCH[/VARIANT]"
             }
+            Self::Proxy { .. } => "write a URL that begins with http:// or https://",
             Self::RegistryAuth { .. } => {
                 "log in with \"podman login\", or name an authentication file with --authfile"
             }
@@ -745,9 +780,10 @@ impl Error {
     /// Whether the fault is in what the administrator wrote, or left out.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::AuthFile { .. } | Self::Certificates { .. } | Self::Config(_) | Self::KeyFile { .. } => {
+            Self::AuthFile { .. } | Self::Certificates { .. } | Self::KeyFile { .. } | Self::Proxy { .. } => {
                 true
             }
+            Self::Config(error) => error.is_configuration(),
             Self::Endpoints { last, .. } => last.is_configuration(),
             Self::Busy
             | Self::DigestMismatch { .. }
@@ -788,6 +824,7 @@ impl Error {
             | Self::MalformedSignature { .. }
             | Self::Manifest { .. }
             | Self::NoMatchingPlatform { .. }
+            | Self::Proxy { .. }
             | Self::TimedOut { .. }
             | Self::UnsupportedTransport(_) => false,
         }
@@ -848,6 +885,7 @@ impl fmt::Display for Error {
             Self::NoMatchingPlatform { wanted } => {
                 write!(f, "the image index has nothing for the platform {}", escape(wanted))
             }
+            Self::Proxy { origin, detail } => write!(f, "cannot use {origin}: {}", escape(detail)),
             Self::RegistryAuth { registry, detail } => {
                 write!(f, "the registry {} refuses access: {}", escape(registry), escape(detail))
             }

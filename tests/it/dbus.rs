@@ -24,13 +24,15 @@ use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::wire::Str;
 use zbus::{Connection, DBusError, Guid, Variant};
 
-use vouchd::config::{Directories, Environment, PolicySource, RegistriesConfSource};
+use vouchd::config::{
+    Directories, Environment, PolicySource, ProxySettings, RegistriesConfSource, ShortNames,
+};
 use vouchd::dbus::{self, ClientError, Dictionary, Verifier, VerifierProxy};
 use vouchd::digest::Digest;
 use vouchd::engine::{Engine, Settings};
 use vouchd::evaluate::evidence::{Question, Subject};
 use vouchd::fetch::credentials::Source;
-use vouchd::fetch::{Configuration, registry};
+use vouchd::fetch::{Configuration, ProxySource, registry};
 use vouchd::manifest::Platform;
 use vouchd::report::Route;
 
@@ -913,7 +915,9 @@ impl Rig {
             configuration: Configuration {
                 registries_d: Directories::explicit(registries_d, &Environment::system()),
                 registries_conf: RegistriesConfSource::Explicit("/dev/null".into()),
+                proxies: ProxySource::Variables(ProxySettings::default()),
             },
+            short_names: ShortNames::AliasesOnly,
             registry: registry::Settings { auth: Source::Anonymous, ..registry::Settings::default() },
         };
         Self { directory, settings }

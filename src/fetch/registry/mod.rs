@@ -52,20 +52,13 @@ pub struct Settings {
     pub certs_d: Vec<PathBuf>,
     /// Where credentials come from.
     pub auth: credentials::Source,
-    /// By way of which proxies.
-    pub proxies: Proxies,
 }
 
 impl Default for Settings {
     /// No credentials, and the classic directories of certificates.
     fn default() -> Self {
         let certs_d = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
-        Self {
-            cert_dir: None,
-            certs_d: certs_d.into(),
-            auth: credentials::Source::Anonymous,
-            proxies: Proxies::default(),
-        }
+        Self { cert_dir: None, certs_d: certs_d.into(), auth: credentials::Source::Anonymous }
     }
 }
 
@@ -483,6 +476,7 @@ fn as_lookaside(error: Error, location: String) -> Error {
         | Error::Manifest { .. }
         | Error::MalformedSignature { .. }
         | Error::NoMatchingPlatform { .. }
+        | Error::Proxy { .. }
         | Error::TimedOut { .. }
         | Error::UnsupportedTransport(_)) => other,
     }

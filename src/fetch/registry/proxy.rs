@@ -37,16 +37,6 @@ impl Proxies {
         })
     }
 
-    /// Those of the environment of this process: the first of each pair of variables that is not empty.
-    pub fn from_process() -> Result<Self, NotUsable> {
-        let set = |names: [&str; 2]| {
-            names.into_iter().filter_map(|name| std::env::var(name).ok()).find(|value| !value.is_empty())
-        };
-        let no_proxy = set(["NO_PROXY", "no_proxy"]).unwrap_or_default();
-        let (http, https) = (set(["HTTP_PROXY", "http_proxy"]), set(["HTTPS_PROXY", "https_proxy"]));
-        Self::new(http.as_deref(), https.as_deref(), &no_proxy)
-    }
-
     /// The proxy for this URL, if it has one. This host itself is never asked for through a proxy.
     pub(super) fn of(&self, url: &Url) -> Option<&Url> {
         let proxy = match url.scheme() {

@@ -1,0 +1,154 @@
+//! [`VouchdToml`]: vouchd's own configuration; vouchd.toml(5).
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::{CONFIGURATION_BYTES, Environment, Error, FILES, RegularFile, check_owner, is_absent};
+use crate::diagnostic::Span;
+
+/// The settings of all files together; what a later file sets counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VouchdToml {
+    /// By way of which proxies registries are reached.
+    pub proxy: ProxySettings,
+}
+
+/// Proxies as somebody wrote them. They may hold passwords: no output shows them.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct ProxySettings {
+    /// For `http` URLs.
+    pub http: Option<String>,
+    /// For `https` URLs.
+    pub https: Option<String>,
+    /// The hosts that are reached without one, parted by commas.
+    pub no_proxy: Option<String>,
+}
+
+impl std::fmt::Debug for ProxySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProxySettings")
+    }
+}
+
+impl VouchdToml {
+    /// Reads the vendor's file, the administrator's, and then the administrator's drop-ins by name; all may be absent.
+    ///
+    /// Each must be root's, as `/etc/vouchd/policy.json` must (T-23). One that cannot be used makes all unusable.
+    pub fn load(environment: &Environment) -> Result<Self, Error> {
+        let mut all = Self::default();
+        let files = ["/usr/lib/vouchd/vouchd.toml", "/etc/vouchd/vouchd.toml"];
+        let mut paths: Vec<PathBuf> = files.iter().map(|path| environment.system_path(path)).collect();
+        paths.extend(drop_ins(&environment.system_path("/etc/vouchd/vouchd.toml.d"))?);
+        for path in paths {
+            let unusable = |detail: String| Error::VouchdToml { path: path.clone(), at: None, detail };
+            if is_absent(&path).map_err(unusable)? {
+                continue;
+            }
+            let file = RegularFile::open(&path).map_err(|error| unusable(error.to_string()))?;
+            check_owner(&environment.root, &path, &file).map_err(unusable)?;
+            let bytes = file.read(CONFIGURATION_BYTES).map_err(|error| unusable(error.to_string()))?;
+            all.add(Written::parse(&path, &bytes)?);
+        }
+        Ok(all)
+    }
+
+    fn add(&mut self, written: Written) {
+        let WrittenProxy { http, https, no_proxy } = written.proxy.unwrap_or_default();
+        let proxy = &mut self.proxy;
+        proxy.http = http.or(proxy.http.take());
+        proxy.https = https.or(proxy.https.take());
+        proxy.no_proxy = no_proxy.map(|hosts| hosts.join(",")).or(proxy.no_proxy.take());
+    }
+}
+
+/// The `*.toml` files of a directory, by name.
+fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |detail: String| Error::VouchdToml { path: directory.to_owned(), at: None, detail };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(|error| failed(error.to_string()))?.file_name();
+        if name.as_bytes().ends_with(b".toml") {
+            paths.push(directory.join(name));
+        }
+        if paths.len() > FILES {
+            return Err(failed(format!("there are more than {FILES} files")));
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// A file as it is written. A key that is not known is an error: it would be one that somebody relies on.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Written {
+    proxy: Option<WrittenProxy>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct WrittenProxy {
+    http: Option<String>,
+    https: Option<String>,
+    no_proxy: Option<Vec<String>>,
+}
+
+impl Written {
+    /// The text of the parser's error names keys and types, and never a value.
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
+        let invalid = |at, detail: String| Error::VouchdToml { path: path.to_owned(), at, detail };
+        let text = std::str::from_utf8(bytes).map_err(|error| invalid(None, error.to_string()))?;
+        toml::from_str(text).map_err(|error| {
+            let at = error.span().map(|span| Span { start: span.start, end: span.end }.position(bytes));
+            invalid(at, error.message().to_owned())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<VouchdToml, String> {
+        let mut all = VouchdToml::default();
+        all.add(Written::parse(Path::new("/f"), text.as_bytes()).map_err(|error| error.to_string())?);
+        Ok(all)
+    }
+
+    #[test]
+    fn what_is_set_later_counts() {
+        let mut all = parse("[proxy]\nhttps = \"a\"\nno-proxy = [\"x\", \"y\"]").unwrap();
+        all.add(Written::parse(Path::new("/f"), b"[proxy]\nhttps = \"b\"\nhttp = \"c\"").unwrap());
+        let set = |text: &str| Some(text.to_owned());
+        assert_eq!(all.proxy, ProxySettings { http: set("c"), https: set("b"), no_proxy: set("x,y") });
+        assert_eq!(parse("").unwrap(), VouchdToml::default());
+        assert!(!format!("{all:?}").contains("\"b\""));
+    }
+
+    #[test]
+    fn what_is_not_known_is_an_error_with_its_place() {
+        for (text, place) in [
+            ("proxies = 1", "/f\":1:1"),
+            ("[proxy]\nhttps = \"a\"\nsocks = \"b\"", "/f\":3:1"),
+            ("[proxy]\nhttps = 5", "/f\":2:9"),
+            ("[proxy]\nhttps = \"a\"\nhttps = \"b\"", "/f\":3:1"),
+            ("[proxy", "/f\":1:7"),
+            ("\u{feff}x", "/f\":1"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(place), "{text}: {error}");
+        }
+        // A value may be a secret.
+        let error = parse("[proxy]\nno-proxy = \"hunter2\"").unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
