@@ -1,227 +1,20 @@
 //! A real registry (Debian's docker-registry on loopback), real signatures, the real program.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use serde_json::json;
 
-use vouchd::digest::Digest;
-use vouchd::manifest::{OCI_INDEX, OCI_MANIFEST};
-
-use crate::support::{Gpg, Ran, cosign, have, simple_signing, vouchd, write};
-
-const NOW: &str = "20260101T000000!";
-const CONFIG: &[u8] = br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-/// bcrypt of "secret".
-const HTPASSWD: &str = "ci:$2b$05$Ge8hZpnmLrOwj.LuMfD6Yu79QS/uKDTmLKI5Rc87NfyT0dorklt0S\n";
-
-/// A registry with TLS, and a directory for policies, keys and lookaside stores.
-struct Registry {
-    dir: TempDir,
-    port: u16,
-    process: Child,
-    http: reqwest::Client,
-    runtime: tokio::runtime::Runtime,
-    password: Option<&'static str>,
-}
-
-impl Registry {
-    /// Starts it, unless it is not installed.
-    fn start(password: Option<&'static str>) -> Option<Self> {
-        if !have(&["docker-registry"]) {
-            return None;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        let authority_key = rcgen::KeyPair::generate().unwrap();
-        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let issuer = rcgen::CertifiedIssuer::self_signed(authority, authority_key).unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let leaf = rcgen::CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
-        write(path("certs/ca.crt"), issuer.pem());
-        write(path("tls/leaf.pem"), leaf.pem());
-        write(path("tls/key.pem"), key.serialize_pem());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let auth = match password {
-            None => String::new(),
-            Some(_) => {
-                let file = write(path("htpasswd"), HTPASSWD);
-                format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display())
-            }
-        };
-        let root = dir.path().display();
-        let configuration = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {root}/data\nhttp:\n  addr: 127.0.0.1:{port}\n  tls:\n    certificate: {root}/tls/leaf.pem\n    key: {root}/tls/key.pem\n{auth}"
-        );
-        let file = write(path("registry.yml"), configuration);
-        let process = Command::new("docker-registry")
-            .arg("serve")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let certificate = reqwest::Certificate::from_pem(issuer.pem().as_bytes()).unwrap();
-        let http = reqwest::Client::builder().tls_certs_only([certificate]).no_proxy().build().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "the registry does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(Self { dir, port, process, http, runtime, password })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn host(&self) -> String {
-        format!("localhost:{}", self.port)
-    }
-
-    fn put(&self, url: &str, media_type: &str, body: &[u8]) {
-        let mut request = self.http.put(url).header("Content-Type", media_type).body(body.to_vec());
-        if let Some(password) = self.password {
-            request = request.basic_auth("ci", Some(password));
-        }
-        let status = self.runtime.block_on(request.send()).unwrap().status();
-        assert!(status.is_success(), "{url}: {status}");
-    }
-
-    fn push_blob(&self, repository: &str, bytes: &[u8]) -> String {
-        let base = format!("https://{}/v2/{repository}/blobs/uploads/", self.host());
-        let mut request = self.http.post(&base);
-        if let Some(password) = self.password {
-            request = request.basic_auth("ci", Some(password));
-        }
-        let answer = self.runtime.block_on(request.send()).unwrap();
-        let location = answer.headers()["Location"].to_str().unwrap().to_owned();
-        let digest = Digest::sha256(bytes).to_string();
-        let separator = if location.contains('?') { '&' } else { '?' };
-        self.put(&format!("{location}{separator}digest={digest}"), "application/octet-stream", bytes);
-        digest
-    }
-
-    fn push_manifest(&self, repository: &str, reference: &str, media_type: &str, manifest: &Value) -> String {
-        let bytes = manifest.to_string();
-        let url = format!("https://{}/v2/{repository}/manifests/{reference}", self.host());
-        self.put(&url, media_type, bytes.as_bytes());
-        Digest::sha256(bytes.as_bytes()).to_string()
-    }
-
-    /// Pushes an image that differs from others by `label`; returns its digest.
-    fn push(&self, repository: &str, reference: &str, label: &str) -> String {
-        let config = self.push_blob(repository, CONFIG);
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": config,
-                "size": CONFIG.len(),
-            },
-            "layers": [],
-            "annotations": { "label": label },
-        });
-        let bytes = manifest.to_string();
-        let reference = match reference {
-            "@" => Digest::sha256(bytes.as_bytes()).to_string(),
-            tag => tag.to_owned(),
-        };
-        self.push_manifest(repository, &reference, OCI_MANIFEST, &manifest)
-    }
-
-    /// Attaches cosign signatures to `digest` under its `.sig` tag.
-    fn attach(&self, repository: &str, digest: &str, layers: &[(Vec<u8>, String)]) {
-        let layers: Vec<Value> = layers
-            .iter()
-            .map(|(payload, signature)| {
-                json!({
-                    "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
-                    "digest": self.push_blob(repository, payload),
-                    "size": payload.len(),
-                    "annotations": { "dev.cosignproject.cosign/signature": signature },
-                })
-            })
-            .collect();
-        let config = self.push_blob(repository, b"{}");
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
-            "layers": layers,
-        });
-        self.push_manifest(repository, &format!("{}.sig", digest.replace(':', "-")), OCI_MANIFEST, &manifest);
-    }
-
-    /// Puts simple-signing signatures where the lookaside store `sigs` has them.
-    fn store(&self, repository: &str, digest: &str, signatures: &[Vec<u8>]) {
-        for (n, signature) in signatures.iter().enumerate() {
-            let name = format!("sigs/{repository}@{}/signature-{}", digest.replace(':', "="), n + 1);
-            write(self.path(&name), signature);
-        }
-    }
-
-    /// Runs `vouchd verify --json` with `arguments` added.
-    fn verify(&self, requirement: &Value, reference: &str, arguments: &[&str]) -> Ran {
-        let policy = json!({ "default": [{ "type": "reject" }], "transports": { "docker": { self.host(): [requirement] } } });
-        self.verify_policy(&policy, reference, arguments)
-    }
-
-    fn verify_policy(&self, policy: &Value, reference: &str, arguments: &[&str]) -> Ran {
-        let file = write(self.path("policy.json"), policy.to_string());
-        let lookaside = format!("file://{}", self.path("sigs").display());
-        let attachments = json!({ "docker": { format!("{}/plain", self.host()): { "use-sigstore-attachments": false } },
-            "default-docker": { "lookaside": lookaside, "use-sigstore-attachments": true } });
-        // JSON is YAML.
-        write(self.path("registries.d/test.yaml"), attachments.to_string());
-        let (registries_d, certs) = (self.path("registries.d"), self.path("certs"));
-        let mut all = vec![
-            "verify",
-            "--json",
-            "--policy",
-            file.to_str().unwrap(),
-            "--registries-d",
-            registries_d.to_str().unwrap(),
-            "--cert-dir",
-            certs.to_str().unwrap(),
-            "--timeout",
-            "30s",
-        ];
-        all.extend(arguments);
-        let reference = format!("docker://{}/{reference}", self.host());
-        all.push(&reference);
-        vouchd(&all)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn signed_by(key: &Path) -> Value {
-    json!({ "type": "signedBy", "keyType": "GPGKeys", "keyPath": key })
-}
+use crate::live::{NOW, Protection, Registry, SigningKey, signed_by};
+use crate::support::{Gpg, have, simple_signing, vouchd, write};
 
 #[test]
 fn simple_signing_with_a_real_registry() {
     if !have(&["gpg", "gpgconf"]) {
         return;
     }
-    let Some(registry) = Registry::start(None) else { return };
+    let Some(registry) = Registry::start(Protection::Tls) else { return };
     let (good, other, revoked) = (Gpg::new(), Gpg::new(), Gpg::new());
     good.key("good@example", "never", NOW);
     other.key("other@example", "never", NOW);
@@ -311,36 +104,9 @@ fn simple_signing_with_a_real_registry() {
     assert_eq!((ran.exit, &ran.json()["pinned-reference-accepted"]), (0, &json!(false)));
 }
 
-/// A key for cosign signatures.
-struct SigningKey(EcdsaKeyPair);
-
-impl SigningKey {
-    fn new() -> Self {
-        let pkcs8 =
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new()).unwrap();
-        Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap())
-    }
-
-    fn sign(&self, reference: &str, digest: &str) -> (Vec<u8>, String) {
-        let payload = cosign(reference, digest);
-        let signature = STANDARD.encode(self.0.sign(&SystemRandom::new(), &payload).unwrap());
-        (payload, signature)
-    }
-
-    /// The key as sigstoreSigned wants it in `keyData`.
-    fn requirement(&self, identity: &Value) -> Value {
-        // RFC 5480: the SubjectPublicKeyInfo of a point on P-256.
-        let mut spki = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00".to_vec();
-        spki.extend_from_slice(self.0.public_key().as_ref());
-        let pem =
-            format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(spki));
-        json!({ "type": "sigstoreSigned", "keyData": STANDARD.encode(pem), "signedIdentity": identity })
-    }
-}
-
 #[test]
 fn cosign_attachments_with_a_real_registry() {
-    let Some(registry) = Registry::start(None) else { return };
+    let Some(registry) = Registry::start(Protection::Tls) else { return };
     let (key, other) = (SigningKey::new(), SigningKey::new());
     let host = registry.host();
     let name = |reference: &str| format!("{host}/{reference}");
@@ -384,35 +150,21 @@ fn cosign_attachments_with_a_real_registry() {
 
 #[test]
 fn an_index_is_judged_by_the_subject_that_was_asked_for() {
-    let Some(registry) = Registry::start(None) else { return };
+    let Some(registry) = Registry::start(Protection::Tls) else { return };
     let key = SigningKey::new();
     let host = registry.host();
     let requirement = key.requirement(&json!({ "type": "matchRepository" }));
-    let index_of = |repository: &str, label: &str| {
-        let instance = registry.push(repository, "@", label);
-        let index = json!({
-            "schemaVersion": 2,
-            "mediaType": OCI_INDEX,
-            "manifests": [{
-                "mediaType": OCI_MANIFEST, "digest": instance, "size": 1,
-                "platform": { "os": "linux", "architecture": "amd64" },
-            }],
-            "annotations": { "label": label },
-        });
-        // The registry checks that the instance exists, not its size.
-        (registry.push_manifest(repository, "1", OCI_INDEX, &index), instance)
-    };
     let sign = |repository: &str, digest: &str| {
         registry.attach(repository, digest, &[key.sign(&format!("{host}/{repository}"), digest)]);
     };
-    let (index, _) = index_of("multi/index", "index");
+    let (index, _) = registry.push_index("multi/index", "1", "index");
     sign("multi/index", &index);
-    let (hostile, instance) = index_of("multi/instance", "instance");
+    let (hostile, instance) = registry.push_index("multi/instance", "1", "instance");
     sign("multi/instance", &instance);
-    let (both, both_instance) = index_of("multi/both", "both");
+    let (both, both_instance) = registry.push_index("multi/both", "1", "both");
     sign("multi/both", &both);
     sign("multi/both", &both_instance);
-    index_of("multi/none", "none");
+    registry.push_index("multi/none", "1", "none");
 
     for (repository, either, instance, top_level, together) in [
         ("multi/index", 0, 1, 0, 1),
@@ -445,15 +197,14 @@ fn an_index_is_judged_by_the_subject_that_was_asked_for() {
 
 #[test]
 fn a_registry_that_wants_a_password_gets_it_from_the_authfile() {
-    let Some(registry) = Registry::start(Some("secret")) else { return };
+    let Some(registry) = Registry::start(Protection::TlsAndPassword) else { return };
     let key = SigningKey::new();
     let requirement = key.requirement(&json!({ "type": "matchRepository" }));
     let digest = registry.push("private/app", "1", "private");
     let name = format!("{}/private/app", registry.host());
     registry.attach("private/app", &digest, &[key.sign(&name, &digest)]);
     let authfile = |name: &str, password: &str| {
-        let auth = STANDARD.encode(format!("ci:{password}"));
-        write(registry.path(name), json!({ "auths": { registry.host(): { "auth": auth } } }).to_string())
+        write(registry.path(name), json!({ "auths": registry.auth(password) }).to_string())
     };
     let (right, wrong) = (authfile("right.json", "secret"), authfile("wrong.json", "not-the-secret"));
     let empty = write(registry.path("empty.json"), "{}");
@@ -486,7 +237,7 @@ fn the_daemon_on_a_private_bus_gives_the_same_verdicts() {
     if !have(&["dbus-daemon"]) {
         return;
     }
-    let Some(registry) = Registry::start(None) else { return };
+    let Some(registry) = Registry::start(Protection::Tls) else { return };
     let key = SigningKey::new();
     let requirement = key.requirement(&json!({ "type": "matchRepository" }));
     let digest = registry.push("bus/good", "1", "good");

@@ -5,10 +5,14 @@
 mod cli;
 // The interface on a message bus, and the daemon.
 mod dbus;
+// The verdicts of the installed skopeo, and of a later one.
+mod differential;
 // A real registry and real signatures.
 mod end_to_end;
 // Imports between modules go only one way.
 mod layering;
+// What starts a real registry, and keys that sign for it.
+mod live;
 // The client of registries against hostile servers.
 mod registry;
 // Servers that answer by a script.
