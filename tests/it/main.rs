@@ -13,6 +13,8 @@ mod end_to_end;
 mod layering;
 // What starts a real registry, and keys that sign for it.
 mod live;
+// Mirrors, insecure registries, proxies, short names: whole verifications.
+mod mirrors;
 // The client of registries against hostile servers.
 mod registry;
 // Servers that answer by a script.
