@@ -203,6 +203,8 @@ impl Error {
                 fetch::Error::AuthFile { .. }
                     | fetch::Error::Certificates { .. }
                     | fetch::Error::Config(_)
+                    | fetch::Error::CredentialHelper { .. }
+                    | fetch::Error::CredentialStores { .. }
                     | fetch::Error::KeyFile { .. }
             ),
             Self::Internal(_) | Self::Reference { .. } => false,

@@ -145,6 +145,8 @@ impl Error {
             fetch::Error::Busy => Self::TooManyRequests(text),
             fetch::Error::AuthFile { .. }
             | fetch::Error::Certificates { .. }
+            | fetch::Error::CredentialHelper { .. }
+            | fetch::Error::CredentialStores { .. }
             | fetch::Error::KeyFile { .. } => Self::ConfigurationInvalid(text),
             fetch::Error::DigestMismatch { .. } => Self::DigestMismatch(text),
             fetch::Error::EvidenceTooLarge => Self::ManifestTooLarge(text),

@@ -365,6 +365,20 @@ pub enum Error {
     },
     /// The configuration cannot be used.
     Config(config::Error),
+    /// A credential helper gave no answer, or may not be asked.
+    CredentialHelper {
+        /// Its name without `docker-credential-`.
+        helper: String,
+        /// The files that name it.
+        named_in: Vec<String>,
+        /// What is wrong; nothing that the helper said.
+        fault: credentials::Fault,
+    },
+    /// Nobody who was asked has credentials, and several failed (rule U-3).
+    CredentialStores {
+        /// What is wrong with each, at least two.
+        faults: Vec<Self>,
+    },
     /// What arrived is not what its digest says.
     DigestMismatch {
         /// Where it came from.
@@ -461,6 +475,8 @@ impl Error {
             Self::Busy => Code::TooManyRequests,
             Self::Certificates { .. } => Code::CertificatesInvalid,
             Self::Config(error) => error.code(),
+            Self::CredentialHelper { .. } => Code::CredentialHelperFailed,
+            Self::CredentialStores { faults } => faults.first().map_or(Code::AuthFileInvalid, Self::code),
             Self::DigestMismatch { .. } => Code::DigestMismatch,
             Self::EvidenceTooLarge => Code::EvidenceTooLarge,
             Self::ImageNotFound { .. } => Code::ImageNotFound,
@@ -485,6 +501,12 @@ impl Error {
             Self::Busy => "try again later",
             Self::Certificates { .. } => "correct the file, or name another directory with --cert-dir",
             Self::Config(error) => error.help(),
+            Self::CredentialHelper { .. } => {
+                "correct the helper or what names it, or name a file with literal credentials with --authfile"
+            }
+            Self::CredentialStores { .. } => {
+                "correct one of them, or name a file with literal credentials with --authfile"
+            }
             Self::DigestMismatch { .. } => {
                 "the server sent other bytes than were asked for; do not use the image from there"
             }
@@ -526,6 +548,17 @@ impl fmt::Display for Error {
                 write!(f, "cannot use the certificates in \"{}\": {}", escape(path), escape(detail))
             }
             Self::Config(error) => error.fmt(f),
+            Self::CredentialHelper { helper, named_in, fault } => {
+                write!(f, "the credential helper \"{}\"", escape(helper))?;
+                if !named_in.is_empty() {
+                    write!(f, " of \"{}\"", escape(&named_in.join("\", \"")))?;
+                }
+                write!(f, " gave no credentials: {}", escape(&fault.to_string()))
+            }
+            Self::CredentialStores { faults } => {
+                f.write_str("no store of credentials has any, and several failed")?;
+                faults.iter().try_for_each(|fault| write!(f, "; {fault}"))
+            }
             Self::DigestMismatch { location, wanted, found } => {
                 write!(f, "digest mismatch: {} should be {wanted} and is {found}", escape(location))
             }

@@ -18,7 +18,7 @@ use vouchd::config::{Environment, User};
 use vouchd::diagnostic::Code;
 use vouchd::digest::{Algorithm, Digest};
 use vouchd::evaluate::evidence::LocatedSignature;
-use vouchd::fetch::credentials::Source;
+use vouchd::fetch::credentials::{Programs, Source};
 use vouchd::fetch::registry::{Client, Document, Settings};
 use vouchd::fetch::{Budget, EVIDENCE_BYTES, EVIDENCE_REQUESTS, Error, MANIFEST_BYTES, attachment};
 use vouchd::reference::Named;
@@ -380,17 +380,15 @@ async fn a_token_server_that_talks_nonsense_is_an_error() {
 async fn an_unusable_authentication_file_stops_everything() {
     let rig = Rig::new();
     let server = rig.server(|_, _| Reply::manifest(MANIFEST)).await;
-    let helper = format!("{{\"credHelpers\":{{\"{}\":\"x\"}}}}", server.host);
-    for source in [rig.auth_file("{"), rig.auth_file(&helper), Source::File("/nonexistent".into())] {
+    let helper = format!("{{\"credHelpers\":{{\"{}\":\"none-of-ours\"}}}}", server.host);
+    for (source, code) in [
+        (rig.auth_file("{"), Code::AuthFileInvalid),
+        (named("/nonexistent".as_ref()), Code::AuthFileInvalid),
+        (rig.auth_file(&helper), Code::CredentialHelperFailed),
+    ] {
         let client = rig.client(source);
-        assert_code(
-            client.manifest(&server.image(), "1", &Budget::new(), soon()).await,
-            Code::AuthFileInvalid,
-        );
+        assert_code(client.manifest(&server.image(), "1", &Budget::new(), soon()).await, code);
     }
-    let client = rig.client(rig.auth_file(&helper));
-    let error = client.manifest(&server.image(), "1", &Budget::new(), soon()).await.unwrap_err().to_string();
-    assert!(error.contains(&server.host) && error.contains("--authfile"), "{error}");
     assert_eq!(server.count(), 0);
 }
 
@@ -1438,7 +1436,7 @@ impl Rig {
     fn auth_file(&self, content: &str) -> Source {
         let path = self.dir.path().join(format!("auth{}.json", self.files.fetch_add(1, Ordering::SeqCst)));
         std::fs::write(&path, content).unwrap();
-        Source::File(path)
+        named(&path)
     }
 
     fn login(&self, server: &Server, user_password: &str) -> Source {
@@ -1490,6 +1488,11 @@ impl Rig {
     async fn plain_server(&self, script: impl Fn(&str, &Seen) -> Reply + Send + Sync + 'static) -> Server {
         Server::start(None, Box::new(script)).await
     }
+}
+
+/// An authentication file whose helpers are not there.
+fn named(path: &std::path::Path) -> Source {
+    Source::named(path.to_owned(), Programs::User { uid: 0, path: std::ffi::OsString::new() })
 }
 
 type Script = Box<dyn Fn(&str, &Seen) -> Reply + Send + Sync>;

@@ -238,7 +238,9 @@ impl Client {
             HeaderValue::from_str(accept).map_err(|_| visit.protocol("the media types are no header"))?;
         let repository = image.name();
         let settings = Arc::clone(&self.settings);
-        let credentials = visit.block(move || settings.auth.find(&repository)).await??;
+        let deadline = visit.deadline.into_std();
+        let find = move || settings.auth.find(&repository, credentials::Stores::default(), deadline);
+        let credentials = visit.block(find).await??.credentials;
         let mut scopes = vec![format!("repository:{}:pull", image.path())];
         let mut known = self.hint(visit).await?;
         // Unauthenticated or with an old token; with a new token; with a wider one (rule H-3).
@@ -437,6 +439,8 @@ fn as_lookaside(error: Error, location: String) -> Error {
         | Error::Busy
         | Error::Certificates { .. }
         | Error::Config(_)
+        | Error::CredentialHelper { .. }
+        | Error::CredentialStores { .. }
         | Error::DigestMismatch { .. }
         | Error::EvidenceTooLarge
         | Error::ImageNotFound { .. }
