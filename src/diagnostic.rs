@@ -40,6 +40,8 @@ codes! {
     BusUnavailable = "bus-unavailable",
     /// Certificates for a registry cannot be read or understood.
     CertificatesInvalid = "certificates-invalid",
+    /// A credential helper gave no answer, or may not be asked.
+    CredentialHelperFailed = "credential-helper-failed",
     /// The manifest is not the one a digest names.
     DigestMismatch = "digest-mismatch",
     /// One object has a member twice.

@@ -153,15 +153,7 @@ impl ConfigurationArguments {
     }
 
     fn settings(self, environment: Environment) -> Settings {
-        let user_files = environment.user.is_some();
-        let named = self.authfile.or_else(|| {
-            // Rule U-1: the variable is the command line's, not the library's.
-            std::env::var_os("REGISTRY_AUTH_FILE").filter(|v| user_files && !v.is_empty()).map(PathBuf::from)
-        });
-        let auth = match named {
-            Some(path) => Source::File(path),
-            None => Source::default_files(environment.uid, user_files),
-        };
+        let auth = Source::of_command_line(self.authfile, &environment, |name| std::env::var_os(name));
         let registry = registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth };
         Settings { registry, ..self.policy.settings(environment) }
     }

@@ -151,6 +151,8 @@ impl Error {
             fetch::Error::Busy => Self::TooManyRequests(text),
             fetch::Error::AuthFile { .. }
             | fetch::Error::Certificates { .. }
+            | fetch::Error::CredentialHelper { .. }
+            | fetch::Error::CredentialStores { .. }
             | fetch::Error::KeyFile { .. }
             | fetch::Error::Proxy { .. } => Self::ConfigurationInvalid(text),
             fetch::Error::Endpoints { last, .. } => Self::of_fetch(last, text),

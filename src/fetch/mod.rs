@@ -195,7 +195,7 @@ impl Client {
         let (origin, warnings) = match &source {
             Source::Registry(registry) => {
                 evidence.attachments_disabled = !registry.attachments;
-                (Some(registry.endpoint.image.clone()), Vec::new())
+                (Some(registry.endpoint.image.clone()), registry.credentials.warnings.clone())
             }
             Source::Dir { .. } | Source::Layout { .. } => (None, Vec::new()),
         };
@@ -275,7 +275,12 @@ impl Client {
             // A mirror that says nothing leaves time for those after it.
             let until = if is_last { deadline } else { halfway(deadline) };
             let attempt = async {
-                let source = self.source(endpoint, &locations, budget, deadline)?;
+                let mut source = self.source(endpoint, &locations, budget, deadline)?;
+                let stores = credentials::Stores {
+                    names: locations.registries_conf.credential_helpers(),
+                    named_in: locations.registries_conf.credential_helpers_file(),
+                };
+                source.credentials = self.registry.credentials(&source.errand(), None, stores).await?;
                 source.ask(needs.signatures, early).await
             };
             let outcome = tokio::time::timeout_at(until, attempt).await.unwrap_or_else(|_| {
@@ -309,7 +314,7 @@ impl Client {
         let (endpoint, registries_d) = (endpoint.clone(), &locations.registries_d);
         let lookaside = registries_d.lookaside_usable(&endpoint.image)?;
         let attachments = registries_d.use_attachments(&endpoint.image);
-        let keeps_signatures = false;
+        let (keeps_signatures, credentials) = (false, credentials::Found::default());
         Ok(RegistrySource {
             client,
             proxies,
@@ -317,6 +322,7 @@ impl Client {
             lookaside,
             attachments,
             keeps_signatures,
+            credentials,
             budget,
             deadline,
         })
@@ -368,6 +374,7 @@ struct RegistrySource<'a> {
     attachments: bool,
     /// Whether the registry keeps simple signing signatures itself (rule X-1).
     keeps_signatures: bool,
+    credentials: credentials::Found,
     budget: &'a Budget,
     deadline: Instant,
 }
@@ -462,6 +469,7 @@ impl<'a> RegistrySource<'a> {
         Errand {
             image: &self.endpoint.image,
             insecure: self.endpoint.insecure,
+            credentials: Some(&self.credentials),
             proxies: &self.proxies,
             budget: self.budget,
             deadline: self.deadline,
@@ -599,6 +607,20 @@ pub enum Error {
     },
     /// The configuration cannot be used.
     Config(config::Error),
+    /// A credential helper gave no answer, or may not be asked.
+    CredentialHelper {
+        /// Its name without `docker-credential-`.
+        helper: String,
+        /// The files that name it.
+        named_in: Vec<String>,
+        /// What is wrong; nothing that the helper said.
+        fault: credentials::Fault,
+    },
+    /// Nobody who was asked has credentials, and several failed (rule U-3).
+    CredentialStores {
+        /// What is wrong with each, at least two.
+        faults: Vec<Self>,
+    },
     /// What arrived is not what its digest says.
     DigestMismatch {
         /// Where it came from.
@@ -716,6 +738,8 @@ impl Error {
             Self::Busy => Code::TooManyRequests,
             Self::Certificates { .. } => Code::CertificatesInvalid,
             Self::Config(error) => error.code(),
+            Self::CredentialHelper { .. } => Code::CredentialHelperFailed,
+            Self::CredentialStores { faults } => faults.first().map_or(Code::AuthFileInvalid, Self::code),
             Self::DigestMismatch { .. } => Code::DigestMismatch,
             Self::Endpoints { last, .. } => last.code(),
             Self::EvidenceTooLarge => Code::EvidenceTooLarge,
@@ -742,6 +766,12 @@ impl Error {
             Self::Busy => "try again later",
             Self::Certificates { .. } => "correct the file, or name another directory with --cert-dir",
             Self::Config(error) => error.help(),
+            Self::CredentialHelper { .. } => {
+                "correct the helper or what names it, or name a file with literal credentials with --authfile"
+            }
+            Self::CredentialStores { .. } => {
+                "correct one of them, or name a file with literal credentials with --authfile"
+            }
             Self::DigestMismatch { .. } => {
                 "the server sent other bytes than were asked for; do not use the image from there"
             }
@@ -780,9 +810,12 @@ impl Error {
     /// Whether the fault is in what the administrator wrote, or left out.
     pub fn is_configuration(&self) -> bool {
         match self {
-            Self::AuthFile { .. } | Self::Certificates { .. } | Self::KeyFile { .. } | Self::Proxy { .. } => {
-                true
-            }
+            Self::AuthFile { .. }
+            | Self::Certificates { .. }
+            | Self::CredentialHelper { .. }
+            | Self::CredentialStores { .. }
+            | Self::KeyFile { .. }
+            | Self::Proxy { .. } => true,
             Self::Config(error) => error.is_configuration(),
             Self::Endpoints { last, .. } => last.is_configuration(),
             Self::Busy
@@ -815,6 +848,8 @@ impl Error {
             | Self::Busy
             | Self::Certificates { .. }
             | Self::Config(_)
+            | Self::CredentialHelper { .. }
+            | Self::CredentialStores { .. }
             | Self::DigestMismatch { .. }
             | Self::Endpoints { .. }
             | Self::EvidenceTooLarge
@@ -836,7 +871,12 @@ impl Error {
     fn is_of_endpoint(&self) -> bool {
         let no_way_there = matches!(
             self,
-            Self::AuthFile { .. } | Self::Certificates { .. } | Self::Config(_) | Self::TimedOut { .. }
+            Self::AuthFile { .. }
+                | Self::Certificates { .. }
+                | Self::Config(_)
+                | Self::CredentialHelper { .. }
+                | Self::CredentialStores { .. }
+                | Self::TimedOut { .. }
         );
         no_way_there || self.is_of_registry()
     }
@@ -853,6 +893,17 @@ impl fmt::Display for Error {
                 write!(f, "cannot use the certificates in \"{}\": {}", escape(path), escape(detail))
             }
             Self::Config(error) => error.fmt(f),
+            Self::CredentialHelper { helper, named_in, fault } => {
+                write!(f, "the credential helper \"{}\"", escape(helper))?;
+                if !named_in.is_empty() {
+                    write!(f, " of \"{}\"", escape(&named_in.join("\", \"")))?;
+                }
+                write!(f, " gave no credentials: {}", escape(&fault.to_string()))
+            }
+            Self::CredentialStores { faults } => {
+                f.write_str("no store of credentials has any, and several failed")?;
+                faults.iter().try_for_each(|fault| write!(f, "; {fault}"))
+            }
             Self::DigestMismatch { location, wanted, found } => {
                 write!(f, "digest mismatch: {} should be {wanted} and is {found}", escape(location))
             }

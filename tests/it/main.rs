@@ -3,6 +3,8 @@
 
 // Output, exit codes, bad input.
 mod cli;
+// Authentication files and credential helpers.
+mod credentials;
 // The interface on a message bus, and the daemon.
 mod dbus;
 // The verdicts of the installed skopeo, and of a later one.

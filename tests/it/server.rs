@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use vouchd::fetch::credentials::Source;
+use vouchd::fetch::credentials::{Programs, Source};
 use vouchd::fetch::registry::{Client, Document, Errand, Settings};
 use vouchd::fetch::{Budget, Error};
 use vouchd::reference::Named;
@@ -72,7 +72,7 @@ impl Rig {
     pub(crate) fn auth_file(&self, content: &str) -> Source {
         let path = self.dir.path().join(format!("auth{}.json", self.files.fetch_add(1, Ordering::SeqCst)));
         std::fs::write(&path, content).unwrap();
-        Source::File(path)
+        named(&path)
     }
 
     pub(crate) fn login(&self, server: &Server, user_password: &str) -> Source {
@@ -396,4 +396,9 @@ pub(crate) fn soon() -> Instant {
 
 pub(crate) fn bearer(host: &str) -> String {
     format!("Bearer realm=\"https://{host}/token\",service=\"svc\"")
+}
+
+/// An authentication file whose helpers are not there.
+pub(crate) fn named(path: &std::path::Path) -> Source {
+    Source::named(path.to_owned(), Programs::User { uid: 0, path: std::ffi::OsString::new() })
 }

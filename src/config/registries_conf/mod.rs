@@ -34,6 +34,7 @@ pub struct RegistriesConf {
     /// The registries to complete short names with, and the file that names them.
     search: Option<(Vec<String>, PathBuf)>,
     credential_helpers: Vec<String>,
+    credential_helpers_file: Option<PathBuf>,
     /// By short name.
     aliases: BTreeMap<String, Alias>,
     /// The machine-written aliases; only short names have to do with them, and with what is wrong with them.
@@ -76,6 +77,7 @@ impl RegistriesConf {
             registries: BTreeMap::new(),
             search: None,
             credential_helpers: vec![AUTH_FILES.to_owned()],
+            credential_helpers_file: None,
             aliases: BTreeMap::new(),
             cached_aliases: Ok(BTreeMap::new()),
         };
@@ -116,6 +118,11 @@ impl RegistriesConf {
         &self.credential_helpers
     }
 
+    /// The file that says so, if it is not the default.
+    pub fn credential_helpers_file(&self) -> &[PathBuf] {
+        self.credential_helpers_file.as_slice()
+    }
+
     /// Rule M-2: what a later file sets counts.
     fn add(&mut self, path: &Path, file: &RegularFile) -> Result<(), Error> {
         let document = Document::parse(path, &read(path, file)?)?;
@@ -130,6 +137,7 @@ impl RegistriesConf {
                 helpers.push(AUTH_FILES.to_owned());
             }
             self.credential_helpers = helpers;
+            self.credential_helpers_file = Some(path.to_owned());
         }
         self.aliases.extend(aliases_of(document.aliases, path));
         Ok(())

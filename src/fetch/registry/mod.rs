@@ -29,7 +29,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
 use crate::digest::{Algorithm, Digest};
-use crate::fetch::credentials::{self, Secret};
+use crate::fetch::credentials::{self, Found, Secret, Stores};
 use crate::fetch::registry::address::{Class, NotAllowed, Reach, redirect_target, same_server};
 use crate::fetch::registry::authorization::{HintKey, Hints, Known, Tokens};
 use crate::fetch::registry::challenge::{Challenge, Scanner};
@@ -69,6 +69,8 @@ pub struct Errand<'a> {
     pub image: &'a Named,
     /// Whether the registry need not prove who it is, and may speak plain HTTP (rule M-9).
     pub insecure: bool,
+    /// What the registry may be shown, if that is known already.
+    pub credentials: Option<&'a Found>,
     /// By way of which proxies.
     pub proxies: &'a Proxies,
     /// What it may take.
@@ -80,7 +82,7 @@ pub struct Errand<'a> {
 impl<'a> Errand<'a> {
     /// To a registry that must prove who it is, without a proxy.
     pub fn new(image: &'a Named, budget: &'a Budget, deadline: Instant) -> Self {
-        Self { image, insecure: false, proxies: &proxy::NONE, budget, deadline }
+        Self { image, insecure: false, credentials: None, proxies: &proxy::NONE, budget, deadline }
     }
 }
 
@@ -121,7 +123,7 @@ impl Client {
     pub async fn manifest(&self, errand: &Errand<'_>, reference: &str) -> Result<Document, Error> {
         let wanted = full_reference(errand.image, reference);
         let visit = self.visit(errand, format!("the manifest of {wanted}")).await?;
-        match self.find_manifest(&visit, errand.image, &wanted).await? {
+        match self.find_manifest(&visit, errand, &wanted).await? {
             Ok(document) => Ok(document),
             Err(refusal) if refusal.is_missing() || refusal.status == StatusCode::NOT_FOUND => {
                 Err(Error::ImageNotFound { image: wanted.whole(), detail: refusal.to_string() })
@@ -138,7 +140,7 @@ impl Client {
     ) -> Result<Option<Document>, Error> {
         let wanted = full_reference(errand.image, tag);
         let visit = self.visit(errand, format!("the signatures at {wanted}")).await?;
-        match self.find_manifest(&visit, errand.image, &wanted).await? {
+        match self.find_manifest(&visit, errand, &wanted).await? {
             Ok(document) => Ok(Some(document)),
             Err(refusal) if refusal.is_missing() => Ok(None),
             Err(refusal) => Err(refusal.into_error(&visit)),
@@ -150,7 +152,7 @@ impl Client {
         let image = errand.image;
         let visit = self.visit(errand, format!("the blob {}@{digest}", image.name())).await?;
         let path = format!("/v2/{}/blobs/{digest}", image.path());
-        let response = match self.get(&visit, image, &path, "*/*").await? {
+        let response = match self.get(&visit, errand, &path, "*/*").await? {
             Ok(response) => response,
             Err(refusal) => return Err(refusal.into_error(&visit)),
         };
@@ -204,16 +206,31 @@ impl Client {
     ) -> Result<Vec<u8>, Error> {
         let waiting_for = format!("the signatures of {}", errand.image.name());
         let visit = self.visit(errand, waiting_for).await?;
-        match self.get(&visit, errand.image, path, "*/*").await? {
+        match self.get(&visit, errand, path, "*/*").await? {
             Ok(response) => visit.read(response, limit).await,
             Err(refusal) => Err(refusal.into_error(&visit)),
         }
     }
 
+    /// What the registry may be shown: by the caller, if it supplied something, else by this host (rules U-3, U-5).
+    pub(in crate::fetch) async fn credentials(
+        &self,
+        errand: &Errand<'_>,
+        supplied: Option<&credentials::Source>,
+        stores: Stores<'_>,
+    ) -> Result<Found, Error> {
+        let visit = Visit::to_registry(errand, format!("the credentials for {}", errand.image.domain()))?;
+        let source = supplied.unwrap_or(&self.settings.auth).clone();
+        let (names, named_in) = (stores.names.to_vec(), stores.named_in.to_vec());
+        let (repository, deadline) = (errand.image.name(), errand.deadline.into_std());
+        let find = move || source.find(&repository, Stores { names: &names, named_in: &named_in }, deadline);
+        visit.block(find).await?
+    }
+
     async fn find_manifest(
         &self,
         visit: &Visit<'_>,
-        image: &Named,
+        errand: &Errand<'_>,
         wanted: &Reference,
     ) -> Result<Result<Document, Refusal>, Error> {
         let tag_or_digest = wanted.digest().or(wanted.tag()).unwrap_or_default();
@@ -224,7 +241,7 @@ impl Client {
             return Err(visit.protocol("what was asked for is neither a tag nor a digest"));
         }
         let path = format!("/v2/{}/manifests/{tag_or_digest}", wanted.repository());
-        let response = match self.get(visit, image, &path, &MANIFEST_TYPES.join(", ")).await? {
+        let response = match self.get(visit, errand, &path, &MANIFEST_TYPES.join(", ")).await? {
             Ok(response) => response,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -248,7 +265,7 @@ impl Client {
     async fn get(
         &self,
         visit: &Visit<'_>,
-        image: &Named,
+        errand: &Errand<'_>,
         path: &str,
         accept: &str,
     ) -> Result<Result<Response, Refusal>, Error> {
@@ -259,14 +276,20 @@ impl Client {
         }
         let accept =
             HeaderValue::from_str(accept).map_err(|_| visit.protocol("the media types are no header"))?;
-        let repository = image.name();
-        let settings = Arc::clone(&self.settings);
-        let credentials = visit.block(move || settings.auth.find(&repository)).await??;
-        let mut scopes = vec![format!("repository:{}:pull", image.path())];
+        let looked_up;
+        let found = match errand.credentials {
+            Some(found) => found,
+            None => {
+                looked_up = self.credentials(errand, None, Stores::default()).await?;
+                &looked_up
+            }
+        };
+        let credentials = found.credentials.as_ref();
+        let mut scopes = vec![format!("repository:{}:pull", errand.image.path())];
         let mut known = self.hint(visit).await?;
         // Unauthenticated or with an old token; with a new token; with a wider one (rule H-3).
         for attempts_left in (0..3).rev() {
-            let authorization = self.authorize(visit, known.as_ref(), &scopes, credentials.as_ref()).await?;
+            let authorization = self.authorize(visit, known.as_ref(), &scopes, credentials).await?;
             let header = authorization.as_ref().map(|a| a.header.clone());
             let ask = Ask { accept: Some(accept.clone()), authorization: header, ..Ask::to(url.clone()) };
             let answer = self.exchange(visit, ask).await?;
@@ -274,8 +297,7 @@ impl Client {
                 return Ok(Ok(answer.response));
             }
             let challenge = answer.challenge(visit)?.filter(|challenge| {
-                attempts_left > 0
-                    && challenge.is_worth_trying(authorization.as_ref(), credentials.as_ref(), &scopes)
+                attempts_left > 0 && challenge.is_worth_trying(authorization.as_ref(), credentials, &scopes)
             });
             let Some(challenge) = challenge else {
                 // What it may be shown may have changed since the token was made.
@@ -283,8 +305,7 @@ impl Client {
                     self.forget_tokens(&visit.registry, &scopes);
                 }
                 let refusal =
-                    Refusal::read(visit, answer.response, authorization.as_ref(), credentials.as_ref())
-                        .await?;
+                    Refusal::read(visit, answer.response, authorization.as_ref(), credentials).await?;
                 return Ok(Err(refusal));
             };
             match challenge.scope_beyond(&scopes) {
@@ -466,6 +487,8 @@ fn as_lookaside(error: Error, location: String) -> Error {
         | Error::Busy
         | Error::Certificates { .. }
         | Error::Config(_)
+        | Error::CredentialHelper { .. }
+        | Error::CredentialStores { .. }
         | Error::DigestMismatch { .. }
         | Error::Endpoints { .. }
         | Error::EvidenceTooLarge
