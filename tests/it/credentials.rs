@@ -1,7 +1,7 @@
 //! Authentication files and credential helpers: which count, in which order, and what hostile ones cannot do.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -804,6 +804,25 @@ fn what_belongs_to_somebody_else_runs_no_helper() {
         assert_eq!(fault(&of(12345)), None);
         assert_eq!(fault(&of(54321)).is_some(), is_file);
     }
+}
+
+// Rule T-24.
+#[test]
+fn a_link_of_somebody_else_runs_no_helper() {
+    if !geteuid().is_root() {
+        return skip("only root can give links away");
+    }
+    let host = Host::new();
+    host.script("opt/x", ANSWER);
+    let file = host.names_helper("x");
+    let link = host.path("usr/bin/docker-credential-x");
+    fs::create_dir_all(host.path("usr/bin")).unwrap();
+    symlink("../../opt/x", &link).unwrap();
+    host.tidy();
+    assert_eq!(fault(&host.named(&file)), None);
+    lchown(&link, Some(12345), None).unwrap();
+    let wanted = Fault::Untrusted { path: link, detail: "it is owned by uid 12345".to_owned() };
+    assert_eq!(fault(&host.named(&file)), Some(wanted));
 }
 
 // Rule T-24.

@@ -28,7 +28,7 @@ pub(super) enum Looked {
     /// Something that this process may not read, or a directory that it may not look into.
     Forbidden(io::Error),
     /// The file.
-    Read { content: Content, metadata: Metadata },
+    Read { content: Content, metadata: Box<Metadata> },
 }
 
 impl AuthFile {
@@ -56,7 +56,7 @@ impl AuthFile {
         };
         let bytes = file.read(AUTH_FILE_BYTES).map_err(unreadable)?;
         let content = Content::parse(&bytes, self.legacy).map_err(|e| self.error(&e.to_string()))?;
-        Ok(Looked::Read { content, metadata: file.metadata().clone() })
+        Ok(Looked::Read { content, metadata: Box::new(file.metadata().clone()) })
     }
 
     /// What is wrong with the permissions, and how to mend it. The credentials count all the same.
