@@ -763,7 +763,7 @@ fn registries_conf_rows(world: &World) -> Vec<Row> {
     let scope = |what, scope: &str, image: &str, code| Row::new(what, scopes(&[(scope, json!([anything()]))]), image, code);
     let remap = json!({ "prefix": "registry.example", "signedPrefix": host });
     let remap = only(&[identity(world.good(), "remapIdentity", remap)]);
-    let blocked = "registries.conf: a blocked registry that has mirrors or another location";
+    let blocked = "registries.conf: an image whose own entry is blocked and leads elsewhere";
     vec![
         row("a registry elsewhere", vendor, "allowed", &remapped),
         row("a registry elsewhere, named as it is there", "conf/vendor:1", "identity-mismatch", &remapped),
