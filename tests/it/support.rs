@@ -13,9 +13,14 @@ use tempfile::TempDir;
 /// Says why a test does not run. With `VOUCHD_TEST_ALL` nothing may be skipped.
 pub(crate) fn skip(reason: &str) {
     assert!(std::env::var_os("VOUCHD_TEST_ALL").is_none(), "this test must run: {reason}");
+    say("skipped", reason);
+}
+
+/// Says something about this test, even if it succeeds.
+pub(crate) fn say(what: &str, text: &str) {
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     // eprintln! would be captured by the test harness.
-    let _ = writeln!(std::io::stderr(), "skipped {name}: {reason}");
+    let _ = writeln!(std::io::stderr(), "{what} {name}: {text}");
 }
 
 /// Whether the program can be found.
@@ -113,6 +118,10 @@ impl Gpg {
     /// Makes a signing key that expires as `expiry` says, at the time `when`.
     pub(crate) fn key(&self, user: &str, expiry: &str, when: &str) {
         self.run(&["--faked-system-time", when, "--quick-gen-key", user, "ed25519", "sign", expiry], b"");
+    }
+
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
     }
 
     pub(crate) fn export(&self, user: &str) -> Vec<u8> {
