@@ -137,7 +137,7 @@ mod manual {
             if !support::have(&[program]) {
                 continue;
             }
-            for page in ["man/vouchd.1", "man/vouchd-codes.7"] {
+            for page in ["man/vouchd.1", "man/vouchd.toml.5", "man/vouchd-codes.7"] {
                 let output = Command::new(program)
                     .args(arguments)
                     .arg(root().join(page))
@@ -168,7 +168,7 @@ mod manual {
         command.build();
         let mut known = flags_of(&command);
         known.extend(command.get_subcommands().flat_map(flags_of));
-        for page in ["man/vouchd.1", "man/vouchd-codes.7"] {
+        for page in ["man/vouchd.1", "man/vouchd.toml.5", "man/vouchd-codes.7"] {
             let text = read(page).replace("\\-", "-");
             let mentioned = text.split("--").skip(1).zip(text.split("--"));
             for (after, before) in mentioned {
