@@ -11,6 +11,8 @@ mod end_to_end;
 mod layering;
 // The client of registries against hostile servers.
 mod registry;
+// Which files of registries.conf count, and what they mean.
+mod registries_conf;
 // registries.d, lookaside stores, local images, the search for a policy.
 mod registries_d;
 // What several modules need.
