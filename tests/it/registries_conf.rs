@@ -417,6 +417,17 @@ mod validation {
         }
     }
 
+    // Rules M-2, N-3.
+    #[test]
+    fn the_mode_of_short_names_is_one_of_three_or_empty() {
+        for mode in ["disabled", "enforcing", "permissive", ""] {
+            assert!(parse(format!("short-name-mode = '{mode}'\n")).is_ok(), "{mode}");
+        }
+        for mode in ["Enforcing", "prompt", " "] {
+            assert!(parse(format!("short-name-mode = '{mode}'\n")).is_err(), "{mode}");
+        }
+    }
+
     // Rule M-3.
     #[test]
     fn tables_of_one_location_agree_in_one_file() {
