@@ -29,7 +29,7 @@
 //! | [`policy`] | policy.json: scopes, requirements, signed identities |
 //! | [`evaluate`] | plan and judge: evidence in, verdict out |
 //! | | *everything above is pure: no file, no network, no clock* |
-//! | [`config`] | where things are on this host; registries.d |
+//! | [`config`] | where things are on this host; registries.conf, registries.d |
 //! | [`fetch`] | the only input and output: registries, lookaside stores, local images, key files |
 //! | [`engine`] | one verification from name to verdict |
 //! | [`report`] | a verdict as data for people and machines |

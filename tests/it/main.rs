@@ -21,6 +21,8 @@ mod mirrors;
 mod registry;
 // Servers that answer by a script.
 mod server;
+// Which files of registries.conf count, and what they mean.
+mod registries_conf;
 // registries.d, lookaside stores, local images, the search for a policy.
 mod registries_d;
 // What several modules need.

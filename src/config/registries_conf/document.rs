@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::Error;
 use super::short_names::{is_alias_name, parse_alias};
@@ -59,11 +59,10 @@ impl Document {
         let root = source.root()?;
         let root = Table { source, members: root.get_ref(), span: root.span() };
         root.check_version()?;
-        let mode = root.string("short-name-mode")?;
-        if let Some((span, mode)) = mode.filter(|(_, mode)| !mode.is_empty())
-            && !matches!(mode, "disabled" | "enforcing" | "permissive")
+        if let Some(Text { span, text }) = root.string("short-name-mode")?
+            && !matches!(text, "" | "disabled" | "enforcing" | "permissive")
         {
-            let detail = format!("\"{mode}\" is none of \"enforcing\", \"permissive\" and \"disabled\"");
+            let detail = format!("\"{text}\" is none of \"enforcing\", \"permissive\" and \"disabled\"");
             return Err(source.fault(&span, detail));
         }
         root.string("additional-layer-store-auth-helper")?;
@@ -72,7 +71,7 @@ impl Document {
             registries: root.registries()?,
             search: root.search()?,
             credential_helpers: helpers
-                .map(|list| list.into_iter().map(|(_, name)| name.to_owned()).collect()),
+                .map(|list| list.into_iter().map(|name| name.text.to_owned()).collect()),
             aliases: root.aliases()?,
         })
     }
@@ -95,19 +94,29 @@ impl<'a> Source<'a> {
     fn root(self) -> Result<Spanned<DeTable<'a>>, Error> {
         let root = DeTable::parse(self.text)
             .map_err(|error| self.fault(&error.span().unwrap_or_default(), error.message().to_owned()))?;
-        root.get_ref().values().try_for_each(|value| self.check_numbers(value))?;
+        self.check_members(root.get_ref())?;
         Ok(root)
     }
 
-    /// The reference reads a number even where it means nothing, and must be able to.
-    fn check_numbers(self, value: &Spanned<DeValue<'a>>) -> Result<(), Error> {
+    /// Refuses what this parser lets through and the reference does not, even where it means nothing.
+    fn check_members(self, members: &DeTable<'a>) -> Result<(), Error> {
+        for (key, value) in members {
+            let between = self.text.get(key.span().end..value.span().start);
+            if between.is_some_and(|text| text.contains('\n')) {
+                let detail = format!("the value of \"{}\" must begin in the line of its key", key.get_ref());
+                return Err(self.fault(&key.span(), detail));
+            }
+            self.check_value(value)?;
+        }
+        Ok(())
+    }
+
+    fn check_value(self, value: &Spanned<DeValue<'a>>) -> Result<(), Error> {
         let fits = match value.get_ref() {
             DeValue::Array(elements) => {
-                return elements.iter().try_for_each(|element| self.check_numbers(element));
+                return elements.iter().try_for_each(|element| self.check_value(element));
             }
-            DeValue::Table(members) => {
-                return members.values().try_for_each(|member| self.check_numbers(member));
-            }
+            DeValue::Table(members) => return self.check_members(members),
             DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).is_ok(),
             DeValue::Float(float) => {
                 float.as_str().contains("inf") || float.as_str().parse().is_ok_and(|x: f64| !x.is_infinite())
@@ -132,6 +141,12 @@ struct Table<'a> {
     span: Range<usize>,
 }
 
+/// A string and where it is.
+struct Text<'a> {
+    span: Range<usize>,
+    text: &'a str,
+}
+
 impl<'a> Table<'a> {
     /// The member that the reference takes for `name`: it reads keys in any case.
     ///
@@ -145,54 +160,52 @@ impl<'a> Table<'a> {
                 let (first, second) =
                     if one.span().start < other.span().start { (one, other) } else { (other, one) };
                 let line = self.source.position(&first.span()).line;
-                let (first, second) = (first.get_ref(), (second.get_ref(), second.span()));
-                let detail = format!("\"{}\" and \"{first}\" of line {line} are the same key", second.0);
-                Err(self.source.fault(&second.1, detail))
+                let detail = format!(
+                    "\"{}\" and \"{}\" of line {line} are the same key",
+                    second.get_ref(),
+                    first.get_ref()
+                );
+                Err(self.source.fault(&second.span(), detail))
             }
         }
     }
 
-    fn string(&self, name: &str) -> Result<Option<(Range<usize>, &'a str)>, Error> {
+    fn string(&self, name: &str) -> Result<Option<Text<'a>>, Error> {
         self.member(name)?.map(|value| self.string_of(name, value)).transpose()
     }
 
-    fn string_of(
-        &self,
-        name: &str,
-        value: &'a Spanned<DeValue<'a>>,
-    ) -> Result<(Range<usize>, &'a str), Error> {
-        match value.get_ref() {
-            DeValue::String(text) => Ok((value.span(), text)),
-            other => Err(self.wrong_type(name, "a string", &value.span(), other)),
+    /// As [`Table::string`]; an empty string counts as absent.
+    fn non_empty_string(&self, name: &str) -> Result<Option<Text<'a>>, Error> {
+        Ok(self.string(name)?.filter(|string| !string.text.is_empty()))
+    }
+
+    fn string_of(&self, name: &str, value: &'a Spanned<DeValue<'a>>) -> Result<Text<'a>, Error> {
+        match value.get_ref().as_str() {
+            Some(text) => Ok(Text { span: value.span(), text }),
+            None => Err(self.wrong_type(name, "a string", value)),
         }
     }
 
     fn boolean(&self, name: &str) -> Result<bool, Error> {
-        match self.member(name)? {
-            None => Ok(false),
-            Some(value) => match value.get_ref() {
-                DeValue::Boolean(set) => Ok(*set),
-                other => Err(self.wrong_type(name, "true or false, without quotes,", &value.span(), other)),
-            },
-        }
+        let Some(value) = self.member(name)? else { return Ok(false) };
+        let set = value.get_ref().as_bool();
+        set.ok_or_else(|| self.wrong_type(name, "true or false, without quotes,", value))
     }
 
+    /// The elements of an array; none if it is absent.
     fn elements(&self, name: &str) -> Result<Option<&'a [Spanned<DeValue<'a>>]>, Error> {
-        match self.member(name)? {
-            None => Ok(None),
-            Some(value) => match value.get_ref() {
-                DeValue::Array(elements) => Ok(Some(elements)),
-                other => Err(self.wrong_type(name, "an array", &value.span(), other)),
-            },
+        let Some(value) = self.member(name)? else { return Ok(None) };
+        match value.get_ref().as_array() {
+            Some(elements) => Ok(Some(elements)),
+            None => Err(self.wrong_type(name, "an array", value)),
         }
     }
 
-    fn strings(&self, name: &str) -> Result<Option<Vec<(Range<usize>, &'a str)>>, Error> {
+    fn strings(&self, name: &str) -> Result<Option<Vec<Text<'a>>>, Error> {
         let Some(elements) = self.elements(name)? else { return Ok(None) };
         elements.iter().map(|element| self.string_of(name, element)).collect::<Result<_, _>>().map(Some)
     }
 
-    /// The tables of an array of them; none if it is absent.
     fn tables(&self, name: &str) -> Result<Vec<Self>, Error> {
         let elements = self.elements(name)?.unwrap_or_default();
         elements.iter().map(|element| self.table_of(name, element)).collect()
@@ -203,15 +216,15 @@ impl<'a> Table<'a> {
     }
 
     fn table_of(&self, name: &str, value: &'a Spanned<DeValue<'a>>) -> Result<Self, Error> {
-        match value.get_ref() {
-            DeValue::Table(members) => Ok(Self { source: self.source, members, span: value.span() }),
-            other => Err(self.wrong_type(name, "a table", &value.span(), other)),
+        match value.get_ref().as_table() {
+            Some(members) => Ok(Self { source: self.source, members, span: value.span() }),
+            None => Err(self.wrong_type(name, "a table", value)),
         }
     }
 
-    fn wrong_type(&self, name: &str, wanted: &str, span: &Range<usize>, found: &DeValue<'_>) -> Error {
-        let detail = format!("\"{name}\" must be {wanted} and not of type {}", found.type_str());
-        self.source.fault(span, detail)
+    fn wrong_type(&self, name: &str, wanted: &str, found: &Spanned<DeValue<'_>>) -> Error {
+        let detail = format!("\"{name}\" must be {wanted} and not of type {}", found.get_ref().type_str());
+        self.source.fault(&found.span(), detail)
     }
 
     /// Rule M-1: lists of version 1 of the format are errors.
@@ -267,9 +280,9 @@ impl<'a> Table<'a> {
     fn registry(&self) -> Result<Registry, Error> {
         let fault = |span: &Range<usize>, detail: &str| Err(self.source.fault(span, detail.to_owned()));
         let primary = self.place()?;
-        let written = self.string("prefix")?.filter(|(_, prefix)| !prefix.is_empty());
+        let written = self.non_empty_string("prefix")?;
         let (span, prefix) = match &written {
-            Some((span, prefix)) => (span, self.location(span, prefix)?),
+            Some(written) => (&written.span, self.location(written)?),
             None if primary.location.is_empty() => {
                 return fault(&self.span, "\"registry\" has neither a \"location\" nor a \"prefix\"");
             }
@@ -288,8 +301,8 @@ impl<'a> Table<'a> {
                 "a prefix with \"*.\" is nothing but that and a host name, as in \"*.example.com\"",
             );
         }
-        if let Some((span, _)) = self.string("pull-from-mirror")?.filter(|(_, text)| !text.is_empty()) {
-            return fault(&span, "\"pull-from-mirror\" is for mirrors only");
+        if let Some(written) = self.non_empty_string("pull-from-mirror")? {
+            return fault(&written.span, "\"pull-from-mirror\" is for mirrors only");
         }
         let by_digest_only = self.boolean("mirror-by-digest-only")?;
         let mirrors = self.tables("mirror")?;
@@ -307,18 +320,18 @@ impl<'a> Table<'a> {
         if place.location.is_empty() {
             return fault(&self.span, "\"mirror\" has no \"location\"".to_owned());
         }
-        let pulls = match self.string("pull-from-mirror")?.filter(|(_, text)| !text.is_empty()) {
+        let pulls = match self.non_empty_string("pull-from-mirror")? {
             None if by_digest_only => Pulls::ByDigest,
             None => Pulls::All,
-            Some((span, _)) if by_digest_only => {
+            Some(written) if by_digest_only => {
                 let detail = "\"pull-from-mirror\" does not go together with \"mirror-by-digest-only\"";
-                return fault(&span, detail.to_owned());
+                return fault(&written.span, detail.to_owned());
             }
-            Some((_, "all")) => Pulls::All,
-            Some((_, "digest-only")) => Pulls::ByDigest,
-            Some((_, "tag-only")) => Pulls::ByTag,
-            Some((span, other)) => {
-                let detail = format!("\"{other}\" is none of \"all\", \"digest-only\" and \"tag-only\"");
+            Some(Text { text: "all", .. }) => Pulls::All,
+            Some(Text { text: "digest-only", .. }) => Pulls::ByDigest,
+            Some(Text { text: "tag-only", .. }) => Pulls::ByTag,
+            Some(Text { span, text }) => {
+                let detail = format!("\"{text}\" is none of \"all\", \"digest-only\" and \"tag-only\"");
                 return fault(&span, detail);
             }
         };
@@ -327,15 +340,15 @@ impl<'a> Table<'a> {
 
     fn place(&self) -> Result<Place, Error> {
         let location = match self.string("location")? {
-            Some((span, location)) => self.location(&span, location)?,
+            Some(written) => self.location(&written)?,
             None => String::new(),
         };
-        let namespace_proxy = self.string("namespace-proxy")?.is_some_and(|(_, text)| !text.is_empty());
+        let namespace_proxy = self.non_empty_string("namespace-proxy")?.is_some();
         Ok(Place { location, insecure: self.boolean("insecure")?, namespace_proxy })
     }
 
     /// A location, prefix or registry without slashes at its end.
-    fn location(&self, span: &Range<usize>, text: &str) -> Result<String, Error> {
+    fn location(&self, Text { span, text }: &Text<'_>) -> Result<String, Error> {
         let trimmed = text.trim_end_matches('/');
         if trimmed.starts_with("http://") || trimmed.starts_with("https://") {
             let detail = format!("\"{text}\" must be written without \"http://\" or \"https://\"");
@@ -347,12 +360,13 @@ impl<'a> Table<'a> {
     /// Hosts to complete short names with (rule N-3).
     fn search(&self) -> Result<Option<Vec<String>>, Error> {
         let Some(list) = self.strings("unqualified-search-registries")? else { return Ok(None) };
-        let host = |(span, text): (Range<usize>, &str)| {
-            let host = self.location(&span, text)?;
+        let host = |written: Text<'_>| {
+            let host = self.location(&written)?;
             if is_domain(&host) {
                 Ok(host)
             } else {
-                Err(self.source.fault(&span, format!("\"{text}\" is no host with an optional port")))
+                let detail = format!("\"{}\" is no host with an optional port", written.text);
+                Err(self.source.fault(&written.span, detail))
             }
         };
         list.into_iter().map(host).collect::<Result<_, _>>().map(Some)
@@ -361,20 +375,18 @@ impl<'a> Table<'a> {
     /// Rule N-2.
     fn aliases(&self) -> Result<BTreeMap<String, Option<Named>>, Error> {
         let Some(table) = self.table("aliases")? else { return Ok(BTreeMap::new()) };
-        let alias = |(name, value): (&Spanned<_>, &'a Spanned<DeValue<'a>>)| {
-            let key: &std::borrow::Cow<'_, str> = name.get_ref();
+        let alias = |(name, value): (&Spanned<DeString<'a>>, &'a Spanned<DeValue<'a>>)| {
+            let key = name.get_ref();
             if !is_alias_name(key) {
                 let detail = format!("\"{key}\" is no short name: an alias has no host, tag or digest");
                 return Err(self.source.fault(&name.span(), detail));
             }
-            let (span, text) = self.string_of(key, value)?;
-            if text.is_empty() {
-                return Ok((key.clone().into_owned(), None));
-            }
-            let image = parse_alias(text).map_err(|detail| {
+            let Text { span, text } = self.string_of(key, value)?;
+            // An empty one erases the alias of an earlier file.
+            let image = (!text.is_empty()).then(|| parse_alias(text)).transpose().map_err(|detail| {
                 self.source.fault(&span, format!("the alias \"{text}\" of \"{key}\": {detail}"))
             })?;
-            Ok((key.clone().into_owned(), Some(image)))
+            Ok((key.clone().into_owned(), image))
         };
         table.members.iter().map(alias).collect()
     }

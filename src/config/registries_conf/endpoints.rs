@@ -1,5 +1,7 @@
 //! [`Endpoint`]: one place from which an image can be fetched (rules M-4 to M-8).
 
+use std::path::PathBuf;
+
 use super::document::{Place, Pulls, Registry};
 use super::{Error, RegistriesConf, RegistryEntry};
 use crate::nonempty::NonEmpty;
@@ -44,7 +46,7 @@ impl RegistriesConf {
             let there = rewrite(image, matched, place).map_err(|detail| Error::Endpoint {
                 image: Box::new(image.clone()),
                 entry: origin.clone(),
-                location: place.location.clone(),
+                location: if place.location.is_empty() { image.name() } else { place.location.clone() },
                 detail,
             })?;
             let blocked = self.find(&there).filter(|(_, registry, _)| registry.blocked);
@@ -78,7 +80,7 @@ impl RegistriesConf {
     /// The entry with the longest prefix of this repository, and how much of the name it matches (rule M-4).
     fn find(&self, image: &Named) -> Option<(usize, &Registry, RegistryEntry)> {
         let name = image.name();
-        let mut best: Option<(usize, &Registry, &std::path::PathBuf)> = None;
+        let mut best: Option<(usize, &Registry, &PathBuf)> = None;
         for (registry, file) in self.registries.values() {
             // Of two as long, the first in the order of the bytes counts.
             let longer = best.is_none_or(|(_, best, _)| registry.prefix.len() > best.prefix.len());

@@ -43,7 +43,7 @@ pub enum ShortNameProblem {
     /// Several registries complete it.
     Ambiguous {
         /// The images in question.
-        candidates: NonEmpty<Named>,
+        candidates: Box<NonEmpty<Named>>,
         /// The file with the registries.
         file: PathBuf,
     },
@@ -156,7 +156,7 @@ impl RegistriesConf {
                 return Ok(images.first().clone());
             }
             (Ok(ShortName::Candidates { images, file }), ShortNames::Search) => {
-                ShortNameProblem::Ambiguous { candidates: images, file }
+                ShortNameProblem::Ambiguous { candidates: Box::new(images), file }
             }
             (Ok(ShortName::Candidates { .. }), ShortNames::AliasesOnly) => ShortNameProblem::NoAlias,
             (
