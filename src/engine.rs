@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{self, Directories, Origin, PolicySource, RegistriesD};
+use crate::config::{self, Directories, Environment, Origin, PolicySource, RegistriesD};
 use crate::diagnostic::{Code, Diagnostic, Position, Span, escape};
 use crate::digest::Digest;
 use crate::evaluate;
@@ -35,6 +35,8 @@ pub struct Settings {
     pub registries_d: Directories,
     /// How registries are reached.
     pub registry: registry::Settings,
+    /// Whose storage.conf says where containers-storage is.
+    pub environment: Environment,
 }
 
 /// Everything that a verification needs and that outlives it.
@@ -368,7 +370,9 @@ impl Engine {
     }
 
     async fn resolve(&self, name: String, deadline: Instant) -> Result<ImageReference, Error> {
-        blocking(&self.reading, move || resolve(&name), "the path of the image", deadline).await
+        let environment = self.settings.environment.clone();
+        let work = move || resolve(&name, &environment);
+        blocking(&self.reading, work, "the path of the image", deadline).await
     }
 
     /// Whether the policy accepts the same evidence under the name that pins it.
@@ -401,7 +405,7 @@ impl Engine {
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
-        let image = resolve(name)?;
+        let image = resolve(name, &self.settings.environment)?;
         let stores = match (image.place(), image.docker_reference()) {
             (Place::Registry, Some(named)) => {
                 let registries_d = RegistriesD::load(&self.settings.registries_d)?;
@@ -412,16 +416,25 @@ impl Engine {
                     attachments_origin: registries_d.attachments_origin(named),
                 })
             }
-            (Place::Registry | Place::Dir(_) | Place::Layout { .. } | Place::Elsewhere, _) => None,
+            (
+                Place::Registry
+                | Place::Dir(_)
+                | Place::DockerArchive { .. }
+                | Place::Elsewhere
+                | Place::Layout { .. }
+                | Place::OciArchive { .. }
+                | Place::Storage { .. },
+                _,
+            ) => None,
         };
         Ok(Explanation { image, policy, stores })
     }
 }
 
 /// Reads an image name and looks its paths up.
-pub fn resolve(name: &str) -> Result<ImageReference, Error> {
+pub fn resolve(name: &str, environment: &Environment) -> Result<ImageReference, Error> {
     let parsed = ImageName::parse(name).map_err(|error| Error::Reference { text: name.to_owned(), error })?;
-    Ok(local::resolve(parsed)?)
+    Ok(local::resolve(environment, parsed)?)
 }
 
 /// Does what takes a thread where it holds nobody else up, in its turn, and not for longer than the deadline.

@@ -89,6 +89,7 @@ impl PolicyArguments {
                 None => Directories::search(&environment),
             },
             registry: registry::Settings::default(),
+            environment: environment.clone(),
             policy: match self.policy {
                 Some(path) => PolicySource::Explicit(path),
                 None => PolicySource::Search(environment),

@@ -1,10 +1,11 @@
-//! Where things are on this host: policy.json and registries.d.
+//! Where things are on this host: policy.json, registries.d and storage.conf.
 //!
 //! What the search depends on comes in as an [`Environment`]; nothing here reads a variable on its way.
 
 mod file;
 mod lookaside_url;
 mod registries_d;
+mod storage_conf;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Code, escape};
 
-pub use file::{Identity, RegularFile};
+pub use file::{Identity, RegularFile, clean};
 pub use lookaside_url::LookasideUrl;
 pub use registries_d::{Directories, Origin, RegistriesD};
+pub use storage_conf::{StorageConf, StorageVariables};
 
 /// Largest policy file: 32 MiB, design decision 6.
 pub const POLICY_BYTES: usize = 32 << 20;
@@ -45,6 +47,8 @@ pub struct User {
     pub xdg_config_home: Option<PathBuf>,
     /// `$CONTAINERS_POLICY_JSON`, if it is set and not empty (rule L-2).
     pub policy_json: Option<PathBuf>,
+    /// What says where containers-storage is.
+    pub storage: StorageVariables,
 }
 
 impl Environment {
@@ -74,6 +78,16 @@ impl Environment {
                 home,
                 xdg_config_home: path(set("XDG_CONFIG_HOME")),
                 policy_json: path(set("CONTAINERS_POLICY_JSON")),
+                storage: StorageVariables {
+                    conf: path(set("CONTAINERS_STORAGE_CONF")),
+                    conf_override: path(set("CONTAINERS_STORAGE_CONF_OVERRIDE")),
+                    driver: set("STORAGE_DRIVER").map(|value| value.to_string_lossy().into_owned()),
+                    // Empty, it still takes away what the files say.
+                    options: std::env::var_os("STORAGE_OPTS")
+                        .map(|value| value.to_string_lossy().into_owned()),
+                    xdg_data_home: path(set("XDG_DATA_HOME")),
+                    xdg_runtime_dir: path(set("XDG_RUNTIME_DIR")),
+                },
             }),
         }
     }
@@ -259,6 +273,13 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// A file of storage.conf cannot be used.
+    StorageConf {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
 }
 
 impl Error {
@@ -271,6 +292,7 @@ impl Error {
             Self::PolicyMissing { .. } => Code::PolicyMissing,
             Self::PolicyUnreadable { .. } => Code::PolicyUnreadable,
             Self::PolicyUntrusted { .. } => Code::PolicyInvalid,
+            Self::StorageConf { .. } => Code::StorageConfInvalid,
         }
     }
 
@@ -289,6 +311,9 @@ impl Error {
                 "make it a regular file of root's, in directories that only root can write to"
             }
             Self::RegistriesD { .. } => "correct the file or its permissions; see containers-registries.d(5)",
+            Self::StorageConf { .. } => {
+                "correct the file, or write which store is meant: containers-storage:[DRIVER@ROOT]NAME"
+            }
         }
     }
 }
@@ -320,7 +345,7 @@ impl fmt::Display for Error {
             Self::PolicyUntrusted { path, detail } => {
                 write!(f, "the policy \"{}\" is not trusted: {}", shown(path), escape(detail))
             }
-            Self::RegistriesD { path, detail } => {
+            Self::RegistriesD { path, detail } | Self::StorageConf { path, detail } => {
                 write!(f, "cannot use \"{}\": {}", shown(path), escape(detail))
             }
         }

@@ -131,7 +131,8 @@ impl Error {
         match error {
             config::Error::Conflict { .. }
             | config::Error::LookasideUrl { .. }
-            | config::Error::RegistriesD { .. } => Self::ConfigurationInvalid(text),
+            | config::Error::RegistriesD { .. }
+            | config::Error::StorageConf { .. } => Self::ConfigurationInvalid(text),
             config::Error::PolicyMissing { .. } => Self::PolicyMissing(text),
             config::Error::PolicyUnreadable { .. } | config::Error::PolicyUntrusted { .. } => {
                 Self::PolicyInvalid(text)

@@ -94,7 +94,8 @@ impl PolicyStatus {
             engine::Error::Config(
                 config::Error::Conflict { .. }
                 | config::Error::LookasideUrl { .. }
-                | config::Error::RegistriesD { .. },
+                | config::Error::RegistriesD { .. }
+                | config::Error::StorageConf { .. },
             )
             | engine::Error::Fetch(_)
             | engine::Error::Internal(_)
@@ -356,6 +357,7 @@ fn check_reference(reference: &str) -> Result<(), Error> {
         | Transport::DockerArchive
         | Transport::Oci
         | Transport::OciArchive
+        | Transport::Ostree
         | Transport::Sif
         | Transport::Tarball) => Err(Error::local_transport(transport)),
     }

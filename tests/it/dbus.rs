@@ -912,6 +912,7 @@ impl Rig {
             policy,
             registries_d: Directories::explicit(registries_d, &Environment::system()),
             registry: registry::Settings { auth: Source::Anonymous, ..registry::Settings::default() },
+            environment: Environment::system(),
         };
         Self { directory, settings }
     }
