@@ -9,6 +9,8 @@ mod dbus;
 mod end_to_end;
 // Imports between modules go only one way.
 mod layering;
+// Archives, stores of containers-storage, transports that cannot be read.
+mod local;
 // The client of registries against hostile servers.
 mod registry;
 // registries.d, lookaside stores, local images, the search for a policy.
