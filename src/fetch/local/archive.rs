@@ -536,3 +536,52 @@ fn clean(name: &[u8]) -> io::Result<Vec<u8>> {
         name.split(|b| *b == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
     Ok(parts.join(&b'/'))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use flate2::Compression as Level;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Level::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    // Rule T-28.
+    #[test]
+    fn unpacking_ends_at_the_limit() {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, content) in [("a", &b"a"[..]), ("layer", &gzip(&[0; 50_000]))] {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(u64::try_from(content.len()).unwrap());
+            tar.append_data(&mut header, name, content).unwrap();
+        }
+        let tar = tar.into_inner().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.tar");
+        let names = BTreeSet::from([b"layer".to_vec()]);
+        let total = u64::try_from(tar.len()).unwrap();
+        for (bytes, limit, file, layer) in [
+            (tar.clone(), 50_000, true, true),
+            (tar.clone(), 49_999, true, false),
+            (gzip(&tar), total.max(50_000), true, true),
+            (gzip(&tar), total - 1, false, false),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let mut archive = Archive::open(&path, Instant::now() + Duration::from_secs(60)).unwrap();
+            archive.inflated = limit;
+            assert_eq!(archive.file("a", 1, &Budget::new()).is_ok(), file, "{limit}");
+            let sizes = archive.unpacked_sizes(&names);
+            assert_eq!(sizes.is_ok(), layer, "{limit}: {sizes:?}");
+            if let Err(error) = sizes {
+                assert!(error.to_string().contains("unpacks to more than"), "{error}");
+            }
+        }
+    }
+}
