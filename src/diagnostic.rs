@@ -126,6 +126,8 @@ codes! {
     SignatureRequired = "signature-required",
     /// The signature has expired.
     SignatureExpired = "signature-expired",
+    /// A file of storage.conf cannot be used.
+    StorageConfInvalid = "storage-conf-invalid",
     /// The deadline passed.
     TimedOut = "timed-out",
     /// A registry does not prove who it is.

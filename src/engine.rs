@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::config::{self, Endpoint, Origin, PolicySource, RegistriesConf, ShortNames, is_short_name};
+use crate::config::{
+    self, Endpoint, Environment, Origin, PolicySource, RegistriesConf, ShortNames, is_short_name,
+};
 use crate::diagnostic::{Code, Diagnostic, Position, Span, escape};
 use crate::digest::Digest;
 use crate::evaluate;
@@ -37,6 +39,8 @@ pub struct Settings {
     pub registry: registry::Settings,
     /// What short names may be resolved with.
     pub short_names: ShortNames,
+    /// Whose storage.conf says where containers-storage is.
+    pub environment: Environment,
 }
 
 /// Everything that a verification needs and that outlives it.
@@ -391,7 +395,7 @@ impl Engine {
     fn look_up(&self, name: &str) -> Result<(ImageReference, Option<String>), Error> {
         let invalid = |error| Error::Reference { text: name.to_owned(), error };
         match ImageName::parse(name) {
-            Ok(parsed) => Ok((local::resolve(parsed)?, None)),
+            Ok(parsed) => Ok((local::resolve(&self.settings.environment, parsed)?, None)),
             // Rules N-1 to N-3; a name with a registry is not short, and wants "docker://".
             Err(reference::Error::Transport) if is_short_name(name) && Named::parse(name).is_ok() => {
                 let conf = RegistriesConf::load(&self.settings.configuration.registries_conf)?;
@@ -450,7 +454,16 @@ impl Engine {
                 };
                 registries_conf.endpoints(named)?.iter().map(explain).collect::<Result<_, _>>()?
             }
-            (Place::Registry | Place::Dir(_) | Place::Layout { .. } | Place::Elsewhere, _) => Vec::new(),
+            (
+                Place::Registry
+                | Place::Dir(_)
+                | Place::DockerArchive { .. }
+                | Place::Elsewhere
+                | Place::Layout { .. }
+                | Place::OciArchive { .. }
+                | Place::Storage { .. },
+                _,
+            ) => Vec::new(),
         };
         Ok(Explanation { image, policy, endpoints })
     }

@@ -303,6 +303,8 @@ pub enum Transport {
     Oci,
     /// `oci-archive:`, an OCI image layout in a tar file.
     OciArchive,
+    /// `ostree:`, an image in an OSTree repository, which the reference no longer has.
+    Ostree,
     /// `sif:`, a Singularity image file.
     Sif,
     /// `tarball:`, layers in tar files.
@@ -320,6 +322,7 @@ impl Transport {
         Self::DockerDaemon,
         Self::Oci,
         Self::OciArchive,
+        Self::Ostree,
         Self::Sif,
         Self::Tarball,
     ];
@@ -335,6 +338,7 @@ impl Transport {
             Self::DockerDaemon => "docker-daemon",
             Self::Oci => "oci",
             Self::OciArchive => "oci-archive",
+            Self::Ostree => "ostree",
             Self::Sif => "sif",
             Self::Tarball => "tarball",
         }
@@ -352,14 +356,14 @@ impl fmt::Display for Transport {
     }
 }
 
-/// Which image of an OCI layout is meant.
+/// Which image of an OCI layout or of an archive is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LayoutImage {
     /// The only one.
     Only,
-    /// The one annotated with this `org.opencontainers.image.ref.name`.
+    /// The one annotated with this `org.opencontainers.image.ref.name`; in a Docker archive, the one with this tag.
     Named(String),
-    /// The one at this place of `index.json`, from 0.
+    /// The one at this place of `index.json` or `manifest.json`, from 0.
     Index(u64),
 }
 
@@ -370,6 +374,26 @@ pub struct Store {
     pub driver: String,
     /// Absolute path of the graph root.
     pub root: String,
+    /// Directories that hold images, in the order of the search.
+    pub images: Vec<String>,
+}
+
+/// Part of an image ID that a name of containers-storage may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ShortId {
+    /// Between the last `@` and the end, where nothing else is possible.
+    After(String),
+    /// The whole text, which is a name if no image has such an ID.
+    Whole(String),
+}
+
+impl ShortId {
+    /// The digits.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::After(text) | Self::Whole(text) => text,
+        }
+    }
 }
 
 /// An image as the user names it: syntax checked, paths not looked up.
@@ -384,12 +408,13 @@ enum Parts {
     Atomic(Named),
     Dir(String),
     Docker(Named),
-    DockerArchive { named: Option<Named> },
+    DockerArchive { path: String, image: LayoutImage, named: Option<Named> },
     DockerDaemonId,
     DockerDaemonNamed(Named),
     Layout { transport: Transport, path: String, image: LayoutImage },
+    Ostree { repository: String, image: String },
     Sif(String),
-    Storage { store: Option<StoreText>, named: Option<Named>, id: Option<String> },
+    Storage { store: Option<StoreText>, named: Option<Named>, id: Option<String>, short: Option<ShortId> },
     Tarball(Vec<String>),
 }
 
@@ -398,6 +423,7 @@ enum Parts {
 struct StoreText {
     driver: Option<String>,
     root: String,
+    images: Vec<String>,
 }
 
 /// What must be looked up before a name is a reference.
@@ -407,14 +433,22 @@ pub enum Lookup<'a> {
     Nothing,
     /// Where this path leads: absolute, symbolic links resolved (rule S-13).
     Path(&'a str),
+    /// Where this path leads without a look at the file system: absolute, links and all.
+    File(&'a str),
     /// That each of these files can be opened.
     Files(&'a [String]),
+    /// As [`Lookup::Path`]; [`OSTREE_REPOSITORY`] need not be there.
+    Repository(&'a str),
     /// Which store is meant; the parts that the name gives.
     Store {
         /// The graph driver, if given.
         driver: Option<&'a str>,
         /// The graph root, if given.
         root: Option<&'a str>,
+        /// Further directories of images that the name gives.
+        images: &'a [String],
+        /// What may be the beginning of the ID of an image in that store.
+        short: Option<&'a ShortId>,
     },
 }
 
@@ -425,8 +459,8 @@ pub enum Found {
     Nothing,
     /// The resolved path.
     Path(String),
-    /// The store.
-    Store(Store),
+    /// The store, and the ID of the only image that has such a one.
+    Store(Store, Option<String>),
 }
 
 impl ImageName {
@@ -452,6 +486,7 @@ impl ImageName {
             Transport::DockerDaemon => parse_docker_daemon(rest)?,
             Transport::Oci if is_registry_url(rest) => parse_docker(rest)?,
             Transport::Oci | Transport::OciArchive => parse_layout(transport, rest)?,
+            Transport::Ostree => parse_ostree(rest)?,
             Transport::Sif => Parts::Sif(rest.to_owned()),
             Transport::Tarball => Parts::Tarball(rest.split(':').map(str::to_owned).collect()),
         };
@@ -467,6 +502,7 @@ impl ImageName {
             Parts::DockerArchive { .. } => Transport::DockerArchive,
             Parts::DockerDaemonId | Parts::DockerDaemonNamed(_) => Transport::DockerDaemon,
             Parts::Layout { transport, .. } => *transport,
+            Parts::Ostree { .. } => Transport::Ostree,
             Parts::Sif(_) => Transport::Sif,
             Parts::Storage { .. } => Transport::ContainersStorage,
             Parts::Tarball(_) => Transport::Tarball,
@@ -477,16 +513,18 @@ impl ImageName {
     pub fn lookup(&self) -> Lookup<'_> {
         match &self.parts {
             Parts::Dir(path) | Parts::Sif(path) | Parts::Layout { path, .. } => Lookup::Path(path),
-            Parts::Storage { store, .. } => Lookup::Store {
+            Parts::DockerArchive { path, .. } => Lookup::File(path),
+            Parts::Ostree { repository, .. } => Lookup::Repository(repository),
+            Parts::Storage { store, short, .. } => Lookup::Store {
                 driver: store.as_ref().and_then(|s| s.driver.as_deref()),
                 root: store.as_ref().map(|s| s.root.as_str()),
+                images: store.as_ref().map(|s| s.images.as_slice()).unwrap_or_default(),
+                short: short.as_ref(),
             },
             Parts::Tarball(files) => Lookup::Files(files),
-            Parts::Atomic(_)
-            | Parts::Docker(_)
-            | Parts::DockerArchive { .. }
-            | Parts::DockerDaemonId
-            | Parts::DockerDaemonNamed(_) => Lookup::Nothing,
+            Parts::Atomic(_) | Parts::Docker(_) | Parts::DockerDaemonId | Parts::DockerDaemonNamed(_) => {
+                Lookup::Nothing
+            }
         }
     }
 
@@ -505,28 +543,42 @@ impl ImageName {
             (Parts::Dir(_), Found::Path(path)) => {
                 (path.clone(), path_namespaces(&path, false), None, Place::Dir(path))
             }
-            (Parts::DockerArchive { named }, Found::Nothing) => {
-                (String::new(), Vec::new(), named, Place::Elsewhere)
+            (Parts::DockerArchive { image, named, .. }, Found::Path(path)) => {
+                (String::new(), Vec::new(), named, Place::DockerArchive { path, image })
             }
             (Parts::DockerDaemonId | Parts::Tarball(_), Found::Nothing) => {
                 (String::new(), Vec::new(), None, Place::Elsewhere)
             }
             (Parts::Layout { image, .. }, Found::Path(path)) => {
+                let (identity, namespaces) = (path.clone(), path_namespaces(&path, true));
                 let place = if transport == Transport::Oci {
-                    Place::Layout { path: path.clone(), image }
+                    Place::Layout { path, image }
                 } else {
-                    Place::Elsewhere
+                    Place::OciArchive { path, image }
                 };
-                (path.clone(), path_namespaces(&path, true), None, place)
+                (identity, namespaces, None, place)
+            }
+            (Parts::Ostree { image, .. }, Found::Path(path)) => {
+                let (identity, namespaces) = ostree_scopes(&path, &image);
+                (identity, namespaces, None, Place::Elsewhere)
             }
             (Parts::Sif(_), Found::Path(path)) => {
                 (path.clone(), path_namespaces(&path, false), None, Place::Elsewhere)
             }
-            (Parts::Storage { named, id, .. }, Found::Store(store)) => {
+            (Parts::Storage { named, id, short, .. }, Found::Store(store, found)) => {
+                let (named, id) = match (short, found) {
+                    (Some(ShortId::After(_)), None) => return None,
+                    (Some(ShortId::Whole(_)), Some(id)) => (None, Some(id)),
+                    (Some(ShortId::After(_)), Some(id)) => (named, Some(id)),
+                    (Some(ShortId::Whole(_)) | None, _) => (named, id),
+                };
+                if named.is_none() && id.is_none() {
+                    return None;
+                }
                 let (identity, namespaces) = storage_scopes(&store, named.as_ref(), id.as_deref());
-                (identity, namespaces, named, Place::Elsewhere)
+                (identity, namespaces, named, Place::Storage { store, id })
             }
-            (_, Found::Nothing | Found::Path(_) | Found::Store(_)) => return None,
+            (_, Found::Nothing | Found::Path(_) | Found::Store(..)) => return None,
         };
         Some(ImageReference { text, transport, identity, namespaces, named, place })
     }
@@ -563,17 +615,22 @@ fn parse_docker_archive(rest: &str) -> Result<Parts, Error> {
     if rest.is_empty() {
         return Err(SHAPE);
     }
-    let named = match rest.split_once(':') {
-        None => None,
-        Some((_, tail)) => match tail.strip_prefix('@') {
-            Some(index) => parse_index(index).map(|_| None)?,
-            None => Some(Named::parse(tail)?.with_default_tag()),
-        },
+    let (path, tail) = match rest.split_once(':') {
+        None => (rest, None),
+        Some((path, tail)) => (path, Some(tail)),
     };
-    if named.as_ref().is_some_and(|n| n.tag.is_none() || n.digest.is_some()) {
-        return Err(SHAPE);
-    }
-    Ok(Parts::DockerArchive { named })
+    let (image, named) = match tail.map(|tail| (tail, tail.strip_prefix('@'))) {
+        None => (LayoutImage::Only, None),
+        Some((_, Some(index))) => (LayoutImage::Index(parse_index(index)?), None),
+        Some((name, None)) => {
+            let named = Named::parse(name)?.with_default_tag();
+            if named.tag.is_none() || named.digest.is_some() {
+                return Err(SHAPE);
+            }
+            (LayoutImage::Named(named.to_string()), Some(named))
+        }
+    };
+    Ok(Parts::DockerArchive { path: path.to_owned(), image, named })
 }
 
 fn parse_docker_daemon(rest: &str) -> Result<Parts, Error> {
@@ -627,6 +684,37 @@ fn is_layout_image(text: &str) -> bool {
     })
 }
 
+/// Where `ostree:` images are unless the name says otherwise; containers-transports(5).
+pub const OSTREE_REPOSITORY: &str = "/ostree/repo";
+
+/// `IMAGE[@/REPOSITORY]`; the image stays as it is written, but for a tag.
+fn parse_ostree(rest: &str) -> Result<Parts, Error> {
+    let (image, repository) = match rest.split_once("@/") {
+        Some((image, repository)) => (image, format!("/{repository}")),
+        None => (rest, OSTREE_REPOSITORY.to_owned()),
+    };
+    let tag = if Named::parse(image)?.is_name_only() { ":latest" } else { "" };
+    Ok(Parts::Ostree { repository, image: format!("{image}{tag}") })
+}
+
+/// The image in its repository, then its name shortened by one `/` part at a time.
+fn ostree_scopes(repository: &str, image: &str) -> (String, Vec<String>) {
+    let name = image.split(':').next().unwrap_or_default();
+    let namespaces = parents(name).into_iter().map(|name| format!("{repository}:{name}"));
+    (format!("{repository}:{image}"), namespaces.collect())
+}
+
+/// The directories of images that the options of a store name; containers-storage.conf(5).
+pub fn image_stores(options: &str) -> Vec<String> {
+    let stores = options.split(',').filter_map(|option| {
+        let (key, value) = option.split_once('=')?;
+        let key = key.trim().to_ascii_lowercase();
+        let name = key.rsplit('.').next().unwrap_or_default();
+        matches!(name, "imagestore" | "additionalimagestore").then(|| value.trim().to_owned())
+    });
+    stores.filter(|store| !store.is_empty()).collect()
+}
+
 /// `[driver@root+run:options]name[:tag][@digest][@id]`; containers-transports(5), rule S-12.
 fn parse_storage(rest: &str) -> Result<Parts, Error> {
     const SHAPE: Error = Error::Shape("containers-storage:[[DRIVER@]ROOT]NAME[:TAG][@DIGEST][@ID]");
@@ -639,33 +727,39 @@ fn parse_storage(rest: &str) -> Result<Parts, Error> {
                 Some((driver, root)) => (Some(driver.to_owned()), root),
                 None => (None, spec),
             };
-            let root = root.split(':').next().unwrap_or_default();
+            let (root, options) = root.split_once(':').unwrap_or((root, ""));
             let root = root.split('+').next().unwrap_or_default();
             if root.is_empty() {
                 return Err(SHAPE);
             }
-            (Some(StoreText { driver, root: root.to_owned() }), rest)
+            (Some(StoreText { driver, root: root.to_owned(), images: image_stores(options) }), rest)
         }
     };
     // An image ID and a digest use the same separator; only an ID is taken off here.
-    let (name, id) = match rest.rsplit_once('@') {
-        Some((name, last)) if Digest::parse(last).is_none() => {
-            if last.len() != 64 || !is_lower_hex(last) {
-                return Err(SHAPE);
-            }
-            (name, Some(last.to_owned()))
-        }
-        Some(_) | None => (rest, None),
+    let (name, id, mut short) = match rest.rsplit_once('@') {
+        Some((name, last)) if Digest::parse(last).is_none() => match last.len() {
+            64 if is_lower_hex(last) => (name, Some(last.to_owned()), None),
+            SHORT_ID_DIGITS..64 if is_lower_hex(last) => (name, None, Some(ShortId::After(last.to_owned()))),
+            _ => return Err(SHAPE),
+        },
+        Some(_) | None => (rest, None, None),
     };
-    let named = match name {
-        "" => None,
-        name => Some(Named::parse(name)?.with_default_tag()),
+    if name == rest && (SHORT_ID_DIGITS..=64).contains(&name.len()) && is_lower_hex(name) {
+        short = Some(ShortId::Whole(name.to_owned()));
+    }
+    let named = match (name, &short) {
+        ("", _) => None,
+        (name, Some(ShortId::Whole(_))) => Named::parse(name).ok().map(Named::with_default_tag),
+        (name, Some(ShortId::After(_)) | None) => Some(Named::parse(name)?.with_default_tag()),
     };
-    if named.is_none() && id.is_none() {
+    if named.is_none() && id.is_none() && short.is_none() {
         return Err(SHAPE);
     }
-    Ok(Parts::Storage { store, named, id })
+    Ok(Parts::Storage { store, named, id, short })
 }
+
+/// Fewest digits that are taken for the beginning of an image ID: 3, as in the reference.
+const SHORT_ID_DIGITS: usize = 3;
 
 fn storage_scopes(store: &Store, named: Option<&Named>, id: Option<&str>) -> (String, Vec<String>) {
     let full = format!("[{}@{}]", store.driver, store.root);
@@ -702,12 +796,33 @@ pub enum Place {
     Registry,
     /// A directory in `dir:` form, resolved.
     Dir(String),
+    /// A file made by `docker save`, absolute.
+    DockerArchive {
+        /// The file.
+        path: String,
+        /// The image in it.
+        image: LayoutImage,
+    },
     /// An OCI layout, resolved.
     Layout {
         /// The directory of `index.json`.
         path: String,
         /// The image in it.
         image: LayoutImage,
+    },
+    /// An OCI layout in a tar file, resolved.
+    OciArchive {
+        /// The file.
+        path: String,
+        /// The image in it.
+        image: LayoutImage,
+    },
+    /// A store of containers-storage.
+    Storage {
+        /// The store.
+        store: Store,
+        /// The whole ID of the image, if the name gives it.
+        id: Option<String>,
     },
     /// A place that this version cannot read.
     Elsewhere,
@@ -777,7 +892,16 @@ impl ImageReference {
     pub fn pinned(&self, digest: &Digest) -> Option<Self> {
         match (&self.place, &self.named) {
             (Place::Registry, Some(named)) => Self::docker(named.pinned(digest.clone())),
-            (Place::Registry | Place::Dir(_) | Place::Layout { .. } | Place::Elsewhere, _) => None,
+            (
+                Place::Registry
+                | Place::Dir(_)
+                | Place::DockerArchive { .. }
+                | Place::Elsewhere
+                | Place::Layout { .. }
+                | Place::OciArchive { .. }
+                | Place::Storage { .. },
+                _,
+            ) => None,
         }
     }
 }

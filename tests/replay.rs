@@ -94,7 +94,7 @@ const WORK_DIRECTORY: &str = "/tmp/pv";
 
 fn resolve(name: &str) -> Result<ImageReference, String> {
     let parsed = ImageName::parse(name).map_err(|e| e.to_string())?;
-    local::resolve_in(Path::new(WORK_DIRECTORY), parsed).map_err(|e| e.to_string())
+    local::resolve_in(Path::new(WORK_DIRECTORY), &Environment::system(), parsed).map_err(|e| e.to_string())
 }
 
 fn scope_match(case: &Value) -> Answer {

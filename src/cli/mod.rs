@@ -106,6 +106,7 @@ impl PolicyArguments {
             },
             short_names: ShortNames::Search,
             registry: registry::Settings::default(),
+            environment: environment.clone(),
             policy: match self.policy {
                 Some(path) => PolicySource::Explicit(path),
                 None => PolicySource::Search(environment),

@@ -6,7 +6,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
@@ -67,6 +67,11 @@ impl RegularFile {
         Ok(bytes)
     }
 
+    /// The open file, to be read in part.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     /// What the file is now, if it has been left alone long enough for that to tell its contents (T-23).
     pub fn settled_identity(&self) -> io::Result<Option<Identity>> {
         let identity = Identity::of(&self.file.metadata()?);
@@ -103,6 +108,21 @@ pub(super) fn add_drop_ins(
         }
     }
     Ok(())
+}
+
+/// The absolute path with `.`, `..` and repeated slashes taken out, without a look at the file system.
+pub fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(part) => out.push(part),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    out
 }
 
 /// Which file it is, and which version of it, as far as stat(2) tells.

@@ -1,4 +1,4 @@
-//! Where things are on this host: policy.json, registries.conf and registries.d.
+//! Where things are on this host: policy.json, registries.conf, registries.d, storage.conf and vouchd.toml.
 //!
 //! What the search depends on comes in as an [`Environment`]; nothing here reads a variable on its way.
 
@@ -6,6 +6,7 @@ mod file;
 mod lookaside_url;
 mod registries_conf;
 mod registries_d;
+mod storage_conf;
 mod vouchd_toml;
 
 use std::ffi::OsString;
@@ -18,13 +19,14 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Code, Position, escape};
 use crate::reference::Named;
 
-pub use file::{Identity, RegularFile};
+pub use file::{Identity, RegularFile, clean};
 pub use lookaside_url::LookasideUrl;
 pub use registries_conf::{
     Endpoint, RegistriesConf, RegistriesConfSource, RegistryEntry, ShortName, ShortNameProblem, ShortNames,
     is_short_name,
 };
 pub use registries_d::{Directories, Origin, RegistriesD};
+pub use storage_conf::{StorageConf, StorageVariables};
 pub use vouchd_toml::{ProxySettings, VouchdToml};
 
 /// Largest policy file: 32 MiB, design decision 6.
@@ -62,6 +64,8 @@ pub struct User {
     pub registries_conf: Option<PathBuf>,
     /// `$CONTAINERS_REGISTRIES_CONF_OVERRIDE`, if it is set and not empty (rule M-1).
     pub registries_conf_override: Option<PathBuf>,
+    /// What says where containers-storage is.
+    pub storage: StorageVariables,
 }
 
 impl User {
@@ -74,6 +78,7 @@ impl User {
             policy_json: None,
             registries_conf: None,
             registries_conf_override: None,
+            storage: StorageVariables::default(),
         }
     }
 }
@@ -108,6 +113,16 @@ impl Environment {
                 policy_json: path(set("CONTAINERS_POLICY_JSON")),
                 registries_conf: path(set("CONTAINERS_REGISTRIES_CONF")),
                 registries_conf_override: path(set("CONTAINERS_REGISTRIES_CONF_OVERRIDE")),
+                storage: StorageVariables {
+                    conf: path(set("CONTAINERS_STORAGE_CONF")),
+                    conf_override: path(set("CONTAINERS_STORAGE_CONF_OVERRIDE")),
+                    driver: set("STORAGE_DRIVER").map(|value| value.to_string_lossy().into_owned()),
+                    // Empty, it still takes away what the files say.
+                    options: std::env::var_os("STORAGE_OPTS")
+                        .map(|value| value.to_string_lossy().into_owned()),
+                    xdg_data_home: path(set("XDG_DATA_HOME")),
+                    xdg_runtime_dir: path(set("XDG_RUNTIME_DIR")),
+                },
             }),
         }
     }
@@ -338,6 +353,13 @@ pub enum Error {
         /// Why.
         problem: ShortNameProblem,
     },
+    /// A file of storage.conf cannot be used.
+    StorageConf {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
     /// A file of vouchd's own configuration cannot be used.
     VouchdToml {
         /// The file.
@@ -364,6 +386,7 @@ impl Error {
             Self::PolicyUntrusted { .. } => Code::PolicyInvalid,
             Self::RegistryBlocked { .. } => Code::RegistryBlocked,
             Self::ShortName { .. } => Code::ShortName,
+            Self::StorageConf { .. } => Code::StorageConfInvalid,
             Self::VouchdToml { .. } => Code::VouchdTomlInvalid,
         }
     }
@@ -380,6 +403,7 @@ impl Error {
             | Self::RegistriesConf { .. }
             | Self::RegistriesConfVersion { .. }
             | Self::RegistriesD { .. }
+            | Self::StorageConf { .. }
             | Self::VouchdToml { .. } => true,
             Self::RegistryBlocked { .. } | Self::ShortName { .. } => false,
         }
@@ -411,6 +435,9 @@ impl Error {
                 "use an image of another registry, or ask who administers this host why it is blocked"
             }
             Self::ShortName { problem, .. } => problem.help(),
+            Self::StorageConf { .. } => {
+                "correct the file, or write which store is meant: containers-storage:[DRIVER@ROOT]NAME"
+            }
             Self::VouchdToml { .. } => "correct the file, and keep it root's; see vouchd.toml(5)",
         }
     }
@@ -452,6 +479,7 @@ impl fmt::Display for Error {
             }
             Self::RegistriesConf { path, at: None, detail }
             | Self::RegistriesD { path, detail }
+            | Self::StorageConf { path, detail }
             | Self::VouchdToml { path, at: None, detail } => {
                 write!(f, "cannot use \"{}\": {}", shown(path), escape(detail))
             }

@@ -135,6 +135,7 @@ impl Error {
             | config::Error::RegistriesConf { .. }
             | config::Error::RegistriesConfVersion { .. }
             | config::Error::RegistriesD { .. }
+            | config::Error::StorageConf { .. }
             | config::Error::VouchdToml { .. } => Self::ConfigurationInvalid(text),
             config::Error::RegistryBlocked { .. } => Self::RegistryUnavailable(text),
             config::Error::ShortName { .. } => Self::InvalidReference(text),

@@ -100,7 +100,8 @@ impl PolicyStatus {
                 | config::Error::VouchdToml { .. }
                 | config::Error::RegistriesD { .. }
                 | config::Error::RegistryBlocked { .. }
-                | config::Error::ShortName { .. },
+                | config::Error::ShortName { .. }
+                | config::Error::StorageConf { .. },
             )
             | engine::Error::Fetch(_)
             | engine::Error::Internal(_)
@@ -362,6 +363,7 @@ fn check_reference(reference: &str) -> Result<(), Error> {
         | Transport::DockerArchive
         | Transport::Oci
         | Transport::OciArchive
+        | Transport::Ostree
         | Transport::Sif
         | Transport::Tarball) => Err(Error::local_transport(transport)),
     }

@@ -27,7 +27,7 @@ use crate::evaluate::evidence::{
 };
 use crate::fetch::registry::{Errand, Proxies};
 use crate::manifest::{self, Malformed, NoInstance};
-use crate::reference::{ImageReference, LayoutImage, Named, Place, Transport};
+use crate::reference::{ImageReference, Named, Place, Transport};
 
 /// Largest manifest: 4 MiB, as the reference allows (rule H-10).
 pub const MANIFEST_BYTES: usize = 4 << 20;
@@ -185,10 +185,22 @@ impl Client {
         }
         let found = match (image.place(), image.docker_reference()) {
             (Place::Registry, Some(named)) => self.reach(named, needs, question, budget, deadline).await?,
-            (Place::Dir(path), _) => Found::of(Source::Dir { path, budget }).await?,
-            (Place::Layout { path, image }, _) => Found::of(Source::Layout { path, image, budget }).await?,
-            (Place::Registry | Place::Elsewhere, _) => {
-                return Err(Error::UnsupportedTransport(image.transport()));
+            (
+                Place::Registry
+                | Place::Dir(_)
+                | Place::DockerArchive { .. }
+                | Place::Elsewhere
+                | Place::Layout { .. }
+                | Place::OciArchive { .. }
+                | Place::Storage { .. },
+                _,
+            ) => {
+                let (wanted, platform) = (image.clone(), question.platform.clone());
+                let (budget, deadline) = (budget.clone(), deadline.into_std());
+                let local =
+                    blocking(move || local::Image::open(&wanted, &platform, &budget, deadline)).await?;
+                let local = local.ok_or(Error::UnsupportedTransport(image.transport()))?;
+                Found::of(Source::Local(local)).await?
             }
         };
         let Found { source, top_level, signatures } = found;
@@ -197,7 +209,7 @@ impl Client {
                 evidence.attachments_disabled = !registry.attachments;
                 (Some(registry.endpoint.image.clone()), registry.credentials.warnings.clone())
             }
-            Source::Dir { .. } | Source::Layout { .. } => (None, Vec::new()),
+            Source::Local(_) => (None, Vec::new()),
         };
         let signed = async |mut manifest: ManifestEvidence, instance: Option<&Digest>| {
             if needs.signatures {
@@ -361,8 +373,7 @@ async fn blocking<T: Send + 'static>(
 
 /// Where the manifests and signatures of one image come from.
 enum Source<'a> {
-    Dir { path: &'a str, budget: &'a Budget },
-    Layout { path: &'a str, image: &'a LayoutImage, budget: &'a Budget },
+    Local(local::Image),
     Registry(RegistrySource<'a>),
 }
 
@@ -384,17 +395,9 @@ impl Source<'_> {
     async fn manifest(&self, instance: Option<&Digest>) -> Result<ManifestEvidence, Error> {
         let instance = instance.cloned();
         match self {
-            Self::Dir { path, budget } => {
-                let (path, budget) = ((*path).to_owned(), (*budget).clone());
-                blocking(move || local::read_dir(&path, instance.as_ref(), &budget)).await
-            }
-            Self::Layout { path, image, budget } => {
-                let (path, image, budget) = ((*path).to_owned(), (*image).clone(), (*budget).clone());
-                blocking(move || match instance {
-                    None => local::read_layout(&path, &image, &budget),
-                    Some(digest) => local::read_layout_instance(&path, &digest, &budget),
-                })
-                .await
+            Self::Local(image) => {
+                let image = image.clone();
+                blocking(move || image.manifest(instance.as_ref())).await
             }
             Self::Registry(source) => {
                 let named = &source.endpoint.image;
@@ -411,12 +414,10 @@ impl Source<'_> {
         instance: Option<&Digest>,
     ) -> Result<Vec<LocatedSignature>, Error> {
         match self {
-            Self::Dir { path, budget } => {
-                let (path, instance, budget) = ((*path).to_owned(), instance.cloned(), (*budget).clone());
-                blocking(move || local::read_dir_signatures(&path, instance.as_ref(), &budget)).await
+            Self::Local(image) => {
+                let (image, instance) = (image.clone(), instance.cloned());
+                blocking(move || image.signatures(instance.as_ref())).await
             }
-            // Rule B-6: a layout has no place for them.
-            Self::Layout { .. } => Ok(Vec::new()),
             // A manifest without a digest has none, and is refused when it is judged.
             Self::Registry(source) => match manifest::digest(&manifest.bytes) {
                 Ok(digest) => source.signatures(&digest).await,
@@ -428,9 +429,7 @@ impl Source<'_> {
     fn malformed(&self, detail: &str) -> Error {
         let detail = detail.to_owned();
         match self {
-            Self::Dir { path, .. } | Self::Layout { path, .. } => {
-                Error::Local { path: (*path).to_owned(), detail }
-            }
+            Self::Local(image) => Error::Local { path: image.path().to_owned(), detail },
             Self::Registry(source) => {
                 Error::Manifest { registry: source.endpoint.image.domain().to_owned(), detail }
             }

@@ -14,7 +14,8 @@ pub fn check(transport: &str, scope: &str) -> Result<(), &'static str> {
         return Ok(());
     }
     match transport {
-        Transport::Docker => Ok(()),
+        // Rule P-7: the reference does not know "ostree" any more, and takes any scope.
+        Transport::Docker | Transport::Ostree => Ok(()),
         Transport::Atomic => check_atomic(scope),
         Transport::ContainersStorage => check_storage(scope),
         Transport::Dir | Transport::Oci | Transport::OciArchive | Transport::Sif => check_path(scope),

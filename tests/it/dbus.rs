@@ -191,6 +191,7 @@ async fn errors_have_the_names_of_the_interface() {
         (REJECT, "docker-archive:/a.tar", "UnsupportedTransport", "unsupported-transport"),
         (REJECT, "oci:/a", "UnsupportedTransport", "unsupported-transport"),
         (REJECT, "oci-archive:/a.tar", "UnsupportedTransport", "unsupported-transport"),
+        (REJECT, "ostree:a", "UnsupportedTransport", "unsupported-transport"),
         (REJECT, "sif:/a.sif", "UnsupportedTransport", "unsupported-transport"),
         (REJECT, "tarball:/a.tar", "UnsupportedTransport", "unsupported-transport"),
         (REJECT, "oci://registry.invalid/a:1", "Rejected", "rejected-by-policy"),
@@ -919,6 +920,7 @@ impl Rig {
             },
             short_names: ShortNames::AliasesOnly,
             registry: registry::Settings { auth: Source::Anonymous, ..registry::Settings::default() },
+            environment: Environment::system(),
         };
         Self { directory, settings }
     }

@@ -17,6 +17,8 @@ mod layering;
 mod live;
 // Mirrors, insecure registries, proxies, short names: whole verifications.
 mod mirrors;
+// Archives, stores of containers-storage, transports that cannot be read.
+mod local;
 // The client of registries against hostile servers.
 mod registry;
 // Servers that answer by a script.

@@ -94,6 +94,7 @@ impl Host {
             },
             registry: self.rig.settings(self.auth.clone()),
             short_names: self.short_names,
+            environment: Environment::system(),
         };
         Arc::new(Engine::new(settings))
     }

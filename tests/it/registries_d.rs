@@ -574,7 +574,7 @@ mod paths {
         ] {
             for transport in ["dir", "oci"] {
                 let name = ImageName::parse(&format!("{transport}:{}{path}", root.display())).unwrap();
-                let found = local::resolve_in(Path::new("/"), name);
+                let found = local::resolve_in(Path::new("/"), &Environment::system(), name);
                 let identity = found.as_ref().ok().map(|image| image.policy_identity().to_owned());
                 let wanted = wanted.map(|path| format!("{}{path}", root.display()));
                 assert_eq!(identity, wanted, "{path}: {found:?}");
@@ -587,7 +587,8 @@ mod paths {
         let (_tmp, root) = fixture();
         let identity = |path: &str| {
             let name = ImageName::parse(&format!("dir:{}{path}", root.display())).unwrap();
-            local::resolve_in(Path::new("/"), name).map(|image| image.policy_identity().to_owned())
+            local::resolve_in(Path::new("/"), &Environment::system(), name)
+                .map(|image| image.policy_identity().to_owned())
         };
         // The file system says /a/b; the reference's cleaning says the fixture itself.
         assert_eq!(identity("/deep/..").unwrap_err().code(), Code::LocalImageInvalid);
@@ -603,10 +604,12 @@ mod paths {
             [("", ""), (".", ""), ("a/b", "/a/b"), ("./a/b/c", "/a/b/c"), ("link/b", "/a/b"), ("new", "/new")]
         {
             let name = ImageName::parse(&format!("dir:{path}")).unwrap();
-            let image = local::resolve_in(&root, name).unwrap();
+            let image = local::resolve_in(&root, &Environment::system(), name).unwrap();
             assert_eq!(image.policy_identity(), format!("{}{wanted}", root.display()), "{path}");
         }
-        let up = local::resolve_in(&root.join("a"), ImageName::parse("dir:..").unwrap()).unwrap();
+        let up =
+            local::resolve_in(&root.join("a"), &Environment::system(), ImageName::parse("dir:..").unwrap())
+                .unwrap();
         assert_eq!(up.policy_identity(), root.to_str().unwrap());
     }
 
@@ -621,11 +624,11 @@ mod paths {
             ("containers-storage:[vfs@/var//x/../store/+/run]busybox", true),
             ("containers-storage:[vfs@relative]busybox", false),
         ] {
-            let found = local::resolve_in(&root, ImageName::parse(name).unwrap());
+            let found = local::resolve_in(&root, &Environment::system(), ImageName::parse(name).unwrap());
             assert_eq!(found.is_ok(), ok, "{name}: {found:?}");
         }
         let name = ImageName::parse("containers-storage:[vfs@/var//x/../store/+/run]busybox").unwrap();
-        let image = local::resolve_in(&root, name).unwrap();
+        let image = local::resolve_in(&root, &Environment::system(), name).unwrap();
         assert_eq!(image.policy_identity(), "[vfs@/var/store]docker.io/library/busybox:latest");
     }
 }
