@@ -16,7 +16,7 @@ use crate::digest::Digest;
 use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Role, Verdict};
-use crate::fetch::{self, Client, Configuration, Gathered, Locations, local, registry};
+use crate::fetch::{self, Client, Configuration, Gathered, Locations, credentials, local, registry};
 use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
 use crate::reference::{self, ImageName, ImageReference, Named, Place};
@@ -295,10 +295,13 @@ impl Engine {
     }
 
     /// May this image be used? `now` is the time of judgement, `timeout` that of everything.
+    ///
+    /// `supplied` are the caller's own credentials, in place of those of this host.
     pub async fn verify(
         self: &Arc<Self>,
         name: &str,
         question: &Question,
+        supplied: Option<&credentials::Source>,
         timeout: Duration,
         now: Timestamp,
     ) -> Result<Answer, Box<Undecided>> {
@@ -320,7 +323,7 @@ impl Engine {
             policy: Some(Arc::clone(&policy)),
             requests: budget.requests_made(),
         };
-        let gathering = self.client.gather(&image, &needs, question, &budget, deadline);
+        let gathering = self.client.gather(&image, &needs, question, supplied, &budget, deadline);
         let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
             .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));

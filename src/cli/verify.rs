@@ -202,7 +202,7 @@ impl Deciders {
             let message = "nobody is left to decide".to_owned();
             return (Report::undecided(text, Route::Direct, "internal-error", message, ""), Exit::Undecided);
         };
-        match engine.verify(&argument.name, &question, command.timeout, engine::now()).await {
+        match engine.verify(&argument.name, &question, None, command.timeout, engine::now()).await {
             Ok(answer) => {
                 let report = Report::of_answer(text, Route::Direct, &answer);
                 let exit = if report.allowed { Exit::Success } else { Exit::Denied };

@@ -137,12 +137,11 @@ mod tests {
     #[test]
     fn what_is_not_known_is_an_error_with_its_place() {
         for (text, place) in [
-            ("proxies = 1", "/f\":1:1"),
-            ("[proxy]\nhttps = \"a\"\nsocks = \"b\"", "/f\":3:1"),
-            ("[proxy]\nhttps = 5", "/f\":2:9"),
-            ("[proxy]\nhttps = \"a\"\nhttps = \"b\"", "/f\":3:1"),
-            ("[proxy", "/f\":1:7"),
-            ("\u{feff}x", "/f\":1"),
+            ("proxies = 1", "/f:1:1\""),
+            ("[proxy]\nhttps = \"a\"\nsocks = \"b\"", "/f:3:1\""),
+            ("[proxy]\nhttps = 5", "/f:2:9\""),
+            ("[proxy]\nhttps = \"a\"\nhttps = \"b\"", "/f:3:1\""),
+            ("[proxy", "/f:1:7\""),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(place), "{text}: {error}");

@@ -56,6 +56,7 @@ pub async fn evaluate(
         expected_digest: None,
         timeout: timeout.min(left().saturating_sub(REPLYING)),
         initiator: Some("vouchd verify".to_owned()),
+        auth_file: None,
     };
     let answer = verifier.evaluate_image(reference, options.to_dictionary());
     let report =

@@ -21,11 +21,12 @@ use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::proxy::CacheProperties;
 
-use crate::config;
+use crate::config::{self, is_short_name};
 use crate::diagnostic::{Code, escape};
 use crate::engine::{self, Answer, Engine};
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
-use crate::reference::{ImageName, REFERENCE_BYTES, Transport};
+use crate::fetch::credentials::Source;
+use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{Report, Route};
 
 use callers::Callers;
@@ -35,7 +36,7 @@ pub use callers::Departures;
 pub use client::{ClientError, evaluate};
 pub use dictionary::Dictionary;
 pub use error::Error;
-pub use options::Options;
+pub use options::{Descriptor, Options};
 
 /// The well-known name.
 pub const NAME: &str = "org.vouchd.Verifier1";
@@ -52,6 +53,9 @@ pub const GATHERINGS: usize = 32;
 /// How long an answer may take beyond its deadline before the work is thrown away; less than clients wait.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Most descriptors read at the same time: 4 (T-27).
+pub const DESCRIPTORS: usize = 4;
+
 /// Most callers that wait for the policy to be looked at, which everybody may ask for.
 const LOOKING: usize = 32;
 
@@ -62,6 +66,7 @@ const RECENT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Verifier {
     callers: Callers,
+    descriptors: Arc<Semaphore>,
     engine: Arc<Engine>,
     gatherings: Arc<Semaphore>,
     looking: Arc<Semaphore>,
@@ -115,6 +120,7 @@ impl Verifier {
     pub fn new(engine: Arc<Engine>) -> Self {
         Self {
             callers: Callers::default(),
+            descriptors: Arc::new(Semaphore::new(DESCRIPTORS)),
             engine,
             gatherings: Arc::new(Semaphore::new(GATHERINGS)),
             looking: Arc::new(Semaphore::new(LOOKING)),
@@ -194,17 +200,37 @@ impl Verifier {
         reference: &str,
         options: &Options,
     ) -> Result<Answer, Error> {
+        let supplied = self.supplied(options).await?;
         let (engine, reference) = (Arc::clone(&self.engine), reference.to_owned());
         let (question, timeout) = (options.question.clone(), options.timeout);
         // A set, because dropping it ends its task.
         let mut task = JoinSet::new();
         task.spawn(async move {
             let _permit = permit;
-            engine.verify(&reference, &question, timeout, engine::now()).await
+            engine.verify(&reference, &question, supplied.as_ref(), timeout, engine::now()).await
         });
         match tokio::time::timeout(timeout.saturating_add(GRACE), task.join_next()).await {
             Ok(Some(Ok(answer))) => answer.map_err(|undecided| Error::of_engine(&undecided.error)),
             Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off")),
+            Err(_) => Err(Error::timed_out()),
+        }
+    }
+}
+
+impl Verifier {
+    /// The credentials that the caller handed over. Only calls with a descriptor wait for one another (T-27).
+    async fn supplied(&self, options: &Options) -> Result<Option<Source>, Error> {
+        let Some(descriptor) = &options.auth_file else { return Ok(None) };
+        let turn = Arc::clone(&self.descriptors).try_acquire_owned();
+        let turn = turn.map_err(|_| Error::too_many_requests(DESCRIPTORS))?;
+        let owned = descriptor.duplicate().map_err(|_| Error::internal("there are no descriptors left"))?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            Source::of_descriptor(owned)
+        });
+        match tokio::time::timeout(options.timeout, reading).await {
+            Ok(Ok(source)) => source.map(Some).map_err(|error| Error::invalid_args(&error.to_string())),
+            Ok(Err(_)) => Err(Error::internal("the authentication file could not be read")),
             Err(_) => Err(Error::timed_out()),
         }
     }
@@ -240,6 +266,8 @@ impl Verifier {
     ///     itself accepted: the index, or the instance; to pull, use pinned_reference all the same
     ///   timeout-usec t  deadline in microseconds; at most 10 minutes; 0 (default) means 90 seconds
     ///   initiator s  who asks, for the journal; at most 256 bytes
+    ///   auth-file h  a containers-auth.json(5) of the caller's own, in a regular file or memfd of at most 4 MiB;
+    ///     it is read once, and no other credentials are used. "credHelpers" and "credsStore" are not allowed
     ///
     /// manifest_digest is the digest of a manifest that was itself accepted: the index, or the instance
     /// if only that was. pinned_reference has this digest in place of a tag: pull exactly that. Both
@@ -279,6 +307,9 @@ impl Verifier {
     ///   instance-digest s  digest of the instance for the platform, if that was judged
     ///   resolved-digest s  digest of what the reference names, judged or not
     ///   pinned-reference s  the reference with manifest-digest in place of a tag
+    ///   source s  where the image came from, if that is not where its name says: a mirror
+    ///   would-accept a{sv}  podman b, skopeo-copy b, skopeo-image-proxy b: what they would say under the
+    ///     same policy
     ///   pinned-reference-accepted b  whether the policy accepts that too; if not, pull by tag and compare
     ///     the digest
     ///   policy a{sv}  path s, digest s
@@ -354,7 +385,12 @@ fn check_reference(reference: &str) -> Result<(), Error> {
     if reference.len() > REFERENCE_BYTES {
         return Err(Error::invalid_args("the reference is longer than 1 KiB"));
     }
-    let name = ImageName::parse(reference)
+    let parsed = ImageName::parse(reference);
+    // What an alias makes of it, if there is one, is an image in a registry (T-22).
+    if matches!(parsed, Err(reference::Error::Transport)) && is_short_name(reference) {
+        return Ok(());
+    }
+    let name = parsed
         .map_err(|error| Error::of_engine(&engine::Error::Reference { text: reference.to_owned(), error }))?;
     match name.transport() {
         Transport::Atomic | Transport::Docker | Transport::DockerDaemon => Ok(()),

@@ -1,5 +1,8 @@
 //! [`Options`]: the options of a verification.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use zbus::wire::{Str, Structure};
@@ -22,7 +25,7 @@ const INITIATOR_BYTES: usize = 256;
 const PLATFORM_BYTES: usize = 32;
 
 /// Options of the interface that this version does not have.
-const LATER: [&str; 4] = ["anonymous", "auth-file", "cookie", "no-cache"];
+const LATER: [&str; 3] = ["anonymous", "cookie", "no-cache"];
 
 /// How a caller wants its verification done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +38,34 @@ pub struct Options {
     pub timeout: Duration,
     /// Who asks. Untrusted: escape before printing.
     pub initiator: Option<String>,
+    /// The caller's own authentication file, not read yet.
+    pub auth_file: Option<Descriptor>,
 }
+
+/// A descriptor that a caller handed over.
+#[derive(Clone, Debug)]
+pub struct Descriptor(Arc<OwnedFd>);
+
+impl Descriptor {
+    /// Another one for the same file.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+}
+
+impl From<OwnedFd> for Descriptor {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(Arc::new(descriptor))
+    }
+}
+
+impl PartialEq for Descriptor {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Descriptor {}
 
 impl Options {
     /// Reads the options of a call. What is not understood is an error: ignoring it could fail open.
@@ -52,6 +82,7 @@ impl Options {
             expected_digest: None,
             timeout: DEFAULT_TIMEOUT,
             initiator: None,
+            auth_file: None,
         };
         for (place, (key, value)) in dictionary.iter().enumerate() {
             if dictionary.iter().take(place).any(|(earlier, _)| earlier == key) {
@@ -64,6 +95,12 @@ impl Options {
 
     fn set(&mut self, key: &str, value: &Variant<'_>) -> Result<(), Error> {
         match key {
+            "auth-file" => {
+                let Variant::Fd(descriptor) = value else { return Err(wrong_type(key, "h")) };
+                let owned = descriptor.as_fd().try_clone_to_owned();
+                let owned = owned.map_err(|_| Error::internal("there are no descriptors left"))?;
+                self.auth_file = Some(owned.into());
+            }
             "expected-digest" => self.expected_digest = Some(parse_digest(string(key, value)?)?),
             "initiator" => self.initiator = Some(parse_initiator(string(key, value)?)?),
             "platform" => self.question.platform = parse_platform(value)?,
@@ -84,7 +121,7 @@ impl Options {
         Ok(())
     }
 
-    /// The same as the options of a call; none is left to its default.
+    /// The same as the options of a call, but for a descriptor; none is left to its default.
     pub fn to_dictionary(&self) -> Dictionary {
         let platform = &self.question.platform;
         let parts = (platform.os.clone(), platform.architecture.clone(), platform.variant.clone());
@@ -200,6 +237,7 @@ mod tests {
                     expected_digest: Some(digest.clone()),
                     timeout: Duration::from_millis(1500),
                     initiator: Some("test".into()),
+                    auth_file: None,
                 };
                 assert_eq!(Options::parse(&options.to_dictionary()).unwrap(), options);
             }

@@ -164,12 +164,13 @@ impl Client {
         &self.keys
     }
 
-    /// Gathers what `needs` says, and nothing else.
+    /// Gathers what `needs` says, and nothing else. Where the caller supplied credentials, no others are shown (T-25).
     pub async fn gather(
         &self,
         image: &ImageReference,
         needs: &Needs,
         question: &Question,
+        supplied: Option<&credentials::Source>,
         budget: &Budget,
         deadline: Instant,
     ) -> Result<Gathered, Error> {
@@ -184,7 +185,10 @@ impl Client {
             return Ok(Gathered { evidence, ..Gathered::default() });
         }
         let found = match (image.place(), image.docker_reference()) {
-            (Place::Registry, Some(named)) => self.reach(named, needs, question, budget, deadline).await?,
+            (Place::Registry, Some(named)) => {
+                let limits = (budget, deadline);
+                self.reach(named, needs, question, supplied, limits).await?
+            }
             (
                 Place::Registry
                 | Place::Dir(_)
@@ -274,8 +278,8 @@ impl Client {
         named: &Named,
         needs: &Needs,
         question: &Question,
-        budget: &'a Budget,
-        deadline: Instant,
+        supplied: Option<&credentials::Source>,
+        (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Found<'a>, Error> {
         let configuration = Arc::clone(&self.configuration);
         let locations = blocking(move || configuration.load()).await?;
@@ -292,7 +296,7 @@ impl Client {
                     names: locations.registries_conf.credential_helpers(),
                     named_in: locations.registries_conf.credential_helpers_file(),
                 };
-                source.credentials = self.registry.credentials(&source.errand(), None, stores).await?;
+                source.credentials = self.registry.credentials(&source.errand(), supplied, stores).await?;
                 source.ask(needs.signatures, early).await
             };
             let outcome = tokio::time::timeout_at(until, attempt).await.unwrap_or_else(|_| {

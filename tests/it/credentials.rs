@@ -373,12 +373,12 @@ fn only_literal_credentials_can_be_handed_over() {
         (r#"{"auths":{"q.io":{"auth":"dTpw"}},"credHelpers":{},"credsStore":""}"#, Ok(true)),
         (r#"{"auths":{"q.io":{"auth":"dTpw"}},"credHelpers":null,"credsStore":null}"#, Ok(true)),
         ("{}", Ok(false)),
-        (r#"{"credHelpers":{"q.io":"x"}}"#, helpers),
-        (r#"{"auths":{"q.io":{"auth":"dTpw"}},"credHelpers":{"other.io":""}}"#, helpers),
-        (r#"{"credHelpers":{},"CREDhelpers":{"q.io":"x"}}"#, helpers),
-        (r#"{"credsStore":"x"}"#, store),
-        (r#"{"credsstore":"x","credsStore":""}"#, store),
-        (r#"{"credsStore":[]}"#, store),
+        (r#"{"credHelpers":{"q.io":"x"}}"#, helpers.clone()),
+        (r#"{"auths":{"q.io":{"auth":"dTpw"}},"credHelpers":{"other.io":""}}"#, helpers.clone()),
+        (r#"{"credHelpers":{},"CREDhelpers":{"q.io":"x"}}"#, helpers.clone()),
+        (r#"{"credsStore":"x"}"#, store.clone()),
+        (r#"{"credsstore":"x","credsStore":""}"#, store.clone()),
+        (r#"{"credsStore":[]}"#, store.clone()),
     ] {
         let found = Source::handed_over(content.as_bytes()).map(|source| user(&source, REPOSITORY).is_some());
         assert_eq!(found, wanted, "{content}");

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use zbus::fdo::{DBusProxy, IntrospectableProxy};
 use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::wire::Str;
-use zbus::{Connection, DBusError, Guid, Variant};
+use zbus::{Connection, DBusError, Guid, OwnedVariant, Variant};
 
 use vouchd::config::{
     Directories, Environment, PolicySource, ProxySettings, RegistriesConfSource, ShortNames,
@@ -36,6 +37,7 @@ use vouchd::fetch::{Configuration, ProxySource, registry};
 use vouchd::manifest::Platform;
 use vouchd::report::Route;
 
+use crate::server;
 use crate::support::{is_installed, skip};
 
 const REJECT: &str = r#"{"default":[{"type":"reject"}]}"#;
@@ -302,6 +304,55 @@ async fn nothing_is_done_for_a_caller_that_expects_no_reply() {
     // The same asked properly reaches the registry, and later than the others would have.
     assert!(verifier.verify_image(&silent.image(), options).await.is_err());
     assert_eq!(silent.connections.load(Ordering::SeqCst), 1);
+}
+
+/// Rules T-24, T-25, T-27: what a caller hands over is for this call alone, and names no program.
+#[tokio::test]
+async fn an_authentication_file_can_be_handed_over() {
+    let certificates = server::Rig::new();
+    let registry = certificates
+        .server(|_, seen| match seen.header("authorization") {
+            Some("Basic dTpwYXNz") => server::Reply::manifest(b"{\"schemaVersion\":2}"),
+            Some(_) => server::Reply::status(403, ""),
+            None => server::Reply::challenge("Basic realm=\"r\""),
+        })
+        .await;
+    let mut rig = Rig::new(ACCEPT);
+    rig.settings.registry.cert_dir = Some(certificates.certs());
+    let verifier = rig.verifier().await;
+    let image = format!("docker://{}/ns/app:1", registry.host);
+    let ask = async |content: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        let descriptor = zbus::wire::Fd::from(OwnedFd::from(file));
+        let options = Dictionary::new()
+            .with("require-signature", false)
+            .with("auth-file", OwnedVariant::try_from(Variant::Fd(descriptor)).unwrap());
+        verifier.verify_image(&image, options).await.map(|_| ())
+    };
+    let anonymous = || verifier.verify_image(&image, Dictionary::new().with("require-signature", false));
+    assert!(matches!(anonymous().await, Err(dbus::Error::RegistryAuth(_))));
+    let auth = |pair: &str| {
+        let entry = STANDARD.encode(pair);
+        format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{entry}\"}}}}}}", registry.host)
+    };
+    ask(auth("u:pass").as_bytes()).await.unwrap();
+    // It is not kept.
+    assert!(matches!(anonymous().await, Err(dbus::Error::RegistryAuth(_))));
+    assert!(matches!(ask(auth("u:other").as_bytes()).await, Err(dbus::Error::RegistryAuth(_))));
+    let count = registry.count();
+    let helpers = format!("{{\"credHelpers\":{{\"{}\":\"x\"}}}}", registry.host);
+    for content in [&b"{"[..], helpers.as_bytes(), b"{\"credsStore\":\"x\"}", &[b' '; (4 << 20) + 1]] {
+        let error = ask(content).await.unwrap_err();
+        assert!(matches!(&error, dbus::Error::InvalidArgs(_)), "{error}");
+        assert!(!error.to_string().contains("pass"), "{error}");
+    }
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let pipe = Variant::Fd(OwnedFd::from(reader).into());
+    let options = Dictionary::new().with("auth-file", OwnedVariant::try_from(pipe).unwrap());
+    let error = verifier.verify_image(&image, options).await.unwrap_err();
+    assert!(matches!(&error, dbus::Error::InvalidArgs(_)), "{error}");
+    assert_eq!(registry.count(), count);
 }
 
 #[tokio::test]

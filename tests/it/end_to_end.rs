@@ -148,6 +148,7 @@ fn cosign_attachments_with_a_real_registry() {
     assert_eq!(registry.verify(&repository, "cosign/unnamed:1", &[]).exit, 0);
 }
 
+/// Rules E-30 to E-33, K-3.
 #[test]
 fn an_index_is_judged_by_the_subject_that_was_asked_for() {
     let Some(registry) = Registry::start(Protection::Tls) else { return };

@@ -15,18 +15,20 @@ mod end_to_end;
 mod layering;
 // What starts a real registry, and keys that sign for it.
 mod live;
-// Mirrors, insecure registries, proxies, short names: whole verifications.
-mod mirrors;
 // Archives, stores of containers-storage, transports that cannot be read.
 mod local;
-// The client of registries against hostile servers.
-mod registry;
-// Servers that answer by a script.
-mod server;
+// Mirrors, insecure registries, proxies, short names: whole verifications.
+mod mirrors;
 // Which files of registries.conf count, and what they mean.
 mod registries_conf;
 // registries.d, lookaside stores, local images, the search for a policy.
 mod registries_d;
+// The client of registries against hostile servers.
+mod registry;
+// Every rule about registries is cited by a test.
+mod rules;
+// Servers that answer by a script.
+mod server;
 // What several modules need.
 mod support;
 // What is promised in writing: manual, README, examples.

@@ -134,7 +134,7 @@ impl Host {
 }
 
 async fn verify(engine: &Arc<Engine>, name: &str, timeout: Duration) -> Result<Answer, Box<Undecided>> {
-    engine.verify(name, &question(), timeout, engine::now()).await
+    engine.verify(name, &question(), None, timeout, engine::now()).await
 }
 
 fn question() -> Question {

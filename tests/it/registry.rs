@@ -677,6 +677,7 @@ async fn where_a_redirect_leads_nobody_may_ask_for_credentials() {
     }
 }
 
+/// Rule H-9, T-29.
 #[tokio::test]
 async fn redirects_that_are_not_followed() {
     let rig = Rig::new();
@@ -705,6 +706,7 @@ async fn redirects_that_are_not_followed() {
     }
 }
 
+/// Rule H-9.
 #[tokio::test]
 async fn ten_redirects_are_followed_and_no_more() {
     let rig = Rig::new();
@@ -795,6 +797,7 @@ async fn what_is_no_manifest_is_an_error() {
     }
 }
 
+/// Rule H-6.
 #[tokio::test]
 async fn a_registry_is_quoted_but_not_at_length() {
     let rig = Rig::new();
@@ -816,6 +819,7 @@ async fn a_registry_is_quoted_but_not_at_length() {
     }
 }
 
+/// Rule H-10.
 #[tokio::test]
 async fn bodies_end_at_their_limit() {
     let rig = Rig::new();
@@ -869,6 +873,7 @@ async fn one_budget_pays_for_everything() {
     assert_eq!(server.count(), count);
 }
 
+/// Rule H-7, but with a deadline.
 #[tokio::test]
 async fn nothing_outlives_the_deadline() {
     let rig = Rig::new();
@@ -1250,6 +1255,7 @@ async fn an_attachment_manifest_is_used_in_full_or_not_at_all() {
     }
 }
 
+/// Rule A-6, but with a limit (T-28).
 #[tokio::test]
 async fn too_many_layers_are_refused_before_any_is_fetched() {
     let rig = Rig::new();
@@ -1346,6 +1352,7 @@ async fn urls_of_a_descriptor_are_never_asked() {
 
 // Lookaside.
 
+/// Rules K-4, K-6, K-8.
 #[tokio::test]
 async fn only_404_means_that_a_lookaside_file_is_missing() {
     let rig = Rig::new();

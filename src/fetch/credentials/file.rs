@@ -190,7 +190,7 @@ impl fmt::Display for NotBase64 {
 }
 
 /// Why the contents of an authentication file cannot be taken from a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotAcceptable {
     /// It names credential helpers (T-24).
@@ -206,6 +206,8 @@ pub enum NotAcceptable {
     },
     /// It is larger than [`AUTH_FILE_BYTES`].
     TooLarge,
+    /// It is not a file that can be read without waiting for somebody (T-27).
+    Unreadable(String),
 }
 
 impl NotAcceptable {
@@ -237,6 +239,7 @@ impl fmt::Display for NotAcceptable {
             Self::TooLarge => {
                 write!(f, "the authentication file is larger than {AUTH_FILE_BYTES} bytes")
             }
+            Self::Unreadable(detail) => write!(f, "the authentication file cannot be read: {detail}"),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! [`Source`]: which containers-auth.json(5) files and credential helpers count, and what they hold for a repository.
 
+mod descriptor;
 mod file;
 mod helper;
 
@@ -7,6 +8,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -96,6 +98,12 @@ impl Source {
     pub fn named(path: PathBuf, programs: Programs) -> Self {
         let files = Files::Only { file: AuthFile::new(path), required: true };
         Self::Stored(Stored { files, programs })
+    }
+
+    /// As [`Source::handed_over`], from a descriptor. It blocks.
+    pub fn of_descriptor(descriptor: OwnedFd) -> Result<Self, NotAcceptable> {
+        let unreadable = |error: io::Error| NotAcceptable::Unreadable(error.to_string());
+        Self::handed_over(&descriptor::read(descriptor).map_err(unreadable)?)
     }
 
     /// The contents of an authentication file that a caller handed over: only literal credentials (T-24).
