@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use vouchd::config::{Directories, Environment, RegistriesD, StorageVariables, User};
+use vouchd::config::{Directories, Environment, RegistriesD, User};
 use vouchd::digest::Digest;
 use vouchd::engine;
 use vouchd::evaluate;
@@ -204,7 +204,7 @@ fn registries_d(case: &Value) -> Answer {
     let root = &temporary.0;
     write_tree(root, case.get("files").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default())?;
     let home = root.join("home");
-    let user = User { home, xdg_config_home: None, policy_json: None, storage: StorageVariables::default() };
+    let user = User { home, xdg_config_home: None, policy_json: None, storage: Box::default() };
     let environment = Environment { root: root.join("root"), uid: 0, user: Some(user) };
     let directories = match text(case, "layout")? {
         "dir" => Directories::explicit(root.join("registries.d"), &environment),

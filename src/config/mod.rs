@@ -48,7 +48,7 @@ pub struct User {
     /// `$CONTAINERS_POLICY_JSON`, if it is set and not empty (rule L-2).
     pub policy_json: Option<PathBuf>,
     /// What says where containers-storage is.
-    pub storage: StorageVariables,
+    pub storage: Box<StorageVariables>,
 }
 
 impl Environment {
@@ -78,7 +78,7 @@ impl Environment {
                 home,
                 xdg_config_home: path(set("XDG_CONFIG_HOME")),
                 policy_json: path(set("CONTAINERS_POLICY_JSON")),
-                storage: StorageVariables {
+                storage: Box::new(StorageVariables {
                     conf: path(set("CONTAINERS_STORAGE_CONF")),
                     conf_override: path(set("CONTAINERS_STORAGE_CONF_OVERRIDE")),
                     driver: set("STORAGE_DRIVER").map(|value| value.to_string_lossy().into_owned()),
@@ -87,7 +87,7 @@ impl Environment {
                         .map(|value| value.to_string_lossy().into_owned()),
                     xdg_data_home: path(set("XDG_DATA_HOME")),
                     xdg_runtime_dir: path(set("XDG_RUNTIME_DIR")),
-                },
+                }),
             }),
         }
     }

@@ -1452,7 +1452,7 @@ mod storage_conf {
                 home: root.join("home"),
                 xdg_config_home: None,
                 policy_json: None,
-                storage: StorageVariables::default(),
+                storage: Box::default(),
             });
             Self { environment: Environment { root, uid, user }, tmp }
         }

@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::Instant;
-use vouchd::config::{self, Directories, Environment, PolicySource, RegistriesD, StorageVariables, User};
+use vouchd::config::{self, Directories, Environment, PolicySource, RegistriesD, User};
 use vouchd::diagnostic::Code;
 use vouchd::digest::Digest;
 use vouchd::evaluate::evidence::{LocatedSignature, ManifestEvidence};
@@ -36,12 +36,8 @@ fn is_root() -> bool {
 }
 
 fn root_with_user(tmp: &Path) -> Environment {
-    let user = User {
-        home: tmp.join("home"),
-        xdg_config_home: None,
-        policy_json: None,
-        storage: StorageVariables::default(),
-    };
+    let user =
+        User { home: tmp.join("home"), xdg_config_home: None, policy_json: None, storage: Box::default() };
     Environment { root: tmp.join("root"), uid: 0, user: Some(user) }
 }
 

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use vouchd::config::{Environment, StorageVariables, User};
+use vouchd::config::{Environment, User};
 use vouchd::diagnostic::Code;
 use vouchd::digest::{Algorithm, Digest};
 use vouchd::evaluate::evidence::LocatedSignature;
@@ -1069,12 +1069,7 @@ fn certificates_are_looked_for_where_the_reference_does() {
             "/etc/docker/certs.d",
         ]
     );
-    let user = User {
-        home: "/h".into(),
-        xdg_config_home: None,
-        policy_json: None,
-        storage: StorageVariables::default(),
-    };
+    let user = User { home: "/h".into(), xdg_config_home: None, policy_json: None, storage: Box::default() };
     assert_eq!(
         shown(Environment { root: "/r".into(), uid: 7, user: Some(user) }),
         [

@@ -48,7 +48,7 @@ impl Archive {
         let compressed = match Compression::of(&start) {
             Compression::None => false,
             Compression::Gzip => true,
-            other => return Err(invalid(path, &other.advice("it"))),
+            Compression::Other(name) => return Err(unsupported(path, name)),
         };
         Ok(Self { path: path.to_owned(), file, length, compressed, deadline, inflated: INFLATED_BYTES })
     }
@@ -106,7 +106,7 @@ impl Archive {
                             count(layer, self.deadline, self.inflated)
                                 .map_err(|error| unreadable(&place, &error))?
                         }
-                        other => return Err(invalid(&place, &other.advice("it"))),
+                        Compression::Other(name) => return Err(unsupported(&place, name)),
                     }
                 }
                 Kind::Link => 0,
@@ -135,38 +135,30 @@ impl Archive {
     }
 }
 
-/// How a file begins.
+/// What the beginning of a file shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compression {
-    Bzip2,
     Gzip,
     None,
-    Xz,
-    Zstd,
+    /// One that is not read here.
+    Other(&'static str),
 }
 
 impl Compression {
     fn of(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
-            [b'B', b'Z', b'h', ..] => Self::Bzip2,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', ..] => Self::Other("bzip2"),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Other("zstd"),
             _ => Self::None,
         }
     }
+}
 
-    /// What to say of a compression that is not read here.
-    fn advice(self, what: &str) -> String {
-        let name = match self {
-            Self::Bzip2 => "bzip2",
-            Self::Gzip => "gzip",
-            Self::None => "nothing",
-            Self::Xz => "xz",
-            Self::Zstd => "zstd",
-        };
-        format!("{what} is compressed with {name}, which is not supported: decompress it first")
-    }
+fn unsupported(path: &Path, compression: &str) -> Error {
+    let advice = "which is not supported: decompress it first";
+    invalid(path, &format!("it is compressed with {compression}, {advice}"))
 }
 
 /// As many bytes as tell the compression, fewer at the end of the file.
