@@ -33,7 +33,6 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Archive {
     path: PathBuf,
     file: File,
-    length: u64,
     compressed: bool,
     deadline: Instant,
     inflated: u64,
@@ -43,14 +42,14 @@ impl Archive {
     /// Opens the file and sees how it is compressed.
     pub(super) fn open(path: &Path, deadline: Instant) -> Result<Self, Error> {
         let file = RegularFile::open(path).map_err(|error| unreadable(path, &error))?;
-        let (length, mut file) = (file.metadata().len(), file.into_file());
+        let mut file = file.into_file();
         let start = first_bytes(&mut file).map_err(|error| unreadable(path, &error))?;
         let compressed = match Compression::of(&start) {
             Compression::None => false,
             Compression::Gzip => true,
             Compression::Other(name) => return Err(unsupported(path, name)),
         };
-        Ok(Self { path: path.to_owned(), file, length, compressed, deadline, inflated: INFLATED_BYTES })
+        Ok(Self { path: path.to_owned(), file, compressed, deadline, inflated: INFLATED_BYTES })
     }
 
     /// The file.
@@ -125,7 +124,7 @@ impl Archive {
         let source = if self.compressed {
             Source::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, file))))
         } else {
-            Source::Plain { file, length: self.length }
+            Source::Plain(file)
         };
         Ok(Entries {
             stream: Stream { source, left: self.inflated, limit: self.inflated, deadline: self.deadline },
@@ -208,7 +207,7 @@ struct Stream<'f> {
 
 enum Source<'f> {
     Gzip(Box<MultiGzDecoder<BufReader<&'f File>>>),
-    Plain { file: &'f File, length: u64 },
+    Plain(&'f File),
 }
 
 impl Read for Stream<'_> {
@@ -222,18 +221,17 @@ impl Read for Stream<'_> {
                 self.left = self.left.checked_sub(taken).ok_or_else(|| beyond(self.limit))?;
                 Ok(count)
             }
-            Source::Plain { file, .. } => file.read(buffer),
+            Source::Plain(file) => file.read(buffer),
         }
     }
 }
 
 impl Stream<'_> {
-    /// Passes over bytes that must be there.
+    /// Passes over bytes. If they are not all there, what comes after them is not either.
     fn skip(&mut self, count: u64) -> io::Result<()> {
-        if let Source::Plain { file, length } = &mut self.source {
+        if let Source::Plain(file) = &mut self.source {
             check(self.deadline)?;
-            let end = file.stream_position()?.checked_add(count).filter(|end| end <= length);
-            let end = end.ok_or_else(|| malformed(TRUNCATED))?;
+            let end = file.stream_position()?.checked_add(count).ok_or_else(|| malformed(TRUNCATED))?;
             return file.seek(SeekFrom::Start(end)).map(|_| ());
         }
         let skipped = io::copy(&mut self.by_ref().take(count), &mut io::sink())?;
