@@ -65,7 +65,7 @@ pub struct User {
     /// `$CONTAINERS_REGISTRIES_CONF_OVERRIDE`, if it is set and not empty (rule M-1).
     pub registries_conf_override: Option<PathBuf>,
     /// What says where containers-storage is.
-    pub storage: StorageVariables,
+    pub storage: Box<StorageVariables>,
 }
 
 impl User {
@@ -78,7 +78,7 @@ impl User {
             policy_json: None,
             registries_conf: None,
             registries_conf_override: None,
-            storage: StorageVariables::default(),
+            storage: Box::default(),
         }
     }
 }
@@ -113,7 +113,7 @@ impl Environment {
                 policy_json: path(set("CONTAINERS_POLICY_JSON")),
                 registries_conf: path(set("CONTAINERS_REGISTRIES_CONF")),
                 registries_conf_override: path(set("CONTAINERS_REGISTRIES_CONF_OVERRIDE")),
-                storage: StorageVariables {
+                storage: Box::new(StorageVariables {
                     conf: path(set("CONTAINERS_STORAGE_CONF")),
                     conf_override: path(set("CONTAINERS_STORAGE_CONF_OVERRIDE")),
                     driver: set("STORAGE_DRIVER").map(|value| value.to_string_lossy().into_owned()),
@@ -122,7 +122,7 @@ impl Environment {
                         .map(|value| value.to_string_lossy().into_owned()),
                     xdg_data_home: path(set("XDG_DATA_HOME")),
                     xdg_runtime_dir: path(set("XDG_RUNTIME_DIR")),
-                },
+                }),
             }),
         }
     }

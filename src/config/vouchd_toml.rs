@@ -103,13 +103,19 @@ struct WrittenProxy {
 }
 
 impl Written {
-    /// The text of the parser's error names keys and types, and never a value.
+    /// The parser's error names keys and types; a value, which may be a secret, is taken out of it.
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let invalid = |at, detail: String| Error::VouchdToml { path: path.to_owned(), at, detail };
         let text = std::str::from_utf8(bytes).map_err(|error| invalid(None, error.to_string()))?;
         toml::from_str(text).map_err(|error| {
             let at = error.span().map(|span| Span { start: span.start, end: span.end }.position(bytes));
-            invalid(at, error.message().to_owned())
+            let detail = match error.message().rsplit_once(", expected ") {
+                Some((found, expected)) if found.starts_with("invalid ") => {
+                    format!("the value is not {expected}")
+                }
+                Some(_) | None => error.message().to_owned(),
+            };
+            invalid(at, detail)
         })
     }
 }

@@ -1229,7 +1229,7 @@ mod stores {
     fn additional_stores_are_searched_after_the_own_one() {
         let (mut own, mut first, mut second) = (Store::new(), Store::new(), Store::new());
         own.add(&id('a'), &["q.io/a:1"], &[&image("own")]);
-        first.add(&id('a'), &["q.io/b:1", "q.io/a:1"], &[&image("superseded")]);
+        first.add(&id('a'), &["q.io/b:1", "q.io/a:1"], &[&image("own")]);
         first.add(&id('b'), &["q.io/c:1", "q.io/a:1"], &[&image("first")]);
         second.add(&id('c'), &["q.io/c:1", "q.io/d:1"], &[&image("second")]);
         for store in [&own, &first, &second] {

@@ -8,12 +8,7 @@ use std::path::{Path, PathBuf};
 /// registries.conf (M), short names (N), credentials (U), TLS and threats (T), HTTP (H).
 const RULES: [(char, &[u32]); 10] = [
     ('A', &[1, 2, 3, 4, 5, 6]),
-    (
-        'C',
-        &[
-            1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33, 34, 35, 40, 41, 42,
-        ],
-    ),
+    ('C', &[1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 20, 21, 22, 23, 24, 25, 30, 31, 32, 33, 34, 35, 40, 41, 42]),
     ('D', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
     ('H', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
     ('K', &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
@@ -43,8 +38,10 @@ fn every_rule_is_cited_by_a_test_or_does_not_apply() {
             cited.extend(citations(tests));
         }
     }
-    let all: BTreeSet<String> =
-        RULES.iter().flat_map(|(letter, numbers)| numbers.iter().map(move |n| format!("{letter}-{n}"))).collect();
+    let all: BTreeSet<String> = RULES
+        .iter()
+        .flat_map(|(letter, numbers)| numbers.iter().map(move |n| format!("{letter}-{n}")))
+        .collect();
     let missing: Vec<&String> =
         all.iter().filter(|rule| !cited.contains(*rule) && !excused.contains_key(*rule)).collect();
     assert!(missing.is_empty(), "no test cites {missing:?}");
@@ -71,7 +68,8 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 fn citations(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for line in text.lines().filter_map(|line| line.trim_start().strip_prefix("//")) {
-        let words: Vec<Option<(char, u32)>> = line.split([' ', ',', '.', ';', ':', '(', ')']).map(rule).collect();
+        let words: Vec<Option<(char, u32)>> =
+            line.split([' ', ',', '.', ';', ':', '(', ')']).map(rule).collect();
         let mut last: Option<(char, u32)> = None;
         let mut range = false;
         for (word, parsed) in line.split([' ', ',', '.', ';', ':', '(', ')']).zip(words) {

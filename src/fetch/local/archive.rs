@@ -33,7 +33,6 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Archive {
     path: PathBuf,
     file: File,
-    length: u64,
     compressed: bool,
     deadline: Instant,
     inflated: u64,
@@ -43,14 +42,14 @@ impl Archive {
     /// Opens the file and sees how it is compressed.
     pub(super) fn open(path: &Path, deadline: Instant) -> Result<Self, Error> {
         let file = RegularFile::open(path).map_err(|error| unreadable(path, &error))?;
-        let (length, mut file) = (file.metadata().len(), file.into_file());
+        let mut file = file.into_file();
         let start = first_bytes(&mut file).map_err(|error| unreadable(path, &error))?;
         let compressed = match Compression::of(&start) {
             Compression::None => false,
             Compression::Gzip => true,
-            other => return Err(invalid(path, &other.advice("it"))),
+            Compression::Other(name) => return Err(unsupported(path, name)),
         };
-        Ok(Self { path: path.to_owned(), file, length, compressed, deadline, inflated: INFLATED_BYTES })
+        Ok(Self { path: path.to_owned(), file, compressed, deadline, inflated: INFLATED_BYTES })
     }
 
     /// The file.
@@ -106,7 +105,7 @@ impl Archive {
                             count(layer, self.deadline, self.inflated)
                                 .map_err(|error| unreadable(&place, &error))?
                         }
-                        other => return Err(invalid(&place, &other.advice("it"))),
+                        Compression::Other(name) => return Err(unsupported(&place, name)),
                     }
                 }
                 Kind::Link => 0,
@@ -125,7 +124,7 @@ impl Archive {
         let source = if self.compressed {
             Source::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, file))))
         } else {
-            Source::Plain { file, length: self.length }
+            Source::Plain(file)
         };
         Ok(Entries {
             stream: Stream { source, left: self.inflated, limit: self.inflated, deadline: self.deadline },
@@ -135,38 +134,30 @@ impl Archive {
     }
 }
 
-/// How a file begins.
+/// What the beginning of a file shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Compression {
-    Bzip2,
     Gzip,
     None,
-    Xz,
-    Zstd,
+    /// One that is not read here.
+    Other(&'static str),
 }
 
 impl Compression {
     fn of(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, 8, ..] => Self::Gzip,
-            [b'B', b'Z', b'h', ..] => Self::Bzip2,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', ..] => Self::Other("bzip2"),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Other("xz"),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Other("zstd"),
             _ => Self::None,
         }
     }
+}
 
-    /// What to say of a compression that is not read here.
-    fn advice(self, what: &str) -> String {
-        let name = match self {
-            Self::Bzip2 => "bzip2",
-            Self::Gzip => "gzip",
-            Self::None => "nothing",
-            Self::Xz => "xz",
-            Self::Zstd => "zstd",
-        };
-        format!("{what} is compressed with {name}, which is not supported: decompress it first")
-    }
+fn unsupported(path: &Path, compression: &str) -> Error {
+    let advice = "which is not supported: decompress it first";
+    invalid(path, &format!("it is compressed with {compression}, {advice}"))
 }
 
 /// As many bytes as tell the compression, fewer at the end of the file.
@@ -216,7 +207,7 @@ struct Stream<'f> {
 
 enum Source<'f> {
     Gzip(Box<MultiGzDecoder<BufReader<&'f File>>>),
-    Plain { file: &'f File, length: u64 },
+    Plain(&'f File),
 }
 
 impl Read for Stream<'_> {
@@ -230,18 +221,17 @@ impl Read for Stream<'_> {
                 self.left = self.left.checked_sub(taken).ok_or_else(|| beyond(self.limit))?;
                 Ok(count)
             }
-            Source::Plain { file, .. } => file.read(buffer),
+            Source::Plain(file) => file.read(buffer),
         }
     }
 }
 
 impl Stream<'_> {
-    /// Passes over bytes that must be there.
+    /// Passes over bytes. If they are not all there, what comes after them is not either.
     fn skip(&mut self, count: u64) -> io::Result<()> {
-        if let Source::Plain { file, length } = &mut self.source {
+        if let Source::Plain(file) = &mut self.source {
             check(self.deadline)?;
-            let end = file.stream_position()?.checked_add(count).filter(|end| end <= length);
-            let end = end.ok_or_else(|| malformed(TRUNCATED))?;
+            let end = file.stream_position()?.checked_add(count).ok_or_else(|| malformed(TRUNCATED))?;
             return file.seek(SeekFrom::Start(end)).map(|_| ());
         }
         let skipped = io::copy(&mut self.by_ref().take(count), &mut io::sink())?;

@@ -176,25 +176,22 @@ impl Stores {
 
 /// Stricter than the reference, which takes the last of several images with one name, and changes the store.
 fn find_in<'r>(directory: &Path, records: &'r [Record], text: &str) -> Result<Option<&'r Record>, Error> {
-    let only = |fits: &dyn Fn(&Record) -> bool| {
-        let mut fitting = records.iter().filter(|record| fits(record));
-        (fitting.next(), fitting.next().is_some())
-    };
-    for exact in [&(|r: &Record| r.id == text) as &dyn Fn(&Record) -> bool, &|r: &Record| {
-        r.names.iter().any(|name| name == text)
-    }] {
-        match only(exact) {
-            (Some(_), true) => {
-                return Err(invalid(directory, "the store has several images of this name or ID"));
-            }
-            (Some(record), false) => return Ok(Some(record)),
-            (None, _) => {}
-        }
+    let by_id = only(records, |record| record.id == text);
+    let by_name = || only(records, |record| record.names.iter().any(|name| name == text));
+    match by_id.and_then(|found| found.map_or_else(by_name, |record| Ok(Some(record)))) {
+        Ok(Some(record)) => Ok(Some(record)),
+        Ok(None) => Ok(only(records, |record| record.id.starts_with(text)).unwrap_or_default()),
+        Err(Several) => Err(invalid(directory, "the store has several images of this name or ID")),
     }
-    match only(&|r: &Record| r.id.starts_with(text)) {
-        (Some(record), false) => Ok(Some(record)),
-        (Some(_), true) | (None, _) => Ok(None),
-    }
+}
+
+/// More than one image fits.
+struct Several;
+
+fn only(records: &[Record], fits: impl Fn(&Record) -> bool) -> Result<Option<&Record>, Several> {
+    let mut fitting = records.iter().filter(|record| fits(record));
+    let first = fitting.next();
+    if fitting.next().is_some() { Err(Several) } else { Ok(first) }
 }
 
 /// What images.json says of an image.
@@ -347,6 +344,7 @@ impl StoredImage {
             None => "signatures".to_owned(),
             Some(digest) => format!("signature-{}", digest.hex()),
         };
+        // What is longer than all of them together is not read.
         let total = sizes.iter().fold(0_usize, |total, size| total.saturating_add(*size));
         let (path, bytes) =
             self.data(&name, total, budget)?.ok_or_else(|| broken(&format!("there are no {name}")))?;
@@ -361,11 +359,7 @@ impl StoredImage {
             })?;
             signatures.push(LocatedSignature { location, signature });
         }
-        if rest.is_empty() {
-            Ok(signatures)
-        } else {
-            Err(invalid(&path, "there is more than the signatures"))
-        }
+        Ok(signatures)
     }
 
     /// Whether `index` is an index in this image whose instance for the platform is this image.
