@@ -196,15 +196,17 @@ fn image_names_are_checked() {
     let files = Files::new();
     let policy = files.write("policy.json", ANYTHING);
     let digest = "a".repeat(64);
+    // Rules N-1, N-3: somebody must say which images these are.
+    for name in ["busybox", "library/busybox:1", "bogus:thing"] {
+        let ran = verify(&policy, &["--registries-conf", "/dev/null", name]);
+        assert_eq!(ran.code(), (2, "short-name".to_owned()), "{name}: {ran:?}");
+    }
     for name in [
-        "busybox",
-        "library/busybox:1",
         "docker:busybox",
         "docker://",
         "docker://UPPER.example/Upper",
         &format!("docker://a.example/b:1@sha256:{digest}"),
         &format!("docker://a.example/b@md5:{digest}"),
-        "bogus:thing",
         "http://a.example/b",
         "",
         &"a.example/".repeat(200),
@@ -450,7 +452,82 @@ fn explain_is_offline_and_names_scope_keys_and_stores() {
     let json = vouchd(&[&["explain", "--json"], &arguments[..]].concat()).json();
     assert_eq!(json["scope"], "registry.example/acme");
     assert_eq!(json["outcome"], "signature-required");
-    assert_eq!(json["stores"]["use-sigstore-attachments"], true);
+    assert_eq!(json["endpoints"][0]["use-sigstore-attachments"], true);
+
+    // Rules M-5, M-7, D-10: the policy looks at one name, and the stores are those of others.
+    let conf = files.write(
+        "registries.conf",
+        "[[registry]]\nprefix = \"registry.example\"\nlocation = \"there.example/x\"\n[[registry.mirror]]\nlocation = \"mirror.example/y\"\ninsecure = true\n",
+    );
+    let arguments = [&["--registries-conf", conf.as_str()], &arguments[..]].concat();
+    let ran = vouchd(&[&["explain"], &arguments[..]].concat());
+    let places = [
+        "scope docker \"registry.example/acme\"",
+        "mirror    docker://mirror.example/y/acme/app:1.2  (insecure",
+        "/y/acme/app",
+        "attachments are not looked for",
+        "registry  docker://there.example/x/acme/app:1.2",
+        "/x/acme/app",
+    ]
+    .map(|part| ran.stdout.find(part));
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} {ran:?}");
+    let json = vouchd(&[&["explain", "--json"], &arguments[..]].concat()).json();
+    assert_eq!(json["scope"], "registry.example/acme");
+    assert_eq!(json["endpoints"][0]["reference"], "docker://mirror.example/y/acme/app:1.2");
+    assert_eq!(
+        (&json["endpoints"][0]["mirror"], &json["endpoints"][0]["insecure"]),
+        (&json!(true), &json!(true))
+    );
+    assert_eq!(json["endpoints"][1]["reference"], "docker://there.example/x/acme/app:1.2");
+    assert_eq!(
+        (&json["endpoints"][1]["mirror"], &json["endpoints"][1]["insecure"]),
+        (&json!(false), &json!(false))
+    );
+}
+
+/// Rules M-1, M-3, M-8, N-3, H-8: what cannot be read or reached is never "allowed".
+#[test]
+fn bad_registries_conf_and_proxies_never_allow() {
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    let absent = files.path("absent.conf").to_str().unwrap().to_owned();
+    let conf = |text: &str| files.write(&format!("{}.conf", text.len()), text);
+    for (path, exit, code, part) in [
+        (absent, 4, "registries-conf-invalid", "absent.conf"),
+        (conf("[[registry]]\nlocation = 5\n"), 4, "registries-conf-invalid", ".conf:2:12"),
+        (conf("[[registry]]\nlocation = \"https://a.example\"\n"), 4, "registries-conf-invalid", ".conf:2"),
+        (
+            conf("[registries.search]\nregistries = [\"a.example\"]\n"),
+            4,
+            "registries-conf-invalid",
+            ".conf:1",
+        ),
+        (conf("[[registry]]\nlocation = \"a.example\"\nblocked = true\n"), 3, "registry-blocked", ".conf"),
+    ] {
+        let ran = verify(&policy, &["--registries-conf", &path, "a.example/b:1"]);
+        assert_eq!(ran.code(), (exit, code.to_owned()), "{ran:?}");
+        let message = ran.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    for (variable, value) in [("HTTPS_PROXY", "socks5://u:hunter2@h"), ("http_proxy", "http://[u:hunter2@")] {
+        let ran = Ran::from(
+            std::process::Command::new(env!("CARGO_BIN_EXE_vouchd"))
+                .args([
+                    "verify",
+                    "--json",
+                    "--policy",
+                    &policy,
+                    "--registries-conf",
+                    "/dev/null",
+                    "a.example/b:1",
+                ])
+                .env(variable, value)
+                .output()
+                .unwrap(),
+        );
+        assert_eq!(ran.code(), (4, "proxy-invalid".to_owned()), "{ran:?}");
+        assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
+    }
 }
 
 #[test]

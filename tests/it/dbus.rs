@@ -184,7 +184,10 @@ async fn errors_have_the_names_of_the_interface() {
     let long = format!("docker://h/{}", "a".repeat(1024));
     for (policy, image, error_name, code) in [
         (REJECT, "", "InvalidReference", "invalid-reference"),
-        (REJECT, "h/a:1", "InvalidReference", "invalid-reference"),
+        (REJECT, "h.example/a:1", "InvalidReference", "invalid-reference"),
+        // Rules N-1, T-22: only an alias says which image a short name is.
+        (REJECT, "h/a:1", "InvalidReference", "short-name"),
+        (REJECT, "busybox", "InvalidReference", "short-name"),
         (REJECT, "docker://h/A:1", "InvalidReference", "invalid-reference"),
         (REJECT, "\u{202e}", "InvalidReference", "invalid-reference"),
         (REJECT, "containers-storage:h/a:1", "UnsupportedTransport", "unsupported-transport"),
