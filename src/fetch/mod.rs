@@ -378,7 +378,7 @@ async fn blocking<T: Send + 'static>(
 /// Where the manifests and signatures of one image come from.
 enum Source<'a> {
     Local(local::Image),
-    Registry(RegistrySource<'a>),
+    Registry(Box<RegistrySource<'a>>),
 }
 
 struct RegistrySource<'a> {
@@ -465,7 +465,7 @@ impl<'a> RegistrySource<'a> {
         };
         let (top_level, (keeps_signatures, signatures)) = tokio::try_join!(manifest, signatures)?;
         self.keeps_signatures = keeps_signatures;
-        Ok(Found { source: Source::Registry(self), top_level, signatures })
+        Ok(Found { source: Source::Registry(Box::new(self)), top_level, signatures })
     }
 
     fn errand(&self) -> Errand<'_> {

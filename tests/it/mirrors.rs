@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -32,7 +32,7 @@ use vouchd::manifest::Platform;
 use vouchd::report::{Report, Route};
 
 use crate::live::SigningKey;
-use crate::server::{OCI, Reply, Rig, Seen, Server, bearer};
+use crate::server::{OCI, Reply, Rig, Script, Seen, Server, bearer};
 use crate::support::{simple_signing, write};
 
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
@@ -197,17 +197,11 @@ async fn everything_comes_from_the_mirror_and_is_judged_under_its_own_name() {
 #[tokio::test]
 async fn a_signature_that_names_the_mirror_does_not_count() {
     let host = Host::new();
-    let home = Arc::new(std::sync::Mutex::new(None));
-    let signed = Arc::clone(&home);
-    let mirror = host
-        .rig
-        .server(move |_, seen| {
-            let content: &Option<Box<dyn Fn(&Seen) -> Reply + Send + Sync>> = &signed.lock().unwrap();
-            content.as_ref().unwrap()(seen)
-        })
-        .await;
+    let script: Arc<OnceLock<Script>> = Arc::default();
+    let known = Arc::clone(&script);
+    let mirror = host.rig.server(move |host, seen| known.get().unwrap()(host, seen)).await;
     let content = host.content(&format!("{}/ns/app:1", mirror.host));
-    *home.lock().unwrap() = Some(Box::new(content));
+    assert!(script.set(Box::new(move |_, seen| content(seen))).is_ok());
     let result = host.verify(&conf("logical.example", &[&mirror.host]), &tagged()).await;
     assert_eq!(code(&result), "identity-mismatch");
 }
