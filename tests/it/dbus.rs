@@ -441,6 +441,69 @@ async fn the_daemon_serves_and_refuses() {
     }
 }
 
+/// T-28: as many hostile images as there is room for, and the daemon stays small and answers another.
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_images_neither_fill_the_memory_nor_keep_others_out() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let certificates = server::Rig::new();
+    let blob = vec![b'x'; 4 << 20];
+    let layer = serde_json::json!({
+        "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+        "digest": Digest::sha256(&blob).to_string(),
+        "size": blob.len(),
+        "annotations": {"dev.cosignproject.cosign/signature": "AAAA"},
+    });
+    let attachment = serde_json::json!({"schemaVersion": 2, "layers": vec![layer; 1_000]}).to_string();
+    let mut manifest = MANIFEST.to_vec();
+    manifest.resize(4 << 20, b' ');
+    let registry = certificates
+        .server(move |_, seen| match seen.path.as_str() {
+            "/v2/" => server::Reply::ok(b"{}"),
+            path if path.ends_with(".sig") => server::Reply::manifest(attachment.as_bytes()),
+            path if path.contains("/blobs/") => server::Reply::ok(&blob),
+            path if path.contains("/good/") => server::Reply::manifest(MANIFEST),
+            _ => server::Reply::manifest(&manifest),
+        })
+        .await;
+    let key = "LS0tLS1CRUdJTiBQVUJMSUMgS0VZLS0tLS0KTUNvd0JRWURLMlZ3QXlFQUdiOUVDV21Fek5QLzN6bFkxcDdXVHNWZXJ3aWVVUXhvd21Eb0dqL2lOZzA9Ci0tLS0tRU5EIFBVQkxJQyBLRVktLS0tLQo=";
+    let rig = Rig::new(
+        &serde_json::json!({
+            "default": [{"type": "sigstoreSigned", "keyData": key}],
+            "transports": {"docker": {
+                format!("{}/good", registry.host): [{"type": "insecureAcceptAnything"}],
+            }},
+        })
+        .to_string(),
+    );
+    let text = "default-docker:\n  lookaside: file:///nonexistent\n  use-sigstore-attachments: true\n";
+    fs::write(rig.registries_d().join("all.yaml"), text).unwrap();
+    let mut command = Daemon::command(&bus, &rig);
+    command.arg("--cert-dir").arg(certificates.certs()).args(["--registries-conf", "/dev/null"]);
+    let daemon = Daemon::ready(command);
+    let connection = bus.connect().await;
+    let verifier = uncached(&connection).await;
+    let hostile = (1..dbus::GATHERINGS).map(|number| {
+        let (verifier, image) = (verifier.clone(), format!("docker://{}/evil/{number}:1", registry.host));
+        async move { verifier.verify_image(&image, Dictionary::new()).await.map(|_| ()) }
+    });
+    let good = async {
+        // The hostile ones have begun.
+        tokio::time::sleep(A_WHILE).await;
+        let image = format!("docker://{}/good/app:1", registry.host);
+        verifier.verify_image(&image, Dictionary::new().with("require-signature", false)).await
+    };
+    let (refused, good) = tokio::join!(futures_util::future::join_all(hostile), good);
+    good.unwrap();
+    let names: Vec<String> = refused.into_iter().map(|answer| name(&answer.unwrap_err())).collect();
+    let wanted = ["ManifestTooLarge", "TooManyRequests"].map(|error| format!("{}.Error.{error}", dbus::NAME));
+    assert!(names.iter().all(|name| wanted.contains(name)), "{names:?}");
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+    assert!(kibibytes < 256 << 10, "{peak}");
+    daemon.end();
+}
+
 #[tokio::test]
 async fn there_is_one_daemon_and_nobody_replaces_it() {
     let Some(bus) = Bus::start(Rules::Shipped) else { return };

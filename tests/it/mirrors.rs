@@ -686,6 +686,90 @@ async fn authentication_has_an_end() {
     assert!(server.count() <= 6, "{}", server.count());
 }
 
+/// Rules H-3, M-7: a token server may be elsewhere, and is shown what is for the registry; where it leads, nobody is.
+#[tokio::test]
+async fn a_token_server_on_another_host_gets_the_credentials_and_passes_none_on() {
+    let mut host = Host::accepting_anything();
+    let elsewhere = host.rig.server(|_, _| Reply::ok(b"{\"token\":\"t\"}")).await;
+    let beyond = format!("https://{}/token", elsewhere.host);
+    let tokens = host
+        .rig
+        .server(move |_, seen| match seen.path.split('?').next().unwrap() {
+            "/moved" => Reply::redirect(307, &beyond),
+            _ => Reply::ok(b"{\"token\":\"t\"}"),
+        })
+        .await;
+    for (path, beyond) in [("token", false), ("moved", true)] {
+        let realm = format!("Bearer realm=\"https://{}/{path}\",service=\"s\"", tokens.host);
+        let server = host
+            .rig
+            .server(move |_, seen| match seen.header("authorization") {
+                Some("Bearer t") => Reply::manifest(IMAGE),
+                _ => Reply::challenge(&realm),
+            })
+            .await;
+        host.auth = host.rig.login(&server, "user:word");
+        let result = host.verify("", &format!("docker://{}/ns/app:1", server.host)).await;
+        assert_eq!(code(&result), "allowed", "{result:?}");
+        let shown = format!("Basic {}", STANDARD.encode("user:word"));
+        assert_eq!(tokens.seen().last().unwrap().header("authorization"), Some(shown.as_str()));
+        assert!(server.seen().iter().all(|seen| seen.header("authorization") != Some(&shown)));
+        assert_eq!(elsewhere.count(), usize::from(beyond));
+        assert!(elsewhere.seen().iter().all(|seen| seen.header("authorization").is_none()));
+    }
+}
+
+/// A connection that ends, at whichever stage, is an answer: soon, and never "allowed" or "unsigned".
+#[tokio::test]
+async fn connections_that_end_decide_nothing() {
+    let host = Host::new();
+    // Before and within the handshake.
+    for bytes in [0, 1, 100] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut read = vec![0; bytes];
+                let _ = stream.read_exact(&mut read).await;
+                // What is left unread makes the end a reset.
+                drop(stream);
+            }
+        });
+        let result = host.verify(&conf(&address, &[]), &tagged()).await;
+        assert!(["registry-unavailable", "tls-error"].contains(&code(&result)), "{bytes}: {result:?}");
+    }
+    // In the answer to each request.
+    const ENDS: [&str; 5] = [
+        "",
+        "HTTP/1.1 2",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+    ];
+    for end in ENDS {
+        for stage in ["/v2/", "/1", ".sig", "/blobs/"] {
+            // The status alone is all that is wanted of the first.
+            if stage == "/v2/" && end.contains("\r\n\r\n") {
+                continue;
+            }
+            let content = host.content(&format!("{LOGICAL}:1"));
+            let server = host
+                .rig
+                .server(move |_, seen| {
+                    let here = if stage == "/blobs/" {
+                        seen.path.contains(stage)
+                    } else {
+                        seen.path.ends_with(stage)
+                    };
+                    if here { Reply::Raw(end) } else { content(seen) }
+                })
+                .await;
+            let result = host.verify(&conf(&server.host, &[]), &tagged()).await;
+            assert_eq!(code(&result), "registry-unavailable", "{stage} {end:?}: {result:?}");
+        }
+    }
+}
+
 // Round trips.
 
 /// Design: a key by tag costs three requests on a warm connection, by digest at most two more than the manifest.
