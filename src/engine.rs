@@ -19,7 +19,7 @@ use crate::evaluate::verdict::{Decision, Role, Verdict};
 use crate::fetch::{self, Client, Configuration, Gathered, Locations, credentials, local, registry};
 use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
-use crate::reference::{self, ImageName, ImageReference, Named, Place};
+use crate::reference::{self, ImageName, ImageReference, Named};
 use crate::verify::Timestamp;
 
 /// How long one verification may take by default: 90 s, design decision 6.
@@ -373,7 +373,7 @@ impl Engine {
 
     /// Whether signatures of both names are looked for in the same places.
     fn has_the_same_stores(&self, image: &ImageReference, pinned: &ImageReference) -> bool {
-        let (Some(image), Some(pinned)) = (image.docker_reference(), pinned.docker_reference()) else {
+        let (Some(image), Some(pinned)) = (image.in_registry(), pinned.in_registry()) else {
             return false;
         };
         self.client.locations().is_ok_and(|locations| locations.are_the_same(image, pinned))
@@ -442,33 +442,26 @@ impl Engine {
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
         let (image, _) = self.look_up(name)?;
-        let endpoints = match (image.place(), image.docker_reference()) {
-            (Place::Registry, Some(named)) => {
-                let Locations { registries_d, registries_conf, .. } = self.client.locations()?;
-                let explain = |endpoint: &Endpoint| {
-                    let named = &endpoint.image;
-                    let stores = Stores {
-                        lookaside: registries_d.lookaside_usable(named)?.to_string(),
-                        lookaside_origin: registries_d.lookaside_read_origin(named),
-                        attachments: registries_d.use_attachments(named),
-                        attachments_origin: registries_d.attachments_origin(named),
-                    };
-                    Ok::<_, Error>(ExplainedEndpoint { endpoint: endpoint.clone(), stores })
-                };
-                registries_conf.endpoints(named)?.iter().map(explain).collect::<Result<_, _>>()?
-            }
-            (
-                Place::Registry
-                | Place::Dir(_)
-                | Place::DockerArchive { .. }
-                | Place::Elsewhere
-                | Place::Layout { .. }
-                | Place::OciArchive { .. }
-                | Place::Storage { .. },
-                _,
-            ) => Vec::new(),
+        let endpoints = match image.in_registry() {
+            Some(named) => self.explain_endpoints(named)?,
+            None => Vec::new(),
         };
         Ok(Explanation { image, policy, endpoints })
+    }
+
+    fn explain_endpoints(&self, named: &Named) -> Result<Vec<ExplainedEndpoint>, Error> {
+        let Locations { registries_d, registries_conf, .. } = self.client.locations()?;
+        let explain = |endpoint: &Endpoint| {
+            let image = &endpoint.image;
+            let stores = Stores {
+                lookaside: registries_d.lookaside_usable(image)?.to_string(),
+                lookaside_origin: registries_d.lookaside_read_origin(image),
+                attachments: registries_d.use_attachments(image),
+                attachments_origin: registries_d.attachments_origin(image),
+            };
+            Ok(ExplainedEndpoint { endpoint: endpoint.clone(), stores })
+        };
+        registries_conf.endpoints(named)?.iter().map(explain).collect()
     }
 }
 

@@ -883,6 +883,11 @@ impl ImageReference {
         self.named.as_ref().and_then(Named::digest)
     }
 
+    /// The name of an image in a registry; `None` for images elsewhere.
+    pub fn in_registry(&self) -> Option<&Named> {
+        self.named.as_ref().filter(|_| self.place == Place::Registry)
+    }
+
     /// Where the image is.
     pub fn place(&self) -> &Place {
         &self.place
@@ -890,19 +895,7 @@ impl ImageReference {
 
     /// The reference that names exactly `digest`; `None` where the transport cannot.
     pub fn pinned(&self, digest: &Digest) -> Option<Self> {
-        match (&self.place, &self.named) {
-            (Place::Registry, Some(named)) => Self::docker(named.pinned(digest.clone())),
-            (
-                Place::Registry
-                | Place::Dir(_)
-                | Place::DockerArchive { .. }
-                | Place::Elsewhere
-                | Place::Layout { .. }
-                | Place::OciArchive { .. }
-                | Place::Storage { .. },
-                _,
-            ) => None,
-        }
+        Self::docker(self.in_registry()?.pinned(digest.clone()))
     }
 }
 

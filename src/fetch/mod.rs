@@ -27,7 +27,7 @@ use crate::evaluate::evidence::{
 };
 use crate::fetch::registry::{Errand, Proxies};
 use crate::manifest::{self, Malformed, NoInstance};
-use crate::reference::{ImageReference, Named, Place, Transport};
+use crate::reference::{ImageReference, Named, Transport};
 
 /// Largest manifest: 4 MiB, as the reference allows (rule H-10).
 pub const MANIFEST_BYTES: usize = 4 << 20;
@@ -184,21 +184,12 @@ impl Client {
         if !needs.manifest {
             return Ok(Gathered { evidence, ..Gathered::default() });
         }
-        let found = match (image.place(), image.docker_reference()) {
-            (Place::Registry, Some(named)) => {
+        let found = match image.in_registry() {
+            Some(named) => {
                 let limits = (budget, deadline);
                 self.reach(named, needs, question, supplied, limits).await?
             }
-            (
-                Place::Registry
-                | Place::Dir(_)
-                | Place::DockerArchive { .. }
-                | Place::Elsewhere
-                | Place::Layout { .. }
-                | Place::OciArchive { .. }
-                | Place::Storage { .. },
-                _,
-            ) => {
+            None => {
                 let (wanted, platform) = (image.clone(), question.platform.clone());
                 let (budget, deadline) = (budget.clone(), deadline.into_std());
                 let local =
