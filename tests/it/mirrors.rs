@@ -906,6 +906,14 @@ async fn short_names_count_only_where_they_are_certain() {
             }
         }
     }
+    // The image "registry" of Docker Hub, and not the image "2" as ostree would write it.
+    let hub = format!(
+        "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"docker.io/library\"\nlocation = \"{}/hub\"\n",
+        server.host
+    );
+    host.short_names = ShortNames::Search;
+    assert_eq!(code(&host.verify(&hub, "registry:2").await), "image-not-found");
+    assert!(server.seen().iter().any(|seen| seen.path == "/v2/hub/registry/manifests/2"));
     // "docker://" says that the name is whole (rule R-2).
     let whole = host.verify(&search("\"logical.example\""), "docker://ns/app:1").await;
     assert!(!matches!(&whole, Ok(answer) if answer.image.text() == tagged()));
