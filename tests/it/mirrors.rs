@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SerialNumber};
+use rcgen::{
+    CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SerialNumber,
+};
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -570,6 +572,35 @@ async fn a_trusted_certificate_may_be_the_servers_own() {
         assert_eq!(code(&result), expected, "{number}: {result:?}");
         fs::remove_file(host.rig.certs().join("own.crt")).unwrap();
         assert_eq!(code(&host.verify("", &image).await), "tls-error", "{number}");
+    }
+}
+
+/// Rule T-2: an authority counts while it is valid, and for what it is one.
+#[tokio::test]
+async fn an_authority_must_be_fit_to_vouch_for_servers() {
+    type Change = fn(&mut CertificateParams);
+    let ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let cases: [(Change, &str); 8] = [
+        (|_| {}, "allowed"),
+        (|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], "allowed"),
+        (|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning], "tls-error"),
+        (|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign], "allowed"),
+        (|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature], "tls-error"),
+        (|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1), "tls-error"),
+        (|params| params.not_before = rcgen::date_time_ymd(3020, 1, 1), "tls-error"),
+        // Whoever has the key of a server that is trusted could else be every server.
+        (|params| params.is_ca = IsCa::ExplicitNoCa, "tls-error"),
+    ];
+    for (number, (change, expected)) in cases.into_iter().enumerate() {
+        let mut host = Host::accepting_anything();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = ca;
+        change(&mut params);
+        host.rig.issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        host.rig.write("ca.crt", host.rig.issuer.pem().as_bytes());
+        let server = host.rig.server(|_, _| Reply::manifest(IMAGE)).await;
+        let result = host.verify("", &format!("docker://{}/ns/app:1", server.host)).await;
+        assert_eq!(code(&result), expected, "{number}: {result:?}");
     }
 }
 
