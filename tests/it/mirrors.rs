@@ -885,6 +885,47 @@ async fn registries_are_reached_by_way_of_the_proxy() {
     assert_eq!(code(&result), "proxy-invalid");
 }
 
+/// Rules H-8, M-9: that a registry need not prove who it is says nothing about the proxy, which is shown a password.
+#[tokio::test]
+async fn a_proxy_over_tls_proves_who_it_is_whatever_the_registry_need_not() {
+    let mut host = Host::accepting_anything();
+    let insecure = "[[registry]]\nlocation = \"logical.example\"\ninsecure = true\n";
+    let (stranger, answer) = (Rig::new(), |_: &str, _: &Seen| Reply::status(502, ""));
+    for (server, is_asked) in [(host.rig.server(answer).await, true), (stranger.server(answer).await, false)]
+    {
+        let proxy = format!("https://user:hunter2@{}", server.host);
+        host.proxies = ProxySettings { http: Some(proxy.clone()), https: Some(proxy), no_proxy: None };
+        for conf in ["", insecure] {
+            let before = server.count();
+            let error = host.verify(conf, &tagged()).await.unwrap_err();
+            assert_eq!(server.count() > before, is_asked, "{conf}: {error:?}");
+            assert!(!format!("{error:?} {}", error.error).contains("hunter2"), "{error:?}");
+        }
+        assert!(server.seen().iter().all(|seen| seen.header("proxy-authorization").is_some()));
+    }
+}
+
+/// Rule H-8: where no proxy is asked, nobody hears its password.
+#[tokio::test]
+async fn the_password_of_a_proxy_is_for_the_proxy() {
+    let mut host = Host::accepting_anything();
+    let server = host.rig.plain_server(|_, _| Reply::manifest(IMAGE)).await;
+    let proxy = Some("http://user:hunter2@proxy.invalid:3128".to_owned());
+    host.proxies = ProxySettings { http: proxy.clone(), https: proxy, no_proxy: None };
+    let conf = format!("{}insecure = true\n", conf(&server.host, &[]));
+    assert_eq!(code(&host.verify(&conf, &tagged()).await), "allowed");
+    assert!(server.seen().iter().filter(|seen| seen.path.starts_with('/')).count() > 0);
+    assert!(server.seen().iter().all(|seen| seen.header("proxy-authorization").is_none()));
+    let settings = ProxySource::Variables(host.proxies.clone());
+    let configuration = Configuration {
+        registries_d: Directories::explicit(host.path("registries.d"), &Environment::system()),
+        registries_conf: RegistriesConfSource::Explicit(host.path("registries.conf")),
+        proxies: settings,
+    };
+    let shown = format!("{:?} {configuration:?}", configuration.load().unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
 /// T-29: a proxy does not make the registry's word better, nor does its address tell what the registry is.
 #[tokio::test]
 async fn by_way_of_a_proxy_a_registry_leads_to_no_address_within() {

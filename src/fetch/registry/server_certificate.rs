@@ -16,6 +16,7 @@ use x509_cert::time::Validity;
 use x509_cert::{Certificate, Version};
 
 use crate::digest::Digest;
+use crate::fetch::registry::Proxies;
 
 /// Trusts the roots of the system and those of the registry, and a server whose own certificate is one of them.
 ///
@@ -157,20 +158,30 @@ fn check_use(certificate: &Certificate) -> Result<(), Error> {
 
 /// Believes every server, for registries that the administrator calls insecure (rule M-9).
 ///
-/// That the server holds the key of the certificate that it shows is still checked.
+/// That the server holds the key of the certificate that it shows is still checked, and proxies, which are shown
+/// passwords, prove who they are.
 #[derive(Debug)]
-pub(super) struct Unverified(pub(super) Arc<CryptoProvider>);
+pub(super) struct Unverified {
+    pub(super) provider: Arc<CryptoProvider>,
+    /// The proxies that are reached over TLS, and who decides about them.
+    pub(super) proxies: Option<(Proxies, Verifier)>,
+}
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
+        match &self.proxies {
+            Some((proxies, verifier)) if proxies.are_at(&server_name.to_str()) => {
+                verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+            }
+            Some(_) | None => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -179,7 +190,12 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -188,10 +204,15 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
