@@ -329,7 +329,7 @@ async fn mirrors_may_be_for_digests_or_for_tags_alone() {
     }
 }
 
-/// A mirror gets half of the time that is left.
+/// A mirror gets its share of the time that is left.
 #[tokio::test]
 async fn a_mirror_that_says_nothing_leaves_time_for_the_next() {
     let host = Host::new();
@@ -830,6 +830,20 @@ async fn a_registry_must_answer_for_itself_where_signatures_are_wanted() {
             .await;
         assert_eq!(code(&host.verify(&conf(&server.host, &[]), &tagged()).await), expected);
     }
+}
+
+/// Rules H-1, K-9, M-6: what the reference does not take from a mirror is not judged either.
+#[tokio::test]
+async fn a_mirror_must_answer_for_itself_even_where_anything_is_accepted() {
+    let host = Host::accepting_anything();
+    let answer = |reply: Reply, image: &'static [u8]| {
+        move |_: &str, seen: &Seen| if seen.path == "/v2/" { reply.clone() } else { Reply::manifest(image) }
+    };
+    let mirror = host.rig.server(answer(Reply::status(404, ""), OTHER)).await;
+    let primary = host.rig.server(answer(Reply::ok(b""), IMAGE)).await;
+    let answer = host.verify(&conf(&primary.host, &[&mirror.host]), &tagged()).await.unwrap();
+    assert_eq!(answer.pinned.unwrap().text(), pinned());
+    assert_eq!(mirror.only_request().path, "/v2/");
 }
 
 // Proxies.
