@@ -474,6 +474,10 @@ impl ImageName {
         }
         let (transport, rest) = text.split_once(':').ok_or(Error::Transport)?;
         if transport == "registry" {
+            // Without a host, it is the image "registry" with a tag: a short name like any other.
+            if !rest.contains('/') {
+                return Err(Error::Transport);
+            }
             return Self::parse(&format!("docker://{rest}"));
         }
         let transport = Transport::from_name(transport).ok_or(Error::Transport)?;
@@ -931,12 +935,15 @@ mod tests {
         for (text, transport) in [
             ("oci://ghcr.io/acme/chart:1", Transport::Docker),
             ("oci://localhost:5000/chart:1", Transport::Docker),
+            ("registry:ghcr.io/acme/app:1", Transport::Docker),
             ("oci:///tmp/layout", Transport::Oci),
             ("oci://tmp/layout", Transport::Oci),
             ("oci:/tmp/layout:1", Transport::Oci),
         ] {
             assert_eq!(ImageName::parse(text).unwrap().transport(), transport, "{text}");
         }
+        // "docker run registry:2" means an image of that name.
+        assert_eq!(ImageName::parse("registry:2"), Err(Error::Transport));
     }
 
     #[test]

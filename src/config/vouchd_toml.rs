@@ -1,7 +1,6 @@
 //! [`VouchdToml`]: vouchd's own configuration; vouchd.toml(5).
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -68,13 +67,12 @@ impl VouchdToml {
 /// The `*.toml` files of a directory, by name.
 fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |detail: String| Error::VouchdToml { path: directory.to_owned(), at: None, detail };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error.to_string())),
-    };
+    // A link that leads nowhere is something (T-23).
+    if is_absent(directory).map_err(failed)? {
+        return Ok(Vec::new());
+    }
     let mut paths = Vec::new();
-    for entry in entries {
+    for entry in fs::read_dir(directory).map_err(|error| failed(error.to_string()))? {
         let name = entry.map_err(|error| failed(error.to_string()))?.file_name();
         if name.as_bytes().ends_with(b".toml") {
             paths.push(directory.join(name));
@@ -138,6 +136,17 @@ mod tests {
         assert_eq!(all.proxy, ProxySettings { http: set("c"), https: set("b"), no_proxy: set("x,y") });
         assert_eq!(parse("").unwrap(), VouchdToml::default());
         assert!(!format!("{all:?}").contains("\"b\""));
+    }
+
+    // Rule T-23.
+    #[test]
+    fn only_what_is_truly_absent_is_passed_over() {
+        let tmp = tempfile::tempdir().unwrap();
+        let environment = Environment { root: tmp.path().to_owned(), uid: 0, user: None };
+        assert_eq!(VouchdToml::load(&environment), Ok(VouchdToml::default()));
+        fs::create_dir_all(tmp.path().join("etc/vouchd")).unwrap();
+        std::os::unix::fs::symlink("nowhere", tmp.path().join("etc/vouchd/vouchd.toml.d")).unwrap();
+        assert!(VouchdToml::load(&environment).is_err());
     }
 
     #[test]

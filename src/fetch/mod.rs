@@ -280,7 +280,7 @@ impl Client {
         for (endpoint, left) in endpoints.iter().zip((0..endpoints.len()).rev()) {
             let is_last = left == 0;
             // A mirror that says nothing leaves time for those after it.
-            let until = if is_last { deadline } else { halfway(deadline) };
+            let until = share(Instant::now(), deadline, left);
             let attempt = async {
                 let mut source = self.source(endpoint, &locations, budget, deadline)?;
                 let stores = credentials::Stores {
@@ -288,6 +288,10 @@ impl Client {
                     named_in: locations.registries_conf.credential_helpers_file(),
                 };
                 source.credentials = self.registry.credentials(&source.errand(), supplied, stores).await?;
+                // Where another place would be asked instead, each must say what it is (rules H-1, K-9).
+                if endpoints.len() > 1 {
+                    self.registry.keeps_signatures(&source.errand()).await?;
+                }
                 source.ask(needs.signatures, early).await
             };
             let outcome = tokio::time::timeout_at(until, attempt).await.unwrap_or_else(|_| {
@@ -336,10 +340,10 @@ impl Client {
     }
 }
 
-/// The moment in the middle between now and then.
-fn halfway(deadline: Instant) -> Instant {
-    let now = Instant::now();
-    now + deadline.saturating_duration_since(now) / 2
+/// The end of an equal share of the time, where as many `others` come after it.
+fn share(now: Instant, deadline: Instant, others: usize) -> Instant {
+    let shares = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+    now + deadline.saturating_duration_since(now) / shares
 }
 
 /// A manifest, and where the rest is.
@@ -964,6 +968,25 @@ impl From<config::Error> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn no_mirror_takes_the_time_of_those_after_it() {
+        let start = Instant::now();
+        let deadline = start + std::time::Duration::from_secs(90);
+        for count in [1_u32, 2, 3, 30] {
+            let mut now = start;
+            for others in (0..count).rev() {
+                let until = share(now, deadline, usize::try_from(others).unwrap());
+                assert!(until - now >= (deadline - start) / count - std::time::Duration::from_micros(1));
+                now = until;
+            }
+            assert_eq!(now, deadline);
+            assert_eq!(
+                share(deadline + std::time::Duration::from_secs(1), deadline, 1),
+                deadline + std::time::Duration::from_secs(1)
+            );
+        }
+    }
 
     #[test]
     fn budgets_have_limits_of_their_own_and_a_common_one() {

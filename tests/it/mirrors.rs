@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, SerialNumber};
+use rcgen::{
+    CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SerialNumber,
+};
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -327,7 +329,7 @@ async fn mirrors_may_be_for_digests_or_for_tags_alone() {
     }
 }
 
-/// A mirror gets half of the time that is left.
+/// A mirror gets its share of the time that is left.
 #[tokio::test]
 async fn a_mirror_that_says_nothing_leaves_time_for_the_next() {
     let host = Host::new();
@@ -570,6 +572,35 @@ async fn a_trusted_certificate_may_be_the_servers_own() {
         assert_eq!(code(&result), expected, "{number}: {result:?}");
         fs::remove_file(host.rig.certs().join("own.crt")).unwrap();
         assert_eq!(code(&host.verify("", &image).await), "tls-error", "{number}");
+    }
+}
+
+/// Rule T-2: an authority counts while it is valid, and for what it is one.
+#[tokio::test]
+async fn an_authority_must_be_fit_to_vouch_for_servers() {
+    type Change = fn(&mut CertificateParams);
+    let ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let cases: [(Change, &str); 8] = [
+        (|_| {}, "allowed"),
+        (|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth], "allowed"),
+        (|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning], "tls-error"),
+        (|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign], "allowed"),
+        (|params| params.key_usages = vec![KeyUsagePurpose::DigitalSignature], "tls-error"),
+        (|params| params.not_after = rcgen::date_time_ymd(2020, 1, 1), "tls-error"),
+        (|params| params.not_before = rcgen::date_time_ymd(3020, 1, 1), "tls-error"),
+        // Whoever has the key of a server that is trusted could else be every server.
+        (|params| params.is_ca = IsCa::ExplicitNoCa, "tls-error"),
+    ];
+    for (number, (change, expected)) in cases.into_iter().enumerate() {
+        let mut host = Host::accepting_anything();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        params.is_ca = ca;
+        change(&mut params);
+        host.rig.issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        host.rig.write("ca.crt", host.rig.issuer.pem().as_bytes());
+        let server = host.rig.server(|_, _| Reply::manifest(IMAGE)).await;
+        let result = host.verify("", &format!("docker://{}/ns/app:1", server.host)).await;
+        assert_eq!(code(&result), expected, "{number}: {result:?}");
     }
 }
 
@@ -885,6 +916,20 @@ async fn a_registry_must_answer_for_itself_where_signatures_are_wanted() {
     }
 }
 
+/// Rules H-1, K-9, M-6: what the reference does not take from a mirror is not judged either.
+#[tokio::test]
+async fn a_mirror_must_answer_for_itself_even_where_anything_is_accepted() {
+    let host = Host::accepting_anything();
+    let answer = |reply: Reply, image: &'static [u8]| {
+        move |_: &str, seen: &Seen| if seen.path == "/v2/" { reply.clone() } else { Reply::manifest(image) }
+    };
+    let mirror = host.rig.server(answer(Reply::status(404, ""), OTHER)).await;
+    let primary = host.rig.server(answer(Reply::ok(b""), IMAGE)).await;
+    let answer = host.verify(&conf(&primary.host, &[&mirror.host]), &tagged()).await.unwrap();
+    assert_eq!(answer.pinned.unwrap().text(), pinned());
+    assert_eq!(mirror.only_request().path, "/v2/");
+}
+
 // Proxies.
 
 /// A proxy that leads every name to one server, and the names that it was asked for.
@@ -936,6 +981,47 @@ async fn registries_are_reached_by_way_of_the_proxy() {
     host.proxies.https = Some("socks5://127.0.0.1:1".to_owned());
     let result = host.verify("", &tagged()).await;
     assert_eq!(code(&result), "proxy-invalid");
+}
+
+/// Rules H-8, M-9: that a registry need not prove who it is says nothing about the proxy, which is shown a password.
+#[tokio::test]
+async fn a_proxy_over_tls_proves_who_it_is_whatever_the_registry_need_not() {
+    let mut host = Host::accepting_anything();
+    let insecure = "[[registry]]\nlocation = \"logical.example\"\ninsecure = true\n";
+    let (stranger, answer) = (Rig::new(), |_: &str, _: &Seen| Reply::status(502, ""));
+    for (server, is_asked) in [(host.rig.server(answer).await, true), (stranger.server(answer).await, false)]
+    {
+        let proxy = format!("https://user:hunter2@{}", server.host);
+        host.proxies = ProxySettings { http: Some(proxy.clone()), https: Some(proxy), no_proxy: None };
+        for conf in ["", insecure] {
+            let before = server.count();
+            let error = host.verify(conf, &tagged()).await.unwrap_err();
+            assert_eq!(server.count() > before, is_asked, "{conf}: {error:?}");
+            assert!(!format!("{error:?} {}", error.error).contains("hunter2"), "{error:?}");
+        }
+        assert!(server.seen().iter().all(|seen| seen.header("proxy-authorization").is_some()));
+    }
+}
+
+/// Rule H-8: where no proxy is asked, nobody hears its password.
+#[tokio::test]
+async fn the_password_of_a_proxy_is_for_the_proxy() {
+    let mut host = Host::accepting_anything();
+    let server = host.rig.plain_server(|_, _| Reply::manifest(IMAGE)).await;
+    let proxy = Some("http://user:hunter2@proxy.invalid:3128".to_owned());
+    host.proxies = ProxySettings { http: proxy.clone(), https: proxy, no_proxy: None };
+    let conf = format!("{}insecure = true\n", conf(&server.host, &[]));
+    assert_eq!(code(&host.verify(&conf, &tagged()).await), "allowed");
+    assert!(server.seen().iter().filter(|seen| seen.path.starts_with('/')).count() > 0);
+    assert!(server.seen().iter().all(|seen| seen.header("proxy-authorization").is_none()));
+    let settings = ProxySource::Variables(host.proxies.clone());
+    let configuration = Configuration {
+        registries_d: Directories::explicit(host.path("registries.d"), &Environment::system()),
+        registries_conf: RegistriesConfSource::Explicit(host.path("registries.conf")),
+        proxies: settings,
+    };
+    let shown = format!("{:?} {configuration:?}", configuration.load().unwrap());
+    assert!(!shown.contains("hunter2"), "{shown}");
 }
 
 /// T-29: a proxy does not make the registry's word better, nor does its address tell what the registry is.
@@ -990,6 +1076,14 @@ async fn short_names_count_only_where_they_are_certain() {
             }
         }
     }
+    // The image "registry" of Docker Hub, and not the image "2" as ostree would write it.
+    let hub = format!(
+        "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"docker.io/library\"\nlocation = \"{}/hub\"\n",
+        server.host
+    );
+    host.short_names = ShortNames::Search;
+    assert_eq!(code(&host.verify(&hub, "registry:2").await), "image-not-found");
+    assert!(server.seen().iter().any(|seen| seen.path == "/v2/hub/registry/manifests/2"));
     // "docker://" says that the name is whole (rule R-2).
     let whole = host.verify(&search("\"logical.example\""), "docker://ns/app:1").await;
     assert!(!matches!(&whole, Ok(answer) if answer.image.text() == tagged()));

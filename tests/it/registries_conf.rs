@@ -253,6 +253,8 @@ mod endpoints {
             ("prefix = \"example.com\"\nlocation = \"short\"", "example.com/a:1"),
             ("prefix = \"example.com\"\nlocation = \"b.example/UPPER\"", "example.com/a:1"),
             ("prefix = \"example.com\"\nlocation = \"b.example/x:1\"", "example.com/a:1"),
+            // Tag and digest at once, which no name of an image may have.
+            ("prefix = \"example.com/a\"\nlocation = \"b.example/x:1\"", "example.com/a@DIGEST"),
             ("prefix = \"example.com\"\nlocation = \"*.example.com\"", "example.com/a:1"),
             ("prefix = \"example.com\"\nlocation = \"b.example/a b\"", "example.com/a:1"),
             ("prefix = \"example.com\"\nlocation = \"not_a_host.example\"", "example.com/a:1"),

@@ -119,7 +119,9 @@ fn rewrite(image: &Named, matched: usize, place: &Place) -> Result<Named, &'stat
     }
     let text = image.to_string();
     let rest = text.get(matched..).unwrap_or_default();
+    // A tag in the location would make it another image than the digest says; the reference never asks for one.
+    let is_alike = |there: &Named| there.tag() == image.tag() && there.digest() == image.digest();
     Named::parse_canonical(&format!("{}{rest}", place.location))
-        .filter(|there| !there.domain().is_empty())
+        .filter(|there| !there.domain().is_empty() && is_alike(there))
         .ok_or("with the rest of the name it is no complete image name")
 }

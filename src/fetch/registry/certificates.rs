@@ -23,7 +23,7 @@ use crate::fetch::Error;
 use crate::fetch::registry::address::{Reach, Resolver};
 use crate::fetch::registry::server_certificate::{Unverified, Verifier};
 use crate::fetch::registry::trust::Route;
-use crate::fetch::registry::{CONNECT_TIMEOUT, Settings, causes};
+use crate::fetch::registry::{CONNECT_TIMEOUT, Proxies, Settings, causes};
 
 /// The files of a certificate directory that mean something; containers-certs.d(5). Some hold secrets.
 pub(super) struct Files {
@@ -132,7 +132,7 @@ impl Certificates {
     /// It reads the system's roots: it blocks.
     pub(super) fn connect(&self, route: Route) -> Result<reqwest::Client, Error> {
         let Route { reach, unverified, proxies } = route;
-        let tls = self.tls(reach, unverified)?;
+        let tls = self.tls(reach, unverified, &proxies)?;
         let resolver = Resolver { reach, proxies: proxies.clone() };
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -155,13 +155,18 @@ impl Certificates {
     }
 
     /// TLS 1.2 or later.
-    fn tls(&self, reach: Reach, unverified: bool) -> Result<ClientConfig, Error> {
+    fn tls(&self, reach: Reach, unverified: bool, proxies: &Proxies) -> Result<ClientConfig, Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier: Arc<dyn ServerCertVerifier> = if unverified {
-            Arc::new(Unverified(Arc::clone(&provider)))
-        } else {
+        let verifier = || {
             let roots = self.roots.iter().cloned();
-            Arc::new(Verifier::new(roots, Arc::clone(&provider)).map_err(|detail| self.error(&detail))?)
+            Verifier::new(roots, Arc::clone(&provider)).map_err(|detail| self.error(&detail))
+        };
+        let verifier: Arc<dyn ServerCertVerifier> = if unverified {
+            let of_proxies = proxies.are_over_tls().then(verifier).transpose()?;
+            let proxies = of_proxies.map(|verifier| (proxies.clone(), verifier));
+            Arc::new(Unverified { provider: Arc::clone(&provider), proxies })
+        } else {
+            Arc::new(verifier()?)
         };
         let failed = |error: rustls::Error| self.error(&error.to_string());
         let builder = ClientConfig::builder_with_provider(provider)

@@ -1,5 +1,6 @@
 //! [`Proxies`]: which requests go by way of a proxy (rule H-8).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::Url;
@@ -7,11 +8,18 @@ use reqwest::Url;
 /// The proxies for `http` and `https` URLs, and the hosts that are reached without one.
 ///
 /// As Go's `golang.org/x/net/http/httpproxy` reads the variables `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
     exceptions: Exceptions,
+}
+
+/// Their URLs may hold passwords.
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proxies")
+    }
 }
 
 /// No proxy for anything.
@@ -51,8 +59,19 @@ impl Proxies {
 
     /// Whether a host of that name is one of the proxies.
     pub(super) fn are_at(&self, host: &str) -> bool {
-        let proxies = [&self.http, &self.https];
-        proxies.into_iter().flatten().any(|proxy| proxy.host_str().map(bare) == Some(host))
+        let address = |host: &str| host.parse::<IpAddr>().ok();
+        let host = bare(host);
+        let is_it = |at: &str| at == host || address(at).is_some_and(|at| address(host) == Some(at));
+        self.all().filter_map(Url::host_str).any(|at| is_it(bare(at)))
+    }
+
+    /// Whether one of the proxies is reached over TLS.
+    pub(super) fn are_over_tls(&self) -> bool {
+        self.all().any(|proxy| proxy.scheme() == "https")
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Url> {
+        [&self.http, &self.https].into_iter().flatten()
     }
 }
 
@@ -222,6 +241,9 @@ mod tests {
         assert_eq!(of("http://a.example/"), Some("http://u:p@one:3128/"));
         assert_eq!(of("https://a.example/"), Some("http://two:3129/"));
         assert!(proxies.are_at("one") && proxies.are_at("two") && !proxies.are_at("a.example"));
+        let proxies = Proxies::new(None, Some("https://[::FFFF:10.0.0.1]:3128"), "").unwrap();
+        assert!(["::ffff:10.0.0.1", "[::ffff:a00:1]"].iter().all(|host| proxies.are_at(host)));
+        assert!(proxies.are_over_tls() && !proxies.are_at("::1"));
         assert_eq!(Proxies::default().of(&Url::parse("https://a.example/").unwrap()), None);
         for bad in ["socks5://one", "http://", "http://a b"] {
             let error = Proxies::new(None, Some(bad), "").unwrap_err().to_string();

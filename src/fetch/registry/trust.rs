@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::digest::Digest;
 use crate::fetch::Error;
@@ -15,8 +18,17 @@ use crate::fetch::registry::{Client, Proxies, insert, lock};
 pub(super) struct Trust {
     /// Tells apart what was learned with other certificates.
     pub(super) id: Digest,
+    /// When it was put together; the system's roots are read soon after.
+    made: Instant,
     certificates: Certificates,
     connections: Mutex<HashMap<Route, reqwest::Client>>,
+}
+
+impl Trust {
+    /// Whether it is that of these files, and its roots of the system are still to be believed.
+    fn is(&self, id: &Digest) -> bool {
+        self.id == *id && self.made.elapsed() < REMEMBERED
+    }
 }
 
 /// What connections have in common that may be used for one another.
@@ -40,17 +52,22 @@ impl Client {
         let read = move || {
             let files = Files::find(&settings, &registry)?;
             let id = files.digest();
-            match known.filter(|known| known.id == id) {
+            match known.filter(|known| known.is(&id)) {
                 Some(known) => Ok::<_, Error>(known),
                 None => {
                     let certificates = Certificates::new(&files)?;
-                    Ok(Arc::new(Trust { id, certificates, connections: Mutex::default() }))
+                    Ok(Arc::new(Trust {
+                        id,
+                        made: Instant::now(),
+                        certificates,
+                        connections: Mutex::default(),
+                    }))
                 }
             }
         };
         let present = visit.block(read).await??;
         // Somebody else may have been faster.
-        let faster = lock(&self.trusts).get(&visit.registry).filter(|known| known.id == present.id).cloned();
+        let faster = lock(&self.trusts).get(&visit.registry).filter(|known| known.is(&present.id)).cloned();
         if let Some(faster) = faster {
             return Ok(faster);
         }
@@ -75,8 +92,42 @@ impl Client {
     }
 }
 
+/// How long the system's roots count after they were read: 10 min, so that one that is withdrawn does not count for
+/// as long as a daemon runs (T-23).
+const REMEMBERED: Duration = Duration::from_secs(600);
+
 /// Registries remembered at a time: a host uses a handful.
 const REGISTRIES: usize = 64;
 
 /// Kinds of connections of one registry at a time: four classes of address, with and without verification.
 const ROUTES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::Budget;
+    use crate::fetch::registry::{Errand, Settings};
+    use crate::reference::Named;
+
+    // Rule T-23.
+    #[tokio::test]
+    async fn the_roots_of_the_system_are_read_again_after_a_while() {
+        let tmp = tempfile::tempdir().unwrap();
+        let client = Client::new(Settings { cert_dir: Some(tmp.path().to_owned()), ..Settings::default() });
+        let (image, budget) = (Named::parse("r.example/a").unwrap(), Budget::new());
+        let errand = Errand::new(&image, &budget, Instant::now() + Duration::from_secs(60));
+        let visit = || Visit::to_registry(&errand, String::new()).unwrap();
+        let first = Arc::clone(client.trust(&visit()).await.unwrap());
+        assert!(Arc::ptr_eq(&first, client.trust(&visit()).await.unwrap()));
+        let old = Arc::new(Trust {
+            id: first.id.clone(),
+            made: Instant::now().checked_sub(REMEMBERED).unwrap(),
+            certificates: Certificates::new(&Files::find(&client.settings, "r.example").unwrap()).unwrap(),
+            connections: Mutex::default(),
+        });
+        lock(&client.trusts).insert("r.example".to_owned(), Arc::clone(&old));
+        let next = Arc::clone(client.trust(&visit()).await.unwrap());
+        assert!(next.id == old.id && !Arc::ptr_eq(&next, &old));
+        assert!(Arc::ptr_eq(&next, client.trust(&visit()).await.unwrap()));
+    }
+}
