@@ -576,7 +576,7 @@ impl ImageName {
                     return None;
                 }
                 let (identity, namespaces) = storage_scopes(&store, named.as_ref(), id.as_deref());
-                (identity, namespaces, named, Place::Storage { store, id })
+                (identity, namespaces, named, Place::Storage { store, id, known: None })
             }
             (_, Found::Nothing | Found::Path(_) | Found::Store(..)) => return None,
         };
@@ -823,6 +823,8 @@ pub enum Place {
         store: Store,
         /// The whole ID of the image, if the name gives it.
         id: Option<String>,
+        /// Else the ID that the image of this name had when it was looked up.
+        known: Option<String>,
     },
     /// A place that this version cannot read.
     Elsewhere,
@@ -886,6 +888,17 @@ impl ImageReference {
     /// Where the image is.
     pub fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// An image in a store has the scopes of its ID too, even if the name does not give it (rule S-12).
+    ///
+    /// `known` is the ID that the name leads to. Other images stay as they are.
+    pub fn with_known_id(mut self, known: &str) -> Self {
+        if let Place::Storage { store, id: None, known: place } = &mut self.place {
+            *place = Some(known.to_owned());
+            (self.identity, self.namespaces) = storage_scopes(store, self.named.as_ref(), Some(known));
+        }
+        self
     }
 
     /// The reference that names exactly `digest`; `None` where the transport cannot.

@@ -1000,6 +1000,55 @@ mod stores {
         }
     }
 
+    // Rules S-12, S-20: so says skopeo 1.9.3.
+    #[test]
+    fn a_scope_with_the_id_counts_for_a_name_without_it() {
+        let mut store = Store::new();
+        let (one, two) = (image("1"), image("2"));
+        store.add(&id('a'), &["q.io/a/b:1"], &[&one]);
+        store.add(&id('b'), &["q.io/a/b:2"], &[&two]);
+        store.save();
+        let root = format!("[vfs@{}]", store.tmp.path().display());
+        let policy = |name: &str, scope: &str, own: &str, other: &str| {
+            let requirement = |kind: &str| json!([{ "type": kind }]);
+            let scopes = json!({ format!("{root}{scope}"): requirement(own) });
+            let text = json!({
+                "default": requirement(other),
+                "transports": { "containers-storage": scopes },
+            });
+            write(store.tmp.path().join(name), text.to_string())
+        };
+        let scope = format!("q.io/a/b:1@{}", id('a'));
+        let refusing = policy("refusing", &scope, "reject", "insecureAcceptAnything");
+        let accepting = policy("accepting", &scope, "insecureAcceptAnything", "reject");
+        let digest = format!("q.io/a/b@{}", sha256(&one));
+        let by_digest =
+            policy("digest", &format!("{digest}@{}", id('a')), "reject", "insecureAcceptAnything");
+        for (policy, image, wanted) in [
+            (&refusing, "q.io/a/b:1", 1),
+            (&refusing, &format!("q.io/a/b:1@{}", id('a')), 1),
+            (&refusing, "q.io/a/b:2", 0),
+            (&accepting, "q.io/a/b:1", 0),
+            (&accepting, "q.io/a/b:2", 1),
+            (&by_digest, &digest, 1),
+            (&by_digest, "q.io/a/b:1", 0),
+        ] {
+            assert_eq!(verdict(policy, &store.name(image), &[]).exit, wanted, "{} {image}", policy.display());
+        }
+        // What has the name later is not what the scope is for.
+        let platform = Platform::parse("linux/amd64").unwrap();
+        let known = local::identify(resolve(&store.name("q.io/a/b:1")).unwrap(), &platform).unwrap();
+        let opened = || {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            local::Image::open(&known, &platform, &Budget::new(), deadline).map(|_| ())
+        };
+        assert_eq!(opened(), Ok(()));
+        store.records[1]["names"] = json!(["q.io/a/b:1"]);
+        store.records[0]["names"] = json!([]);
+        store.save();
+        assert_eq!(code(opened()), Some(Code::LocalImageInvalid));
+    }
+
     // Rules E-20, E-30, E-34.
     #[test]
     fn an_index_leads_to_the_instance_for_the_platform() {

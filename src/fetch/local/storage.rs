@@ -48,11 +48,12 @@ pub(super) struct StoredImage {
 /// Finds the image that the reference would take. It blocks.
 ///
 /// As there, a name is looked for in all stores before a digest is, and the image must have a name of the repository
-/// that was asked for.
+/// that was asked for. If its ID is `known`, its scope follows from that, and it must be that image still.
 pub(super) fn find(
     store: &Store,
     named: Option<&Named>,
     id: Option<&str>,
+    known: Option<&str>,
     platform: &Platform,
     budget: &Budget,
 ) -> Result<StoredImage, Error> {
@@ -70,6 +71,9 @@ pub(super) fn find(
     let record = found.ok_or_else(|| missing("the store has no such image"))?;
     if named.is_some_and(|named| !record.is_of(named)) {
         return Err(missing("the image of this ID has no name of this repository"));
+    }
+    if known.is_some_and(|known| known != record.id) {
+        return Err(missing("the name has just been given to another image"));
     }
     Ok(stores.image(record, digest.cloned()))
 }
@@ -299,6 +303,11 @@ const NO_DIGEST: &str = "a digest of an image is not valid";
 const NO_SIZES: &str = "the sizes of the signatures are not valid, or beyond the limit";
 
 impl StoredImage {
+    /// The ID of the image.
+    pub(super) fn id(&self) -> &str {
+        &self.record.id
+    }
+
     /// The directory of the image.
     pub(super) fn path(&self) -> &str {
         &self.path
