@@ -467,13 +467,13 @@ impl ImageName {
     /// Reads `transport:rest`; containers-transports(5).
     ///
     /// `oci://HOST/REPOSITORY`, as Helm and ORAS write, and `registry:HOST/REPOSITORY`, as ostree writes,
-    /// are the same as `docker://HOST/REPOSITORY`.
+    /// are the same as `docker://HOST/REPOSITORY`. Without a host, `registry:2` is a short name with a tag.
     pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() > REFERENCE_BYTES {
             return Err(Error::Long);
         }
         let (transport, rest) = text.split_once(':').ok_or(Error::Transport)?;
-        if transport == "registry" {
+        if transport == "registry" && rest.split_once('/').is_some_and(|(host, _)| is_host(host)) {
             return Self::parse(&format!("docker://{rest}"));
         }
         let transport = Transport::from_name(transport).ok_or(Error::Transport)?;
@@ -586,9 +586,12 @@ impl ImageName {
 
 /// `//host/…` with something that can be a host, as opposed to a path that begins with two slashes.
 fn is_registry_url(rest: &str) -> bool {
-    rest.strip_prefix("//")
-        .and_then(|r| r.split_once('/'))
-        .is_some_and(|(host, _)| is_domain(host) && (host.contains(['.', ':']) || host == "localhost"))
+    rest.strip_prefix("//").and_then(|r| r.split_once('/')).is_some_and(|(host, _)| is_host(host))
+}
+
+/// Whether the first part of a name is a host for certain.
+fn is_host(first: &str) -> bool {
+    is_domain(first) && (first.contains(['.', ':']) || first == "localhost")
 }
 
 /// Rule S-2.
@@ -954,8 +957,14 @@ mod tests {
             ("oci:///tmp/layout", Transport::Oci),
             ("oci://tmp/layout", Transport::Oci),
             ("oci:/tmp/layout:1", Transport::Oci),
+            ("registry:quay.io/a/b:1", Transport::Docker),
+            ("registry:localhost/a", Transport::Docker),
         ] {
             assert_eq!(ImageName::parse(text).unwrap().transport(), transport, "{text}");
+        }
+        // The repository "registry" with a tag, which is another image than "docker://2".
+        for text in ["registry:2", "registry:2.8.3", "registry:latest", "registry:5000/a"] {
+            assert_eq!(ImageName::parse(text), Err(Error::Transport), "{text}");
         }
     }
 
