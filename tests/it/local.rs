@@ -138,6 +138,34 @@ fn only() -> String {
     index(&[descriptor(IMAGE, OCI_MANIFEST, "")])
 }
 
+mod directories {
+    use super::*;
+
+    // Rule B-6.
+    #[test]
+    fn a_directory_of_a_later_version_is_refused() {
+        let tmp = TempDir::new().unwrap();
+        write(tmp.path().join("manifest.json"), IMAGE);
+        let name = format!("dir:{}", tmp.path().display());
+        assert_eq!(code(manifest(&name)), None);
+        for (version, known) in [
+            ("Directory Transport Version: 1.1\n", true),
+            ("Directory Transport Version: 1.2\n", true),
+            ("Directory Transport Version: 0.9\n", true),
+            ("Directory Transport Version: 1.3\n", false),
+            ("Directory Transport Version: 2.0\n", false),
+            ("Directory Transport Version: 1.1", false),
+            ("Directory Transport Version: +1.01\n", false),
+            ("Directory Transport Version: 99999999999.1\n", false),
+            ("", false),
+        ] {
+            write(tmp.path().join("version"), version);
+            let wanted = (!known).then_some(Code::LocalImageInvalid);
+            assert_eq!(code(manifest(&name)), wanted, "{version:?}");
+        }
+    }
+}
+
 mod oci_archives {
     use super::*;
 
