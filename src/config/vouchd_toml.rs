@@ -1,7 +1,6 @@
 //! [`VouchdToml`]: vouchd's own configuration; vouchd.toml(5).
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -68,11 +67,10 @@ impl VouchdToml {
 /// The `*.toml` files of a directory, by name.
 fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |detail: String| Error::VouchdToml { path: directory.to_owned(), at: None, detail };
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error.to_string())),
-    };
+    if is_absent(directory).map_err(failed)? {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(directory).map_err(|error| failed(error.to_string()))?;
     let mut paths = Vec::new();
     for entry in entries {
         let name = entry.map_err(|error| failed(error.to_string()))?.file_name();
@@ -138,6 +136,19 @@ mod tests {
         assert_eq!(all.proxy, ProxySettings { http: set("c"), https: set("b"), no_proxy: set("x,y") });
         assert_eq!(parse("").unwrap(), VouchdToml::default());
         assert!(!format!("{all:?}").contains("\"b\""));
+    }
+
+    // Rule T-23.
+    #[test]
+    fn only_a_directory_that_is_truly_absent_is_passed_over() {
+        let tmp = tempfile::tempdir().unwrap();
+        let directory = tmp.path().join("vouchd.toml.d");
+        assert_eq!(drop_ins(&directory), Ok(Vec::new()));
+        std::os::unix::fs::symlink("/no/such", &directory).unwrap();
+        assert!(drop_ins(&directory).is_err());
+        fs::remove_file(&directory).unwrap();
+        fs::write(&directory, "").unwrap();
+        assert!(drop_ins(&directory).is_err());
     }
 
     #[test]
