@@ -1001,6 +1001,23 @@ mod stores {
         assert_eq!(store.read(&format!("q.io/a/b@{d2}@{a}")).ok(), Some(one));
     }
 
+    // Rules S-12, T-28.
+    #[test]
+    fn images_of_one_digest_are_not_looked_at_without_end() {
+        let mut store = Store::new();
+        let text = image("1");
+        for number in 0..128 {
+            store.add(&format!("{number:064}"), &[&format!("q.io/a/b:{number}")], &[&text]);
+        }
+        store.save();
+        let name = format!("q.io/a/b@{}", sha256(&text));
+        assert_eq!(store.read(&name), Ok(text.clone()));
+        store.add(&id('f'), &["q.io/a/b:x"], &[&text]);
+        store.save();
+        assert_eq!(code(store.read(&name)), Some(Code::LocalImageInvalid));
+        assert_eq!(store.read("q.io/a/b:x"), Ok(text));
+    }
+
     // Rules S-12, S-14.
     #[test]
     fn part_of_an_id_is_a_name_unless_an_image_has_it() {

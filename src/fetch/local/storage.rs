@@ -31,6 +31,9 @@ const RECORDS_BYTES: usize = 16 << 20;
 /// A record has some twenty values; they are held only while the image is being looked for.
 const RECORDS: Limits = Limits { depth: 64, values: 300_000 };
 
+/// Most images of one digest, each of which is looked at: 128, more than an index has platforms.
+const CANDIDATES: usize = 128;
+
 /// The name under which a store has the manifest that was added last.
 const MANIFEST: &str = "manifest";
 
@@ -158,9 +161,16 @@ impl Stores {
     ) -> Result<Option<&Record>, Error> {
         let Some(digest) = named.digest() else { return Ok(None) };
         let mut found: Option<&Record> = None;
+        let mut candidates = 0_usize;
         for record in self.0.iter().flat_map(|(_, records)| records) {
             if !record.has_digest(digest) || !record.is_of(named) {
                 continue;
+            }
+            candidates = candidates.saturating_add(1);
+            if candidates > CANDIDATES {
+                let directory = self.0.first().map(|(images, _)| images.as_path());
+                let detail = format!("more than {CANDIDATES} images have the digest {digest}");
+                return Err(invalid(directory.unwrap_or(Path::new("/")), &detail));
             }
             if found.is_none() || self.image(record, None).is_instance_for(digest, platform, budget)? {
                 found = Some(record);
