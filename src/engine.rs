@@ -17,6 +17,7 @@ use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Role, Verdict};
 use crate::fetch::{self, Client, Configuration, Gathered, Locations, credentials, local, registry};
+use crate::manifest::Platform;
 use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
 use crate::reference::{self, ImageName, ImageReference, Named};
@@ -307,7 +308,7 @@ impl Engine {
     ) -> Result<Answer, Box<Undecided>> {
         let deadline = Instant::now() + timeout;
         let policy = self.read_policy(deadline).await?;
-        let (image, note) = match self.resolve(name.to_owned(), deadline).await {
+        let (image, note) = match self.resolve(name.to_owned(), question.platform.clone(), deadline).await {
             Ok(found) => found,
             Err(error) => {
                 return Err(Box::new(Undecided { error, policy: Some(policy), scope: None, requests: 0 }));
@@ -388,10 +389,15 @@ impl Engine {
     async fn resolve(
         self: &Arc<Self>,
         name: String,
+        platform: Platform,
         deadline: Instant,
     ) -> Result<(ImageReference, Option<String>), Error> {
         let engine = Arc::clone(self);
-        blocking(&self.reading, move || engine.look_up(&name), "the path of the image", deadline).await
+        let look_up = move || {
+            let (image, note) = engine.look_up(&name)?;
+            Ok((local::identify(image, &platform)?, note))
+        };
+        blocking(&self.reading, look_up, "the path of the image", deadline).await
     }
 
     /// Reads an image name, of which the configuration may say what it means, and looks its paths up.
@@ -442,6 +448,8 @@ impl Engine {
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
         let (image, _) = self.look_up(name)?;
+        // An image that is not there has no ID.
+        let image = local::identify(image.clone(), &Platform::host()).unwrap_or(image);
         let endpoints = match image.in_registry() {
             Some(named) => self.explain_endpoints(named)?,
             None => Vec::new(),

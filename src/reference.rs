@@ -467,17 +467,13 @@ impl ImageName {
     /// Reads `transport:rest`; containers-transports(5).
     ///
     /// `oci://HOST/REPOSITORY`, as Helm and ORAS write, and `registry:HOST/REPOSITORY`, as ostree writes,
-    /// are the same as `docker://HOST/REPOSITORY`.
+    /// are the same as `docker://HOST/REPOSITORY`. Without a host, `registry:2` is a short name with a tag.
     pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() > REFERENCE_BYTES {
             return Err(Error::Long);
         }
         let (transport, rest) = text.split_once(':').ok_or(Error::Transport)?;
-        if transport == "registry" {
-            // Without a host, it is the image "registry" with a tag: a short name like any other.
-            if !rest.contains('/') {
-                return Err(Error::Transport);
-            }
+        if transport == "registry" && rest.split_once('/').is_some_and(|(host, _)| is_host(host)) {
             return Self::parse(&format!("docker://{rest}"));
         }
         let transport = Transport::from_name(transport).ok_or(Error::Transport)?;
@@ -580,7 +576,7 @@ impl ImageName {
                     return None;
                 }
                 let (identity, namespaces) = storage_scopes(&store, named.as_ref(), id.as_deref());
-                (identity, namespaces, named, Place::Storage { store, id })
+                (identity, namespaces, named, Place::Storage { store, id, known: None })
             }
             (_, Found::Nothing | Found::Path(_) | Found::Store(..)) => return None,
         };
@@ -590,9 +586,12 @@ impl ImageName {
 
 /// `//host/…` with something that can be a host, as opposed to a path that begins with two slashes.
 fn is_registry_url(rest: &str) -> bool {
-    rest.strip_prefix("//")
-        .and_then(|r| r.split_once('/'))
-        .is_some_and(|(host, _)| is_domain(host) && (host.contains(['.', ':']) || host == "localhost"))
+    rest.strip_prefix("//").and_then(|r| r.split_once('/')).is_some_and(|(host, _)| is_host(host))
+}
+
+/// Whether the first part of a name is a host for certain.
+fn is_host(first: &str) -> bool {
+    is_domain(first) && (first.contains(['.', ':']) || first == "localhost")
 }
 
 /// Rule S-2.
@@ -827,6 +826,8 @@ pub enum Place {
         store: Store,
         /// The whole ID of the image, if the name gives it.
         id: Option<String>,
+        /// Else the ID that the image of this name had when it was looked up.
+        known: Option<String>,
     },
     /// A place that this version cannot read.
     Elsewhere,
@@ -897,6 +898,17 @@ impl ImageReference {
         &self.place
     }
 
+    /// An image in a store has the scopes of its ID too, even if the name does not give it (rule S-12).
+    ///
+    /// `known` is the ID that the name leads to. Other images stay as they are.
+    pub fn with_known_id(mut self, known: &str) -> Self {
+        if let Place::Storage { store, id: None, known: place } = &mut self.place {
+            *place = Some(known.to_owned());
+            (self.identity, self.namespaces) = storage_scopes(store, self.named.as_ref(), Some(known));
+        }
+        self
+    }
+
     /// The reference that names exactly `digest`; `None` where the transport cannot.
     pub fn pinned(&self, digest: &Digest) -> Option<Self> {
         Self::docker(self.in_registry()?.pinned(digest.clone()))
@@ -939,11 +951,15 @@ mod tests {
             ("oci:///tmp/layout", Transport::Oci),
             ("oci://tmp/layout", Transport::Oci),
             ("oci:/tmp/layout:1", Transport::Oci),
+            ("registry:quay.io/a/b:1", Transport::Docker),
+            ("registry:localhost/a", Transport::Docker),
         ] {
             assert_eq!(ImageName::parse(text).unwrap().transport(), transport, "{text}");
         }
-        // "docker run registry:2" means an image of that name.
-        assert_eq!(ImageName::parse("registry:2"), Err(Error::Transport));
+        // The repository "registry" with a tag, which is another image than "docker://2".
+        for text in ["registry:2", "registry:2.8.3", "registry:latest", "registry:5000/a"] {
+            assert_eq!(ImageName::parse(text), Err(Error::Transport), "{text}");
+        }
     }
 
     #[test]

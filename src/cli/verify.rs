@@ -110,12 +110,17 @@ struct Argument {
 impl Argument {
     /// Takes the prefixes of ostree off and puts a transport on; vouchd(1), IMAGE NAMES.
     fn parse(text: &str) -> Self {
+        // To ostree a registry need not be named, as to "docker://".
+        let registry = |rest: &str| match rest.strip_prefix("registry:") {
+            Some(name) => format!("docker://{name}"),
+            None => rest.to_owned(),
+        };
         let unverified = "ostree would not verify this image; the verdict is that of the policy";
         let (rest, require_signature, warning) = if let Some(rest) = text.strip_prefix("ostree-image-signed:")
         {
-            (rest.to_owned(), true, None)
+            (registry(rest), true, None)
         } else if let Some(rest) = text.strip_prefix("ostree-unverified-image:") {
-            (rest.to_owned(), false, Some(unverified))
+            (registry(rest), false, Some(unverified))
         } else if let Some(rest) = text.strip_prefix("ostree-unverified-registry:") {
             (format!("docker://{rest}"), false, Some(unverified))
         } else {
@@ -276,7 +281,11 @@ mod tests {
             ("a/b:1", "a/b:1", false),
             ("dir:/x", "dir:/x", false),
             ("ostree-image-signed:docker://q.io/a", "docker://q.io/a", true),
-            ("ostree-image-signed:registry:q.io/a", "registry:q.io/a", true),
+            ("ostree-image-signed:registry:q.io/a", "docker://q.io/a", true),
+            ("ostree-image-signed:registry:fedora", "docker://fedora", true),
+            ("ostree-unverified-image:registry:2", "docker://2", false),
+            ("registry:2", "registry:2", false),
+            ("registry:5000/a/b", "docker://registry:5000/a/b", false),
             ("ostree-unverified-registry:q.io/a:1", "docker://q.io/a:1", false),
             ("ostree-unverified-image:docker://q.io/a", "docker://q.io/a", false),
         ] {

@@ -29,17 +29,15 @@ pub struct RegularFile {
 impl RegularFile {
     /// Opens the file; a FIFO or a device is an error and never waited for.
     pub fn open(path: &Path) -> io::Result<Self> {
+        // Opening some devices does something, such as starting a watchdog; what came in between, fstat(2) shows.
+        check(&fs::metadata(path)?)?;
         let file = OpenOptions::new()
             .read(true)
             .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
             .open(path)?;
         let metadata = file.metadata()?;
-        let null = metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE;
-        if metadata.is_file() || null {
-            Ok(Self { file, metadata })
-        } else {
-            Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
-        }
+        check(&metadata)?;
+        Ok(Self { file, metadata })
     }
 
     /// As [`RegularFile::open`]; nothing if there is no such file.
@@ -80,6 +78,15 @@ impl RegularFile {
             .ok()
             .and_then(|now| now.checked_sub(identity.changed()?));
         Ok(age.is_some_and(|age| age > SETTLED).then_some(identity))
+    }
+}
+
+fn check(metadata: &Metadata) -> io::Result<()> {
+    let null = metadata.file_type().is_char_device() && metadata.rdev() == NULL_DEVICE;
+    if metadata.is_file() || null {
+        Ok(())
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidInput, "it is not a regular file"))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::nonempty::NonEmpty;
 use crate::policy::{
     KeySource, KeyType, Match, Policy, Requirement, SignedBy, SignedIdentity, Signer, SigstoreSigned,
 };
-use crate::reference::{ImageReference, Place};
+use crate::reference::{ImageReference, Place, Transport};
 use crate::verify::trust::KeyMaterial;
 use crate::verify::{
     Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore,
@@ -67,7 +67,7 @@ impl<'p> Plan<'p> {
         let (decision, authenticated) = self.decide(&subjects);
         let resolved_digest = evidence.top_level.as_ref().and_then(|m| manifest::digest(&m.bytes).ok());
         let warnings = self.warnings(&subjects, &decision);
-        let others = others(&subjects, evidence);
+        let others = if self.others_know_more() { Others::UNKNOWN } else { others(&subjects, evidence) };
         Verdict {
             decision,
             authenticated,
@@ -104,6 +104,14 @@ impl<'p> Plan<'p> {
             Subject::TopLevel => vec![top_level()],
             Subject::Both | Subject::Either => vec![top_level(), instance()],
         }
+    }
+
+    /// Whether other tools can say of the image what this version cannot, or have no images of its transport.
+    fn others_know_more(&self) -> bool {
+        let requirements = &self.matched.requirements;
+        let no_tool_accepts = requirements.iter().any(|r| foregone(r).is_some() && !is_checked_by_others(r));
+        self.image.transport() == Transport::Ostree
+            || !no_tool_accepts && requirements.iter().any(is_checked_by_others)
     }
 
     fn decide(&self, subjects: &[SubjectVerdict]) -> (Decision, bool) {
@@ -220,6 +228,15 @@ impl<'p> Check<'p> {
                 Signer::Pki(_) => unsupported("a \"pki\" certificate"),
             },
         }
+    }
+}
+
+/// Whether other tools check this requirement although this version cannot.
+fn is_checked_by_others(requirement: &Requirement) -> bool {
+    let Requirement::SigstoreSigned(SigstoreSigned { signer, .. }) = requirement else { return false };
+    match signer {
+        Signer::Keys { rekor, .. } => rekor.is_some(),
+        Signer::Fulcio { .. } | Signer::Pki(_) => true,
     }
 }
 
@@ -449,6 +466,8 @@ mod tests {
     #[test]
     fn what_other_tools_say_is_known_from_what_was_judged() {
         let key = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}"#;
+        let rekor = r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}]}"#;
+        let hopeless = rekor.replace("]}", r#",{"type":"reject"}]}"#);
         let index = || ManifestEvidence { media_type: manifest::OCI_INDEX.to_owned(), ..manifest(b"{}") };
         let instance = || InstanceEvidence { digest: Digest::sha256(b"i"), manifest: manifest(b"i") };
         let image = || Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
@@ -465,6 +484,9 @@ mod tests {
             (key, Subject::Instance, whole(), no, None),
             (ANYTHING, Subject::TopLevel, alone(), None, yes),
             (key, Subject::TopLevel, alone(), None, None),
+            // Others can check what this version cannot.
+            (rekor, Subject::Either, whole(), None, None),
+            (hopeless.as_str(), Subject::Either, whole(), no, no),
         ] {
             let policy = Policy::parse(policy.as_bytes()).unwrap();
             let image = ImageReference::docker(Named::parse("a.example/b:1").unwrap()).unwrap();

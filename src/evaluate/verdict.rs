@@ -28,13 +28,19 @@ pub struct Verdict {
     pub warnings: Vec<&'static str>,
 }
 
-/// Whether other tools would use the image under the same policy; `None` if what they judge was not looked at.
+/// Whether other tools would use the image under the same policy; `None` if this version cannot tell, as when what they
+/// judge was not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Others {
     /// podman, buildah, CRI-O and `skopeo copy`: they judge the instance for the platform alone (rules E-30, E-31).
     pub copy: Option<bool>,
     /// The skopeo image proxy since 2026-04, for bootc and rpm-ostree: index or instance (rule E-33).
     pub image_proxy: Option<bool>,
+}
+
+impl Others {
+    /// Nothing is known of them.
+    pub const UNKNOWN: Self = Self { copy: None, image_proxy: None };
 }
 
 /// The answer.

@@ -138,6 +138,34 @@ fn only() -> String {
     index(&[descriptor(IMAGE, OCI_MANIFEST, "")])
 }
 
+mod directories {
+    use super::*;
+
+    // Rule B-6.
+    #[test]
+    fn a_directory_of_a_later_version_is_refused() {
+        let tmp = TempDir::new().unwrap();
+        write(tmp.path().join("manifest.json"), IMAGE);
+        let name = format!("dir:{}", tmp.path().display());
+        assert_eq!(code(manifest(&name)), None);
+        for (version, known) in [
+            ("Directory Transport Version: 1.1\n", true),
+            ("Directory Transport Version: 1.2\n", true),
+            ("Directory Transport Version: 0.9\n", true),
+            ("Directory Transport Version: 1.3\n", false),
+            ("Directory Transport Version: 2.0\n", false),
+            ("Directory Transport Version: 1.1", false),
+            ("Directory Transport Version: +1.01\n", false),
+            ("Directory Transport Version: 99999999999.1\n", false),
+            ("", false),
+        ] {
+            write(tmp.path().join("version"), version);
+            let wanted = (!known).then_some(Code::LocalImageInvalid);
+            assert_eq!(code(manifest(&name)), wanted, "{version:?}");
+        }
+    }
+}
+
 mod oci_archives {
     use super::*;
 
@@ -973,6 +1001,23 @@ mod stores {
         assert_eq!(store.read(&format!("q.io/a/b@{d2}@{a}")).ok(), Some(one));
     }
 
+    // Rules S-12, T-28.
+    #[test]
+    fn images_of_one_digest_are_not_looked_at_without_end() {
+        let mut store = Store::new();
+        let text = image("1");
+        for number in 0..128 {
+            store.add(&format!("{number:064}"), &[&format!("q.io/a/b:{number}")], &[&text]);
+        }
+        store.save();
+        let name = format!("q.io/a/b@{}", sha256(&text));
+        assert_eq!(store.read(&name), Ok(text.clone()));
+        store.add(&id('f'), &["q.io/a/b:x"], &[&text]);
+        store.save();
+        assert_eq!(code(store.read(&name)), Some(Code::LocalImageInvalid));
+        assert_eq!(store.read("q.io/a/b:x"), Ok(text));
+    }
+
     // Rules S-12, S-14.
     #[test]
     fn part_of_an_id_is_a_name_unless_an_image_has_it() {
@@ -998,6 +1043,55 @@ mod stores {
         for name in ["@ab", "@abg", "@ABC", "@", "x@"] {
             assert!(ImageName::parse(&store.name(name)).is_err(), "{name}");
         }
+    }
+
+    // Rules S-12, S-20: so says skopeo 1.9.3.
+    #[test]
+    fn a_scope_with_the_id_counts_for_a_name_without_it() {
+        let mut store = Store::new();
+        let (one, two) = (image("1"), image("2"));
+        store.add(&id('a'), &["q.io/a/b:1"], &[&one]);
+        store.add(&id('b'), &["q.io/a/b:2"], &[&two]);
+        store.save();
+        let root = format!("[vfs@{}]", store.tmp.path().display());
+        let policy = |name: &str, scope: &str, own: &str, other: &str| {
+            let requirement = |kind: &str| json!([{ "type": kind }]);
+            let scopes = json!({ format!("{root}{scope}"): requirement(own) });
+            let text = json!({
+                "default": requirement(other),
+                "transports": { "containers-storage": scopes },
+            });
+            write(store.tmp.path().join(name), text.to_string())
+        };
+        let scope = format!("q.io/a/b:1@{}", id('a'));
+        let refusing = policy("refusing", &scope, "reject", "insecureAcceptAnything");
+        let accepting = policy("accepting", &scope, "insecureAcceptAnything", "reject");
+        let digest = format!("q.io/a/b@{}", sha256(&one));
+        let by_digest =
+            policy("digest", &format!("{digest}@{}", id('a')), "reject", "insecureAcceptAnything");
+        for (policy, image, wanted) in [
+            (&refusing, "q.io/a/b:1", 1),
+            (&refusing, &format!("q.io/a/b:1@{}", id('a')), 1),
+            (&refusing, "q.io/a/b:2", 0),
+            (&accepting, "q.io/a/b:1", 0),
+            (&accepting, "q.io/a/b:2", 1),
+            (&by_digest, &digest, 1),
+            (&by_digest, "q.io/a/b:1", 0),
+        ] {
+            assert_eq!(verdict(policy, &store.name(image), &[]).exit, wanted, "{} {image}", policy.display());
+        }
+        // What has the name later is not what the scope is for.
+        let platform = Platform::parse("linux/amd64").unwrap();
+        let known = local::identify(resolve(&store.name("q.io/a/b:1")).unwrap(), &platform).unwrap();
+        let opened = || {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            local::Image::open(&known, &platform, &Budget::new(), deadline).map(|_| ())
+        };
+        assert_eq!(opened(), Ok(()));
+        store.records[1]["names"] = json!(["q.io/a/b:1"]);
+        store.records[0]["names"] = json!([]);
+        store.save();
+        assert_eq!(code(opened()), Some(Code::LocalImageInvalid));
     }
 
     // Rules E-20, E-30, E-34.

@@ -6,7 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use nix::sys::statfs::{
-    CODA_SUPER_MAGIC, FUSE_SUPER_MAGIC, FsType, NCP_SUPER_MAGIC, NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, fstatfs,
+    CODA_SUPER_MAGIC, DEBUGFS_MAGIC, FUSE_SUPER_MAGIC, FsType, NCP_SUPER_MAGIC, NFS_SUPER_MAGIC,
+    PROC_SUPER_MAGIC, SMB_SUPER_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
 };
 
 use crate::fetch::credentials::AUTH_FILE_BYTES;
@@ -18,7 +19,7 @@ use crate::fetch::credentials::AUTH_FILE_BYTES;
 pub(super) fn read(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
     let refused = |detail: &str| io::Error::new(io::ErrorKind::InvalidInput, detail.to_owned());
     if WAITING.contains(&fstatfs(&descriptor)?.filesystem_type()) {
-        return Err(refused("it is on a file system of another process or host"));
+        return Err(refused("it is on a file system of the kernel, or of another process or host"));
     }
     let file = File::from(descriptor);
     if !file.metadata()?.is_file() {
@@ -38,8 +39,16 @@ pub(super) fn read(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// statfs(2): file systems whose reads somebody else answers; CIFS and SMB 2 have numbers of their own.
-const WAITING: [FsType; 8] = [
+/// statfs(2): file systems whose reads somebody else answers; CIFS, SMB 2, 9P, AFS and Ceph have numbers of their own.
+/// Those of the kernel have regular files that wait for an event, as `/proc/kmsg` does, and take it from its readers.
+const WAITING: [FsType; 15] = [
+    PROC_SUPER_MAGIC,
+    SYSFS_MAGIC,
+    DEBUGFS_MAGIC,
+    TRACEFS_MAGIC,
+    FsType(0x6b41_4653),
+    FsType(0x5346_414f),
+    FsType(0x00c3_6400),
     CODA_SUPER_MAGIC,
     FUSE_SUPER_MAGIC,
     NCP_SUPER_MAGIC,
@@ -80,6 +89,7 @@ mod tests {
         assert!(of(reader).unwrap_err().contains("not a regular file"));
         assert!(of(socket).unwrap_err().contains("not a regular file"));
         assert!(of(File::open("/dev/zero").unwrap()).unwrap_err().contains("not a regular file"));
+        assert!(of(File::open("/proc/self/status").unwrap()).unwrap_err().contains("of the kernel"));
         assert!(of(File::open("/").unwrap()).unwrap_err().contains("not a regular file"));
     }
 }

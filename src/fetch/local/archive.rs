@@ -122,6 +122,7 @@ impl Archive {
         let mut file = &self.file;
         file.rewind().map_err(|error| unreadable(&self.path, &error))?;
         let source = if self.compressed {
+            let file = Hurried { file, deadline: self.deadline };
             Source::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(CHUNK, file))))
         } else {
             Source::Plain(file)
@@ -206,8 +207,21 @@ struct Stream<'f> {
 }
 
 enum Source<'f> {
-    Gzip(Box<MultiGzDecoder<BufReader<&'f File>>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Hurried<'f>>>>),
     Plain(&'f File),
+}
+
+/// A file that has nothing more when time is up: empty members could keep the decoder busy without end.
+struct Hurried<'f> {
+    file: &'f File,
+    deadline: Instant,
+}
+
+impl Read for Hurried<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        check(self.deadline)?;
+        self.file.read(buffer)
+    }
 }
 
 impl Read for Stream<'_> {
@@ -541,6 +555,21 @@ mod tests {
         let mut encoder = GzEncoder::new(Vec::new(), Level::default());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn members_without_contents_are_unpacked_no_longer_than_the_deadline() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.tar");
+        std::fs::write(&path, gzip(b"").repeat(10_000)).unwrap();
+        let file = File::open(&path).unwrap();
+        let read = |deadline| {
+            let mut bytes = Vec::new();
+            let file = Hurried { file: &file, deadline };
+            MultiGzDecoder::new(BufReader::new(file)).read_to_end(&mut bytes).map_err(|error| error.kind())
+        };
+        assert_eq!(read(Instant::now()), Err(ErrorKind::TimedOut));
+        assert_eq!(read(Instant::now() + Duration::from_secs(60)), Ok(0));
     }
 
     // Rule T-28.

@@ -14,10 +14,29 @@ use crate::verify::UntrustedSignature;
 ///
 /// Whether the bytes have the digest is for the judgement to say, as for every instance.
 pub fn read_dir(path: &str, instance: Option<&Digest>, budget: &Budget) -> Result<ManifestEvidence, Error> {
+    check_version(&Path::new(path).join("version"), budget)?;
     let name = format!("{}manifest.json", prefix(instance));
     let bytes = read(&Path::new(path).join(name), MANIFEST_BYTES, budget)?;
     let media_type = manifest::sniff_media_type(&bytes).to_owned();
     Ok(ManifestEvidence { bytes, media_type, signatures: Vec::new() })
+}
+
+/// As in the reference, a directory of a later version is not read, because its files may mean something else.
+fn check_version(path: &Path, budget: &Budget) -> Result<(), Error> {
+    let Some(bytes) = read_if_there(path, VERSION_BYTES, budget)? else { return Ok(()) };
+    let parse = || {
+        let text = std::str::from_utf8(&bytes).ok()?;
+        let (major, minor) = text.strip_prefix(VERSION)?.strip_suffix('\n')?.split_once('.')?;
+        let version: (u32, u32) = (major.parse().ok()?, minor.parse().ok()?);
+        (text == format!("{VERSION}{}.{}\n", version.0, version.1)).then_some(version)
+    };
+    match parse() {
+        Some(version) if version <= NEWEST => Ok(()),
+        Some((major, minor)) => {
+            Err(invalid(path, &format!("the version {major}.{minor} of the format is not supported")))
+        }
+        None => Err(invalid(path, "it is not the version of a directory")),
+    }
 }
 
 /// The signatures of a `dir:` directory, or those of one instance of its index (rule B-6). It blocks.
@@ -54,3 +73,12 @@ fn prefix(instance: Option<&Digest>) -> String {
         }
     }
 }
+
+/// What a version file says before the version.
+const VERSION: &str = "Directory Transport Version: ";
+
+/// Largest version file; the real ones have 33 bytes.
+const VERSION_BYTES: usize = 64;
+
+/// container-libs, image/directory/version.go: 1.2 is what holds digests other than SHA-256.
+const NEWEST: (u32, u32) = (1, 2);

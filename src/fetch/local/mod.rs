@@ -68,9 +68,9 @@ impl Image {
             Place::OciArchive { path, image } => {
                 Source::OciArchive { path: path.clone(), image: image.clone() }
             }
-            Place::Storage { store, id } => {
-                let (named, id) = (image.docker_reference(), id.as_deref());
-                Source::Storage(Arc::new(storage::find(store, named, id, platform, budget)?))
+            Place::Storage { store, id, known } => {
+                let (named, id, known) = (image.docker_reference(), id.as_deref(), known.as_deref());
+                Source::Storage(Arc::new(storage::find(store, named, id, known, platform, budget)?))
             }
         };
         Ok(Some(Self { source, budget: budget.clone(), deadline }))
@@ -153,6 +153,16 @@ pub fn resolve_in(
     };
     name.into_reference(found)
         .ok_or_else(|| invalid(current, "the lookup has another kind of answer than the question"))
+}
+
+/// Finds the image of a store that the name leads to: its ID is part of the scope, as in the reference (rule S-12).
+///
+/// Other images stay as they are. It blocks.
+pub fn identify(image: ImageReference, platform: &Platform) -> Result<ImageReference, Error> {
+    let Place::Storage { store, id: None, known: None } = image.place() else { return Ok(image) };
+    let named = image.docker_reference();
+    let found = storage::find(store, named, None, None, platform, &Budget::new())?;
+    Ok(image.with_known_id(found.id()))
 }
 
 fn text(path: &Path) -> Result<String, Error> {

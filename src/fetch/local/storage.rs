@@ -31,6 +31,9 @@ const RECORDS_BYTES: usize = 16 << 20;
 /// A record has some twenty values; they are held only while the image is being looked for.
 const RECORDS: Limits = Limits { depth: 64, values: 300_000 };
 
+/// Most images of one digest, each of which is looked at: 128, more than an index has platforms.
+const CANDIDATES: usize = 128;
+
 /// The name under which a store has the manifest that was added last.
 const MANIFEST: &str = "manifest";
 
@@ -48,11 +51,12 @@ pub(super) struct StoredImage {
 /// Finds the image that the reference would take. It blocks.
 ///
 /// As there, a name is looked for in all stores before a digest is, and the image must have a name of the repository
-/// that was asked for.
+/// that was asked for. If its ID is `known`, its scope follows from that, and it must be that image still.
 pub(super) fn find(
     store: &Store,
     named: Option<&Named>,
     id: Option<&str>,
+    known: Option<&str>,
     platform: &Platform,
     budget: &Budget,
 ) -> Result<StoredImage, Error> {
@@ -70,6 +74,9 @@ pub(super) fn find(
     let record = found.ok_or_else(|| missing("the store has no such image"))?;
     if named.is_some_and(|named| !record.is_of(named)) {
         return Err(missing("the image of this ID has no name of this repository"));
+    }
+    if known.is_some_and(|known| known != record.id) {
+        return Err(missing("the name has just been given to another image"));
     }
     Ok(stores.image(record, digest.cloned()))
 }
@@ -154,9 +161,16 @@ impl Stores {
     ) -> Result<Option<&Record>, Error> {
         let Some(digest) = named.digest() else { return Ok(None) };
         let mut found: Option<&Record> = None;
+        let mut candidates = 0_usize;
         for record in self.0.iter().flat_map(|(_, records)| records) {
             if !record.has_digest(digest) || !record.is_of(named) {
                 continue;
+            }
+            candidates = candidates.saturating_add(1);
+            if candidates > CANDIDATES {
+                let directory = self.0.first().map(|(images, _)| images.as_path());
+                let detail = format!("more than {CANDIDATES} images have the digest {digest}");
+                return Err(invalid(directory.unwrap_or(Path::new("/")), &detail));
             }
             if found.is_none() || self.image(record, None).is_instance_for(digest, platform, budget)? {
                 found = Some(record);
@@ -299,6 +313,11 @@ const NO_DIGEST: &str = "a digest of an image is not valid";
 const NO_SIZES: &str = "the sizes of the signatures are not valid, or beyond the limit";
 
 impl StoredImage {
+    /// The ID of the image.
+    pub(super) fn id(&self) -> &str {
+        &self.record.id
+    }
+
     /// The directory of the image.
     pub(super) fn path(&self) -> &str {
         &self.path
