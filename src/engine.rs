@@ -82,8 +82,8 @@ pub struct Answer {
     pub policy: Arc<LoadedPolicy>,
     /// The reference that names exactly what was allowed, where the transport can.
     pub pinned: Option<ImageReference>,
-    /// Whether the policy also accepts the pinned reference.
-    pub pinned_accepted: bool,
+    /// Whether the policy also accepts the pinned reference; `None` if that leads to places that were not looked at.
+    pub pinned_accepted: Option<bool>,
     /// Things to know that change nothing, from outside the verdict. Untrusted: escape before printing.
     pub warnings: Vec<String>,
     /// The number of requests that were made.
@@ -131,6 +131,8 @@ pub struct Explanation {
     pub policy: Arc<LoadedPolicy>,
     /// Where the image and its signatures are looked for, in this order; nowhere for images outside registries.
     pub endpoints: Vec<ExplainedEndpoint>,
+    /// What to know about the name. Untrusted: escape before printing.
+    pub note: Option<String>,
 }
 
 impl Explanation {
@@ -347,7 +349,8 @@ impl Engine {
         Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests })
     }
 
-    /// The verdict, the name that pins what was granted, and whether the policy also accepts that name. It blocks.
+    /// The verdict, the name that pins what was granted, and whether the policy also accepts that name, if that is
+    /// known. It blocks.
     fn judge(
         &self,
         policy: &Policy,
@@ -356,28 +359,30 @@ impl Engine {
         needs: &Needs,
         evidence: Evidence,
         now: Timestamp,
-    ) -> (Verdict, Option<ImageReference>, bool) {
+    ) -> (Verdict, Option<ImageReference>, Option<bool>) {
         let verdict = evaluate::plan(policy, image, question).judge(&evidence, now);
         let granted = match &verdict.decision {
             Decision::Allow(grant) => grant.digest(),
             Decision::Deny(_) => None,
         };
-        let pinned = granted.and_then(|digest| image.pinned(digest));
-        let accepted = pinned.as_ref().is_some_and(|pinned| {
-            // A name that pins already has just been judged.
-            pinned.policy_identity() == image.policy_identity()
-                || self.has_the_same_stores(image, pinned)
-                    && self.accepts_pinned(policy, pinned, question, needs, evidence, now)
-        });
-        (verdict, pinned, accepted)
+        let Some(pinned) = granted.and_then(|digest| image.pinned(digest)) else {
+            return (verdict, None, Some(false));
+        };
+        // A name that pins already has just been judged.
+        let accepted = pinned.policy_identity() == image.policy_identity()
+            || self.accepts_pinned(policy, &pinned, question, needs, evidence, now);
+        // What is elsewhere, as where mirrors are for digests alone, was not looked at.
+        let known = !accepted || self.has_the_same_stores(image, &pinned);
+        (verdict, Some(pinned), known.then_some(accepted))
     }
 
-    /// Whether signatures of both names are looked for in the same places.
+    /// Whether manifests and signatures of both names are looked for in the same places.
     fn has_the_same_stores(&self, image: &ImageReference, pinned: &ImageReference) -> bool {
         let (Some(image), Some(pinned)) = (image.in_registry(), pinned.in_registry()) else {
             return false;
         };
-        self.client.locations().is_ok_and(|locations| locations.are_the_same(image, pinned))
+        image == pinned
+            || self.client.locations().is_ok_and(|locations| locations.are_the_same(image, pinned))
     }
 
     async fn read_policy(self: &Arc<Self>, deadline: Instant) -> Result<Arc<LoadedPolicy>, Error> {
@@ -447,14 +452,14 @@ impl Engine {
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
-        let (image, _) = self.look_up(name)?;
+        let (image, note) = self.look_up(name)?;
         // An image that is not there has no ID.
         let image = local::identify(image.clone(), &Platform::host()).unwrap_or(image);
         let endpoints = match image.in_registry() {
             Some(named) => self.explain_endpoints(named)?,
             None => Vec::new(),
         };
-        Ok(Explanation { image, policy, endpoints })
+        Ok(Explanation { image, policy, endpoints, note })
     }
 
     fn explain_endpoints(&self, named: &Named) -> Result<Vec<ExplainedEndpoint>, Error> {
@@ -469,7 +474,18 @@ impl Engine {
             };
             Ok(ExplainedEndpoint { endpoint: endpoint.clone(), stores })
         };
-        registries_conf.endpoints(named)?.iter().map(explain).collect()
+        match registries_conf.endpoints(named) {
+            Ok(endpoints) => endpoints.iter().map(explain).collect(),
+            // What is blocked has requirements all the same.
+            Err(config::Error::RegistryBlocked { entry, .. }) => Ok(vec![explain(&Endpoint {
+                image: named.clone(),
+                insecure: false,
+                is_mirror: false,
+                origin: Some(entry.clone()),
+                blocked: Some(entry),
+            })?]),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

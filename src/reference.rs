@@ -66,7 +66,7 @@ impl Error {
             }
             Self::Shape(_) => "write the name in that form; see containers-transports(5)",
             Self::Transport => {
-                "write where the image is: docker://HOST/NAME for a registry (short names are not looked up), dir:PATH or oci:PATH for a directory; see containers-transports(5)"
+                "write where the image is: docker://HOST/NAME for a registry, dir:PATH or oci:PATH for a directory; see containers-transports(5)"
             }
         }
     }

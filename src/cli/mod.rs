@@ -18,7 +18,7 @@ use crate::daemon;
 use crate::diagnostic::Code;
 use crate::engine::{self, LONGEST_TIMEOUT, Settings};
 use crate::fetch::credentials::Source;
-use crate::fetch::registry;
+use crate::fetch::registry::{self, SystemRoots};
 use crate::fetch::{Configuration, ProxySource};
 
 /// What the exit code means; vouchd(1), EXIT STATUS. Of several, the highest counts.
@@ -155,7 +155,12 @@ impl ConfigurationArguments {
 
     fn settings(self, environment: Environment) -> Settings {
         let auth = Source::of_command_line(self.authfile, &environment, |name| std::env::var_os(name));
-        let registry = registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth };
+        let roots = match environment.user {
+            Some(_) => SystemRoots::Environment,
+            None => SystemRoots::System,
+        };
+        let registry =
+            registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth, roots };
         Settings { registry, ..self.policy.settings(environment) }
     }
 }

@@ -111,6 +111,9 @@ pub(super) fn report(report: &Report) -> Exit {
         text.push_str(&format!("  policy    {}:{line}:{column}, {name}\n", escape(&scope.file)));
     }
     if let Some(policy) = &report.policy {
+        if report.scope.is_none() {
+            text.push_str(&format!("  policy    {}\n", escape(&policy.path)));
+        }
         text.push_str(&format!("            {}\n", escape(&policy.digest)));
     }
     push_problems(&mut text, report);
@@ -137,10 +140,10 @@ pub(super) fn report(report: &Report) -> Exit {
         ));
     }
     if let Some(pinned) = &report.pinned_reference {
-        let note = if report.pinned_reference_accepted {
-            ""
-        } else {
-            "  (the policy refuses this form: use the tag and compare digests)"
+        let note = match report.pinned_reference_accepted {
+            Some(true) => "",
+            Some(false) => "  (the policy refuses this form: use the tag and compare digests)",
+            None => "  (not judged in this form: registries.conf leads digests to another place)",
         };
         text.push_str(&format!("  pinned    {}{note}\n", escape(pinned)));
     }
@@ -230,6 +233,9 @@ pub(super) fn explanation(report: &ExplainReport) -> Exit {
     for endpoint in &report.endpoints {
         push_endpoint(&mut text, endpoint, named);
     }
+    for warning in &report.warnings {
+        text.push_str(&format!("warning: {}\n", escape(warning)));
+    }
     out(&text)
 }
 
@@ -244,7 +250,7 @@ fn push_endpoint(text: &mut String, endpoint: &EndpointReport, named: bool) {
         text.push_str(&format!("  {what} {}{how}\n", escape(&endpoint.reference)));
     }
     if let Some(blocked) = &endpoint.blocked {
-        text.push_str(&format!("  not asked: {}\n", escape(blocked)));
+        text.push_str(&format!("  not asked: blocked by {}\n", escape(blocked)));
     }
     text.push_str(&format!(
         "  lookaside {}  ({})\n",

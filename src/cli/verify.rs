@@ -247,9 +247,14 @@ fn show_pinned(report: &Report) -> Exit {
     print::warnings(report);
     match &report.pinned_reference {
         Some(pinned) => {
-            if !report.pinned_reference_accepted {
+            let warning = match report.pinned_reference_accepted {
+                Some(true) => None,
+                Some(false) => Some("the policy refuses it, because it wants the tag to be signed"),
+                None => Some("registries.conf leads digests to another place, which was not asked"),
+            };
+            if let Some(warning) = warning {
                 print::failure(&format!(
-                    "warning: the policy refuses \"{pinned}\", because it wants the tag to be signed: pull \"{}\" and compare digests",
+                    "warning: \"{pinned}\": {warning}: pull \"{}\" and compare digests",
                     report.reference
                 ));
             }

@@ -310,13 +310,14 @@ impl Verifier {
     ///   source s  where the image came from, if that is not where its name says: a mirror
     ///   would-accept a{sv}  podman b, skopeo-copy b, skopeo-image-proxy b: what they would say under the
     ///     same policy
-    ///   pinned-reference-accepted b  whether the policy accepts that too; if not, pull by tag and compare
-    ///     the digest
+    ///   pinned-reference-accepted b  whether the policy accepts that too; if not, or if it is absent because
+    ///     registries.conf leads digests to another place, pull by tag and compare the digest
     ///   policy a{sv}  path s, digest s
     ///   scope a{sv}  transport s, name s, file s, line t, column t
     ///   requirements aa{sv}  subject s, digest s, type s, satisfied b, code s, message s, and
     ///     signatures aa{sv}: kind s, location s, accepted b, code s, message s, time s, and signer a{sv}:
     ///     kind s, id s
+    ///   problems aa{sv}  empty, because a policy that is not valid is an error
     ///   warnings as  things to know that do not change the answer
     ///   requests t  the number of requests that were made
     #[zbus(out_args("report"))]

@@ -77,7 +77,13 @@ impl ProxySource {
             Self::Variables(settings) => ("the environment", settings.clone()),
             Self::VouchdToml(environment) => ("vouchd.toml", VouchdToml::load(environment)?.proxy),
         };
-        Proxies::new(http.as_deref(), https.as_deref(), no_proxy.as_deref().unwrap_or_default())
+        let no_proxy = no_proxy.as_deref().unwrap_or_default();
+        // The variable is read as other tools read it; the file is ours.
+        if let (Self::VouchdToml(_), Some(text)) = (self, Proxies::first_meaningless(no_proxy)) {
+            let detail = format!("\"no-proxy\" has \"{text}\", which is neither a host nor a network");
+            return Err(Error::Proxy { origin, detail });
+        }
+        Proxies::new(http.as_deref(), https.as_deref(), no_proxy)
             .map_err(|unusable| Error::Proxy { origin, detail: unusable.to_string() })
     }
 }
@@ -88,7 +94,6 @@ impl Configuration {
         Ok(Locations {
             registries_d: RegistriesD::load(&self.registries_d)?,
             registries_conf: RegistriesConf::load(&self.registries_conf)?,
-            proxies: Arc::new(self.proxies.load()?),
         })
     }
 }
@@ -100,7 +105,6 @@ pub struct Locations {
     pub registries_d: RegistriesD,
     /// Where registries are.
     pub registries_conf: RegistriesConf,
-    proxies: Arc<Proxies>,
 }
 
 impl Locations {
@@ -198,13 +202,20 @@ impl Client {
                 Found::of(Source::Local(local)).await?
             }
         };
-        let Found { source, top_level, signatures } = found;
-        let (origin, warnings) = match &source {
+        let Found { source, top_level, signatures, mut warnings } = found;
+        let origin = match &source {
             Source::Registry(registry) => {
                 evidence.attachments_disabled = !registry.attachments;
-                (Some(registry.endpoint.image.clone()), registry.credentials.warnings.clone())
+                warnings.extend(registry.credentials.warnings.iter().cloned());
+                let image = &registry.endpoint.image;
+                if registry.endpoint.insecure {
+                    let host = image.domain();
+                    warnings
+                        .push(format!("{host} is insecure in registries.conf: it need not prove who it is"));
+                }
+                Some(image.clone())
             }
-            Source::Local(_) => (None, Vec::new()),
+            Source::Local(_) => None,
         };
         let signed = async |mut manifest: ManifestEvidence, instance: Option<&Digest>| {
             if needs.signatures {
@@ -273,7 +284,8 @@ impl Client {
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Found<'a>, Error> {
         let configuration = Arc::clone(&self.configuration);
-        let locations = blocking(move || configuration.load()).await?;
+        let load = move || Ok((configuration.load()?, Arc::new(configuration.proxies.load()?)));
+        let (locations, proxies) = blocking(load).await?;
         let endpoints: Vec<Endpoint> = locations.registries_conf.endpoints(named)?.iter().cloned().collect();
         let early = endpoints.len() == 1 && needs.signatures && question.subject != Subject::Instance;
         let mut mirrors = Vec::new();
@@ -282,7 +294,7 @@ impl Client {
             // A mirror that says nothing leaves time for those after it.
             let until = share(Instant::now(), deadline, left);
             let attempt = async {
-                let mut source = self.source(endpoint, &locations, budget, deadline)?;
+                let mut source = self.source(endpoint, &locations, &proxies, (budget, deadline))?;
                 let stores = credentials::Stores {
                     names: locations.registries_conf.credential_helpers(),
                     named_in: locations.registries_conf.credential_helpers_file(),
@@ -298,7 +310,11 @@ impl Client {
                 Err(Error::TimedOut { waiting_for: format!("the manifest of {}", endpoint.image) })
             });
             match outcome {
-                Ok(found) => return Ok(found),
+                Ok(mut found) => {
+                    let passed = |(image, error)| format!("the mirror \"{image}\" was passed over: {error}");
+                    found.warnings = mirrors.into_iter().map(passed).collect();
+                    return Ok(found);
+                }
                 Err(error) if !is_last && error.is_of_endpoint() => {
                     mirrors.push((endpoint.image.to_string(), error));
                 }
@@ -314,14 +330,14 @@ impl Client {
         &'a self,
         endpoint: &Endpoint,
         locations: &Locations,
-        budget: &'a Budget,
-        deadline: Instant,
+        proxies: &Arc<Proxies>,
+        (budget, deadline): (&'a Budget, Instant),
     ) -> Result<RegistrySource<'a>, Error> {
         if let Some(entry) = endpoint.blocked.clone() {
             let image = Box::new(endpoint.image.clone());
             return Err(config::Error::RegistryBlocked { image, entry }.into());
         }
-        let (client, proxies) = (&self.registry, Arc::clone(&locations.proxies));
+        let (client, proxies) = (&self.registry, Arc::clone(proxies));
         let (endpoint, registries_d) = (endpoint.clone(), &locations.registries_d);
         let lookaside = registries_d.lookaside_usable(&endpoint.image)?;
         let attachments = registries_d.use_attachments(&endpoint.image);
@@ -352,12 +368,14 @@ struct Found<'a> {
     top_level: ManifestEvidence,
     /// The signatures of the manifest, if its digest was known beforehand.
     signatures: Option<Result<Vec<LocatedSignature>, Error>>,
+    /// What to know about the way there.
+    warnings: Vec<String>,
 }
 
 impl<'a> Found<'a> {
     async fn of(source: Source<'a>) -> Result<Self, Error> {
         let top_level = source.manifest(None).await?;
-        Ok(Self { source, top_level, signatures: None })
+        Ok(Self { source, top_level, signatures: None, warnings: Vec::new() })
     }
 }
 
@@ -460,7 +478,8 @@ impl<'a> RegistrySource<'a> {
         };
         let (top_level, (keeps_signatures, signatures)) = tokio::try_join!(manifest, signatures)?;
         self.keeps_signatures = keeps_signatures;
-        Ok(Found { source: Source::Registry(Box::new(self)), top_level, signatures })
+        let source = Source::Registry(Box::new(self));
+        Ok(Found { source, top_level, signatures, warnings: Vec::new() })
     }
 
     fn errand(&self) -> Errand<'_> {
@@ -794,9 +813,11 @@ impl Error {
             Self::Manifest { .. } | Self::RegistryProtocol { .. } => {
                 "check that the host is a container registry"
             }
-            Self::RegistryUnavailable { .. } => "check the network and the registry, and try again",
+            Self::RegistryUnavailable { .. } => {
+                "check the network, the proxy if there is one, and the registry, and try again"
+            }
             Self::Tls { .. } => {
-                "put the certificate of the registry's authority into /etc/containers/certs.d/HOST:PORT/ca.crt, or name a directory with --cert-dir; plain HTTP is not supported"
+                "put the certificate of the registry's authority into /etc/containers/certs.d/HOST:PORT/ca.crt, or name a directory with --cert-dir; if the registry is meant to need none, or to speak plain HTTP, registries.conf can call it insecure"
             }
             Self::TimedOut { .. } => "try again, or allow more time with --timeout",
             Self::UnsupportedTransport(_) => "see \"Limitations\" in the README",

@@ -39,6 +39,8 @@ pub struct ExplainReport {
     pub requirements: Vec<ExplainedRequirement>,
     /// Where the image and its signatures are looked for, in this order; none for images outside registries.
     pub endpoints: Vec<EndpointReport>,
+    /// Things to know that change nothing.
+    pub warnings: Vec<String>,
 }
 
 /// A requirement in words.
@@ -112,6 +114,7 @@ impl ExplainReport {
             outcome: outcome(&requirements),
             requirements: requirements.iter().map(|r| describe(r, explanation)).collect(),
             endpoints: explanation.endpoints.iter().map(endpoint).collect(),
+            warnings: explanation.note.iter().cloned().collect(),
         }
     }
 }

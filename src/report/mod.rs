@@ -59,8 +59,9 @@ pub struct Report {
     pub resolved_digest: Option<String>,
     /// The reference that names exactly what was allowed; absent where the transport cannot.
     pub pinned_reference: Option<String>,
-    /// Whether the policy also accepts that reference; if not, pull by tag and compare digests.
-    pub pinned_reference_accepted: bool,
+    /// Whether the policy also accepts that reference; if not, pull by tag and compare digests. Absent if it is not
+    /// known, because registries.conf leads digests to another place.
+    pub pinned_reference_accepted: Option<bool>,
     /// Where the image really came from, if that is not where its name says.
     #[serde(default)]
     pub source: Option<String>,
@@ -267,7 +268,7 @@ impl Report {
             instance_digest: None,
             resolved_digest: None,
             pinned_reference: None,
-            pinned_reference_accepted: false,
+            pinned_reference_accepted: Some(false),
             source: None,
             would_accept: None,
             policy: None,

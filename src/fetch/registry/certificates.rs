@@ -21,7 +21,7 @@ use crate::config::RegularFile;
 use crate::digest::Digest;
 use crate::fetch::Error;
 use crate::fetch::registry::address::{Reach, Resolver};
-use crate::fetch::registry::server_certificate::{Unverified, Verifier};
+use crate::fetch::registry::server_certificate::{SystemRoots, Unverified, Verifier};
 use crate::fetch::registry::trust::Route;
 use crate::fetch::registry::{CONNECT_TIMEOUT, Proxies, Settings, causes};
 
@@ -90,13 +90,14 @@ pub(super) struct Certificates {
     /// The directory, for messages.
     source: PathBuf,
     roots: Vec<CertificateDer<'static>>,
+    system: SystemRoots,
     client: Option<KeyPair>,
 }
 
 impl Certificates {
-    pub(super) fn new(files: &Files) -> Result<Self, Error> {
+    pub(super) fn new(files: &Files, system: SystemRoots) -> Result<Self, Error> {
         let source = files.directory.clone().unwrap_or_else(|| "the certificates of the system".into());
-        let mut found = Self { source, roots: Vec::new(), client: None };
+        let mut found = Self { source, roots: Vec::new(), system, client: None };
         for (name, bytes) in &files.files {
             match extension(name) {
                 Some("crt") => found.roots.extend(roots(bytes)),
@@ -159,7 +160,7 @@ impl Certificates {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = || {
             let roots = self.roots.iter().cloned();
-            Verifier::new(roots, Arc::clone(&provider)).map_err(|detail| self.error(&detail))
+            Verifier::new(roots, self.system, Arc::clone(&provider)).map_err(|detail| self.error(&detail))
         };
         let verifier: Arc<dyn ServerCertVerifier> = if unverified {
             let of_proxies = proxies.are_over_tls().then(verifier).transpose()?;

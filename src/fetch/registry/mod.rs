@@ -42,6 +42,7 @@ use crate::manifest;
 use crate::reference::{Named, is_domain};
 
 pub use proxy::{NotUsable, Proxies};
+pub use server_certificate::SystemRoots;
 
 /// How registries are reached.
 #[derive(Clone, Debug)]
@@ -52,13 +53,20 @@ pub struct Settings {
     pub certs_d: Vec<PathBuf>,
     /// Where credentials come from.
     pub auth: credentials::Source,
+    /// Which authorities the system trusts.
+    pub roots: SystemRoots,
 }
 
 impl Default for Settings {
     /// No credentials, and the classic directories of certificates.
     fn default() -> Self {
         let certs_d = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
-        Self { cert_dir: None, certs_d: certs_d.into(), auth: credentials::Source::Anonymous }
+        Self {
+            cert_dir: None,
+            certs_d: certs_d.into(),
+            auth: credentials::Source::Anonymous,
+            roots: SystemRoots::System,
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl Proxies {
         })
     }
 
+    /// The first exception that means nothing, if there is one.
+    pub fn first_meaningless(no_proxy: &str) -> Option<&str> {
+        no_proxy.split(',').find(|text| !text.trim().is_empty() && Exception::parse(text).is_none())
+    }
+
     /// The proxy for this URL, if it has one. This host itself is never asked for through a proxy.
     pub(super) fn of(&self, url: &Url) -> Option<&Url> {
         let proxy = match url.scheme() {
@@ -231,6 +236,20 @@ mod tests {
         ] {
             let proxies = Proxies::new(Some("p:1"), Some("p:2"), no_proxy).unwrap();
             assert_eq!(proxies.of(&Url::parse(url).unwrap()).is_some(), proxied, "{no_proxy} {url}");
+        }
+    }
+
+    #[test]
+    fn exceptions_that_mean_nothing_are_found() {
+        for (no_proxy, found) in [
+            ("", None),
+            ("a.example, *.b.example:80,[::1]:443,10.0.0.0/8,*", None),
+            ("a.example,10.0.0.0/99", Some("10.0.0.0/99")),
+            ("https://a.example", Some("https://a.example")),
+            ("a.example:port", Some("a.example:port")),
+            (",.,", Some(".")),
+        ] {
+            assert_eq!(Proxies::first_meaningless(no_proxy), found, "{no_proxy}");
         }
     }
 

@@ -79,9 +79,10 @@ impl Refusal {
         let mut detail = format!("{}: {self}", visit.waiting_for);
         match self.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                if !self.had_credentials {
-                    detail.push_str(" (no credentials for it were found)");
-                }
+                detail.push_str(match self.had_credentials {
+                    true => " (credentials for it were found)",
+                    false => " (no credentials for it were found)",
+                });
                 Error::RegistryAuth { registry, detail }
             }
             StatusCode::TOO_MANY_REQUESTS => Error::RegistryUnavailable { registry, detail },

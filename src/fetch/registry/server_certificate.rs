@@ -1,6 +1,7 @@
 //! [`Verifier`]: whether a server is the one that its name says, as the reference's TLS library decides.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -34,9 +35,10 @@ impl Verifier {
     /// Reads the system's roots: it blocks. Nothing is trusted if there are none at all.
     pub(super) fn new(
         extra: impl IntoIterator<Item = CertificateDer<'static>>,
+        system: SystemRoots,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, String> {
-        let system = rustls_native_certs::load_native_certs().certs;
+        let system = system.load();
         let roots: Vec<CertificateDer<'static>> = extra.into_iter().chain(system).collect();
         if roots.is_empty() {
             return Err("there is no certificate of an authority".to_owned());
@@ -46,6 +48,40 @@ impl Verifier {
         Ok(Self { provider, authorities, roots })
     }
 }
+
+/// Where the certificates of the system's authorities are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemRoots {
+    /// Where `SSL_CERT_FILE` and `SSL_CERT_DIR` say, as Go's crypto/x509 does, else in the usual places.
+    Environment,
+    /// In the usual places, whatever the environment says (T-22).
+    System,
+}
+
+impl SystemRoots {
+    fn load(self) -> Vec<CertificateDer<'static>> {
+        match self {
+            Self::Environment => rustls_native_certs::load_native_certs().certs,
+            Self::System => {
+                let file = BUNDLES.iter().map(Path::new).find(|path| path.exists());
+                let directory = file.is_none().then_some(Path::new(HASHED));
+                rustls_native_certs::load_certs_from_paths(file, directory).certs
+            }
+        }
+    }
+}
+
+/// Go's crypto/x509, `certFiles` for Linux: Debian, Fedora, openSUSE, Alpine.
+const BUNDLES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Where the certificates stand one by one.
+const HASHED: &str = "/etc/ssl/certs";
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(

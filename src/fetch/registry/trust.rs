@@ -55,7 +55,7 @@ impl Client {
             match known.filter(|known| known.is(&id)) {
                 Some(known) => Ok::<_, Error>(known),
                 None => {
-                    let certificates = Certificates::new(&files)?;
+                    let certificates = Certificates::new(&files, settings.roots)?;
                     Ok(Arc::new(Trust {
                         id,
                         made: Instant::now(),
@@ -122,7 +122,11 @@ mod tests {
         let old = Arc::new(Trust {
             id: first.id.clone(),
             made: Instant::now().checked_sub(REMEMBERED).unwrap(),
-            certificates: Certificates::new(&Files::find(&client.settings, "r.example").unwrap()).unwrap(),
+            certificates: Certificates::new(
+                &Files::find(&client.settings, "r.example").unwrap(),
+                client.settings.roots,
+            )
+            .unwrap(),
             connections: Mutex::default(),
         });
         lock(&client.trusts).insert("r.example".to_owned(), Arc::clone(&old));

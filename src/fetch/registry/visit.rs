@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use reqwest::{Client, Request, Response, Url};
+use rustls::CertificateError;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -95,7 +96,9 @@ impl<'a> Visit<'a> {
         while let Some(request) = next.take() {
             let again = request.body().is_none().then(|| request.try_clone()).flatten();
             self.budget.request()?;
-            let response = self.within(connection.execute(request)).await?.map_err(|e| self.failed(&e))?;
+            let proxy = self.proxies.of(request.url()).and_then(presentable_proxy);
+            let response = self.within(connection.execute(request)).await?;
+            let response = response.map_err(|e| self.failed_by_way_of(proxy.as_deref(), &e))?;
             match again.zip(patience.delay(response.status(), response.headers())) {
                 None => return Ok(response),
                 Some((again, delay)) => {
@@ -126,11 +129,22 @@ impl<'a> Visit<'a> {
     }
 
     pub(super) fn failed(&self, error: &reqwest::Error) -> Error {
+        self.failed_by_way_of(None, error)
+    }
+
+    /// The proxy is named, because it may be what failed.
+    fn failed_by_way_of(&self, proxy: Option<&str>, error: &reqwest::Error) -> Error {
         let chain = causes(error);
-        let last = excerpt(&chain.last().map(ToString::to_string).unwrap_or_default());
+        let mut last = excerpt(&chain.last().map(ToString::to_string).unwrap_or_default());
+        if let Some(told) = chain.iter().find_map(|e| rustls_error(*e)).and_then(in_words) {
+            told.clone_into(&mut last);
+        }
+        if let Some(proxy) = proxy.filter(|_| error.is_connect()) {
+            last.push_str(&format!(" (by way of the proxy {proxy})"));
+        }
         if chain.iter().any(|e| e.is::<NotAllowed>()) {
             self.protocol(&format!("a host that it names {last}"))
-        } else if chain.iter().any(|e| is_tls(*e)) {
+        } else if chain.iter().any(|e| rustls_error(*e).is_some()) {
             Error::Tls { registry: self.registry.clone(), detail: format!("{}: {last}", self.waiting_for) }
         } else if error.is_connect() && error.is_timeout() {
             self.unavailable(&format!("no connection within {} seconds", CONNECT_TIMEOUT.as_secs()))
@@ -158,12 +172,43 @@ impl<'a> Visit<'a> {
     }
 }
 
-/// Whether TLS itself failed; its error may be wrapped in several of input and output.
-fn is_tls(error: &(dyn StdError + 'static)) -> bool {
+/// Host and port of a proxy, without its password.
+fn presentable_proxy(url: &Url) -> Option<String> {
+    Some(match url.port_or_known_default() {
+        Some(port) => format!("{}:{port}", url.host_str()?),
+        None => url.host_str()?.to_owned(),
+    })
+}
+
+/// The errors of TLS that administrators meet, in words.
+fn in_words(error: &rustls::Error) -> Option<&'static str> {
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some(
+                "its certificate, or that of its authority, has expired, or the clock of this host is wrong",
+            ),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Some("its certificate is not valid yet, or the clock of this host is wrong")
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Some("its certificate is not from an authority that this host trusts for it")
+            }
+            CertificateError::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => Some(
+                "its certificate is its own authority, and not among the certificates that are trusted for it",
+            ),
+            _ => None,
+        },
+        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS"),
+        _ => None,
+    }
+}
+
+/// The error of TLS itself; it may be wrapped in several of input and output.
+fn rustls_error<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
     let mut inner: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = inner {
-        if error.is::<rustls::Error>() {
-            return true;
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(error);
         }
         let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         inner = match wrapped {
@@ -171,5 +216,5 @@ fn is_tls(error: &(dyn StdError + 'static)) -> bool {
             None => None,
         };
     }
-    false
+    None
 }
