@@ -1,5 +1,6 @@
 //! [`Proxies`]: which requests go by way of a proxy (rule H-8).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use reqwest::Url;
@@ -7,11 +8,18 @@ use reqwest::Url;
 /// The proxies for `http` and `https` URLs, and the hosts that are reached without one.
 ///
 /// As Go's `golang.org/x/net/http/httpproxy` reads the variables `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Proxies {
     http: Option<Url>,
     https: Option<Url>,
     exceptions: Exceptions,
+}
+
+/// The URLs may hold passwords.
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proxies")
+    }
 }
 
 /// No proxy for anything.
@@ -218,6 +226,7 @@ mod tests {
     #[test]
     fn each_scheme_has_its_proxy() {
         let proxies = Proxies::new(Some("http://u:p@one:3128"), Some("two:3129"), "").unwrap();
+        assert!(!format!("{proxies:?}").contains("one"));
         let of = |url| proxies.of(&Url::parse(url).unwrap()).map(Url::as_str);
         assert_eq!(of("http://a.example/"), Some("http://u:p@one:3128/"));
         assert_eq!(of("https://a.example/"), Some("http://two:3129/"));
