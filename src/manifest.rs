@@ -50,6 +50,14 @@ pub fn digest(bytes: &[u8]) -> Result<Digest, Malformed> {
     }
 }
 
+/// Whether the type is that of an image or of an index: others the reference cannot read (rule E-30).
+pub fn is_known(media_type: &str) -> bool {
+    KNOWN.contains(&media_type)
+}
+
+const KNOWN: [&str; 6] =
+    [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED];
+
 /// Whether the type is that of an index or manifest list.
 pub fn is_index(media_type: &str) -> bool {
     media_type == OCI_INDEX || media_type == DOCKER_LIST
@@ -63,8 +71,6 @@ pub fn sniff_media_type(bytes: &[u8]) -> &'static str {
 /// The type of the index if it is one: by what the source claims, as the reference decides (rule E-30), else by the
 /// bytes. A claim that the bytes contradict is refused.
 pub fn index_type(bytes: &[u8], claimed: &str) -> Result<Option<&'static str>, Malformed> {
-    const KNOWN: [&str; 6] =
-        [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST, DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED];
     let Shape { media_type: shown, instances } = Shape::of(bytes)?;
     let claimed = KNOWN.into_iter().find(|known| *known == claimed).unwrap_or(shown);
     // What has instances is no image, whatever it says, or does not say.

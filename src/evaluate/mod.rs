@@ -251,7 +251,11 @@ fn others(subjects: &[SubjectVerdict], evidence: &Evidence) -> Others {
     let copy = instance.or(top_level.filter(|_| !unjudged_instance));
     let either = top_level == Some(true) || instance == Some(true);
     let image_proxy = (either || !unjudged_instance && !unjudged_index).then_some(either);
-    Others { copy, image_proxy }
+    // A manifest of another type they take for schema 1, and cannot read as that.
+    let manifests = evidence.top_level.iter().chain(evidence.instance.iter().map(|i| &i.manifest));
+    let are_readable = manifests.into_iter().all(|m| manifest::is_known(&m.media_type));
+    let known = |accepted: &bool| are_readable || !accepted;
+    Others { copy: copy.filter(known), image_proxy: image_proxy.filter(known) }
 }
 
 /// Why no evidence can satisfy the requirement, if that is so.
@@ -469,8 +473,11 @@ mod tests {
         let rekor = r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}]}"#;
         let hopeless = rekor.replace("]}", r#",{"type":"reject"}]}"#);
         let index = || ManifestEvidence { media_type: manifest::OCI_INDEX.to_owned(), ..manifest(b"{}") };
-        let instance = || InstanceEvidence { digest: Digest::sha256(b"i"), manifest: manifest(b"i") };
-        let image = || Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
+        let typed =
+            |bytes| ManifestEvidence { media_type: manifest::OCI_MANIFEST.to_owned(), ..manifest(bytes) };
+        let instance = || InstanceEvidence { digest: Digest::sha256(b"i"), manifest: typed(b"i") };
+        let image = || Evidence { top_level: Some(typed(b"x")), ..Evidence::default() };
+        let untyped = || Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
         let whole =
             || Evidence { top_level: Some(index()), instance: Some(instance()), ..Evidence::default() };
         let alone = || Evidence { top_level: Some(index()), ..Evidence::default() };
@@ -484,6 +491,8 @@ mod tests {
             (key, Subject::Instance, whole(), no, None),
             (ANYTHING, Subject::TopLevel, alone(), None, yes),
             (key, Subject::TopLevel, alone(), None, None),
+            (ANYTHING, Subject::Either, untyped(), None, None),
+            (key, Subject::Either, untyped(), no, no),
             // Others can check what this version cannot.
             (rekor, Subject::Either, whole(), None, None),
             (hopeless.as_str(), Subject::Either, whole(), no, no),

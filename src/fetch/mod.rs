@@ -299,6 +299,7 @@ impl Client {
                     names: locations.registries_conf.credential_helpers(),
                     named_in: locations.registries_conf.credential_helpers_file(),
                 };
+                source.supplied = supplied.is_some();
                 source.credentials = self.registry.credentials(&source.errand(), supplied, stores).await?;
                 // Where another place would be asked instead, each must say what it is (rules H-1, K-9).
                 if endpoints.len() > 1 {
@@ -350,6 +351,7 @@ impl Client {
             attachments,
             keeps_signatures,
             credentials,
+            supplied: false,
             budget,
             deadline,
         })
@@ -403,6 +405,8 @@ struct RegistrySource<'a> {
     /// Whether the registry keeps simple signing signatures itself (rule X-1).
     keeps_signatures: bool,
     credentials: credentials::Found,
+    /// Whether these are the caller's own, beside which none of this host's count.
+    supplied: bool,
     budget: &'a Budget,
     deadline: Instant,
 }
@@ -487,6 +491,7 @@ impl<'a> RegistrySource<'a> {
             image: &self.endpoint.image,
             insecure: self.endpoint.insecure,
             credentials: Some(&self.credentials),
+            client_certificate: !self.supplied,
             proxies: &self.proxies,
             budget: self.budget,
             deadline: self.deadline,

@@ -313,11 +313,14 @@ async fn nothing_is_done_for_a_caller_that_expects_no_reply() {
 #[tokio::test]
 async fn an_authentication_file_can_be_handed_over() {
     let certificates = server::Rig::new();
+    certificates.add_client_certificate("client");
     let registry = certificates
-        .server(|_, seen| match seen.header("authorization") {
-            Some("Basic dTpwYXNz") => server::Reply::manifest(b"{\"schemaVersion\":2}"),
-            Some(_) => server::Reply::status(403, ""),
-            None => server::Reply::challenge("Basic realm=\"r\""),
+        .server_named("127.0.0.1", Some(server::ClientCertificate::Accepted), |_, seen| {
+            match seen.header("authorization") {
+                Some("Basic dTpwYXNz") => server::Reply::manifest(b"{\"schemaVersion\":2}"),
+                Some(_) => server::Reply::status(403, ""),
+                None => server::Reply::challenge("Basic realm=\"r\""),
+            }
         })
         .await;
     let mut rig = Rig::new(ACCEPT);
@@ -339,7 +342,11 @@ async fn an_authentication_file_can_be_handed_over() {
         let entry = STANDARD.encode(pair);
         format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{entry}\"}}}}}}", registry.host)
     };
+    // The client certificate is a credential of this host, and no others are used (T-25).
+    assert!(registry.seen().iter().all(|seen| seen.client_certificate));
+    let before = registry.count();
     ask(auth("u:pass").as_bytes()).await.unwrap();
+    assert!(registry.seen()[before..].iter().all(|seen| !seen.client_certificate));
     // It is not kept.
     assert!(matches!(anonymous().await, Err(dbus::Error::RegistryAuth(_))));
     assert!(matches!(ask(auth("u:other").as_bytes()).await, Err(dbus::Error::RegistryAuth(_))));

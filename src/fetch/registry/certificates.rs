@@ -20,10 +20,10 @@ use rustls::{ClientConfig, RootCertStore};
 use crate::config::RegularFile;
 use crate::digest::Digest;
 use crate::fetch::Error;
-use crate::fetch::registry::address::{Reach, Resolver};
+use crate::fetch::registry::address::Resolver;
 use crate::fetch::registry::server_certificate::{SystemRoots, Unverified, Verifier};
 use crate::fetch::registry::trust::Route;
-use crate::fetch::registry::{CONNECT_TIMEOUT, Proxies, Settings, causes};
+use crate::fetch::registry::{CONNECT_TIMEOUT, Settings, causes};
 
 /// The files of a certificate directory that mean something; containers-certs.d(5). Some hold secrets.
 pub(super) struct Files {
@@ -128,12 +128,12 @@ impl Certificates {
         certificate_error(&self.source, detail)
     }
 
-    /// Connections of one registry. The client certificate is a credential: only the configured server sees it.
+    /// Connections of one registry.
     ///
     /// It reads the system's roots: it blocks.
     pub(super) fn connect(&self, route: Route) -> Result<reqwest::Client, Error> {
-        let Route { reach, unverified, proxies } = route;
-        let tls = self.tls(reach, unverified, &proxies)?;
+        let tls = self.tls(&route)?;
+        let Route { reach, proxies, .. } = route;
         let resolver = Resolver { reach, proxies: proxies.clone() };
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -156,13 +156,14 @@ impl Certificates {
     }
 
     /// TLS 1.2 or later.
-    fn tls(&self, reach: Reach, unverified: bool, proxies: &Proxies) -> Result<ClientConfig, Error> {
+    fn tls(&self, route: &Route) -> Result<ClientConfig, Error> {
+        let Route { unverified, client_certificate, proxies, .. } = route;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = || {
             let roots = self.roots.iter().cloned();
             Verifier::new(roots, self.system, Arc::clone(&provider)).map_err(|detail| self.error(&detail))
         };
-        let verifier: Arc<dyn ServerCertVerifier> = if unverified {
+        let verifier: Arc<dyn ServerCertVerifier> = if *unverified {
             let of_proxies = proxies.are_over_tls().then(verifier).transpose()?;
             let proxies = of_proxies.map(|verifier| (proxies.clone(), verifier));
             Arc::new(Unverified { provider: Arc::clone(&provider), proxies })
@@ -175,11 +176,11 @@ impl Certificates {
             .map_err(failed)?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let mut config = match (reach, &self.client) {
-            (Reach::Configured, Some(client)) => {
+        let mut config = match self.client.as_ref().filter(|_| *client_certificate) {
+            Some(client) => {
                 builder.with_client_auth_cert(client.chain.clone(), client.key.clone_key()).map_err(failed)?
             }
-            (Reach::Configured | Reach::Steered(_), _) => builder.with_no_client_auth(),
+            None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
         Ok(config)

@@ -79,6 +79,8 @@ pub struct Errand<'a> {
     pub insecure: bool,
     /// What the registry may be shown, if that is known already.
     pub credentials: Option<&'a Found>,
+    /// Whether the client certificate of this host may be shown: it is a stored credential (T-25).
+    pub client_certificate: bool,
     /// By way of which proxies.
     pub proxies: &'a Proxies,
     /// What it may take.
@@ -90,7 +92,15 @@ pub struct Errand<'a> {
 impl<'a> Errand<'a> {
     /// To a registry that must prove who it is, without a proxy.
     pub fn new(image: &'a Named, budget: &'a Budget, deadline: Instant) -> Self {
-        Self { image, insecure: false, credentials: None, proxies: &proxy::NONE, budget, deadline }
+        Self {
+            image,
+            insecure: false,
+            credentials: None,
+            client_certificate: true,
+            proxies: &proxy::NONE,
+            budget,
+            deadline,
+        }
     }
 }
 

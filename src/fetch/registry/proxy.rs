@@ -256,6 +256,7 @@ mod tests {
     #[test]
     fn each_scheme_has_its_proxy() {
         let proxies = Proxies::new(Some("http://u:p@one:3128"), Some("two:3129"), "").unwrap();
+        assert!(!format!("{proxies:?}").contains("one"));
         let of = |url| proxies.of(&Url::parse(url).unwrap()).map(Url::as_str);
         assert_eq!(of("http://a.example/"), Some("http://u:p@one:3128/"));
         assert_eq!(of("https://a.example/"), Some("http://two:3129/"));

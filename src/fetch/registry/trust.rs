@@ -37,6 +37,8 @@ pub(super) struct Route {
     pub(super) reach: Reach,
     /// Whether the server need not prove who it is (rule M-9).
     pub(super) unverified: bool,
+    /// Whether it is shown the client certificate, if there is one: a credential for the configured server alone.
+    pub(super) client_certificate: bool,
     pub(super) proxies: Proxies,
 }
 
@@ -81,7 +83,8 @@ impl Client {
     pub(super) async fn connection(&self, visit: &Visit<'_>, reach: Reach) -> Result<reqwest::Client, Error> {
         let trust = self.trust(visit).await?;
         let unverified = visit.insecure && reach == Reach::Configured;
-        let route = Route { reach, unverified, proxies: visit.proxies.clone() };
+        let client_certificate = visit.client_certificate && reach == Reach::Configured;
+        let route = Route { reach, unverified, client_certificate, proxies: visit.proxies.clone() };
         if let Some(known) = lock(&trust.connections).get(&route) {
             return Ok(known.clone());
         }

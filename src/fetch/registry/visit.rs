@@ -25,6 +25,8 @@ pub(super) struct Visit<'a> {
     pub(super) waiting_for: String,
     /// Whether the configured server need not prove who it is (rule M-9).
     pub(super) insecure: bool,
+    /// Whether the configured server may be shown this host's client certificate.
+    pub(super) client_certificate: bool,
     pub(super) proxies: &'a Proxies,
     pub(super) budget: &'a Budget,
     pub(super) deadline: Instant,
@@ -49,8 +51,18 @@ impl<'a> Visit<'a> {
 
     /// A question to the server at `home`, with the TLS settings of the registry.
     pub(super) fn to_server(errand: &Errand<'a>, registry: String, home: Url, waiting_for: String) -> Self {
-        let Errand { insecure, proxies, budget, deadline, .. } = *errand;
-        Self { registry, home, waiting_for, insecure, proxies, budget, deadline, trust: OnceCell::new() }
+        let Errand { insecure, client_certificate, proxies, budget, deadline, .. } = *errand;
+        Self {
+            registry,
+            home,
+            waiting_for,
+            insecure,
+            client_certificate,
+            proxies,
+            budget,
+            deadline,
+            trust: OnceCell::new(),
+        }
     }
 
     pub(super) fn instead_for(&self, waiting_for: String) -> Self {
@@ -59,6 +71,7 @@ impl<'a> Visit<'a> {
             home: self.home.clone(),
             waiting_for,
             insecure: self.insecure,
+            client_certificate: self.client_certificate,
             proxies: self.proxies,
             budget: self.budget,
             deadline: self.deadline,
