@@ -471,6 +471,23 @@ fn explain_is_offline_and_names_scope_keys_and_stores() {
     ]
     .map(|part| ran.stdout.find(part));
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?} {ran:?}");
+    // What is blocked has requirements all the same.
+    let blocked =
+        files.write("blocked.conf", "[[registry]]\nlocation = \"registry.example\"\nblocked = true\n");
+    let ran = vouchd(&[
+        "explain",
+        "--policy",
+        &policy,
+        "--registries-conf",
+        &blocked,
+        "registry.example/acme/app:1.2",
+    ]);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(
+        ran.stdout.contains("signature-required") && ran.stdout.contains("not asked: blocked by"),
+        "{ran:?}"
+    );
+
     let json = vouchd(&[&["explain", "--json"], &arguments[..]].concat()).json();
     assert_eq!(json["scope"], "registry.example/acme");
     assert_eq!(json["endpoints"][0]["reference"], "docker://mirror.example/y/acme/app:1.2");
@@ -483,6 +500,50 @@ fn explain_is_offline_and_names_scope_keys_and_stores() {
         (&json["endpoints"][1]["mirror"], &json["endpoints"][1]["insecure"]),
         (&json!(false), &json!(false))
     );
+}
+
+/// T-22: what the environment calls an authority counts for the user alone; for root, with `--user-config`.
+#[test]
+fn authorities_of_the_environment_are_the_users() {
+    let files = Files::new();
+    let policy = files.write("policy.json", ANYTHING);
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = files.write("own.pem", made.cert.pem());
+    let key = files.write("own.key", made.signing_key.serialize_pem());
+    if !have(&["openssl"]) {
+        return;
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = Command::new("setpriv")
+        .args(["--pdeathsig", "TERM", "openssl", "s_server", "-quiet", "-www", "-accept", &port.to_string()])
+        .args(["-cert", &certificate, "-key", &key])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let image = format!("localhost:{port}/a/b:1");
+    let ask = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_vouchd"))
+            .args(["verify", "--json", "--direct", "--policy", &policy, "--registries-conf", "/dev/null"])
+            .args(arguments)
+            .arg(&image)
+            .env("SSL_CERT_FILE", &certificate)
+            .env("HOME", "/nonexistent")
+            .output()
+            .unwrap();
+        Ran::from(output).code().1
+    };
+    let root = nix::unistd::geteuid().is_root();
+    let (own, asked_for) = (ask(&[]), ask(&["--user-config"]));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    // It is no registry, so that trust shows in what is wrong with it.
+    assert_ne!(asked_for, "tls-error");
+    assert_eq!(own == "tls-error", root, "{own}");
 }
 
 /// Rules M-1, M-3, M-8, N-3, H-8: what cannot be read or reached is never "allowed".

@@ -243,6 +243,8 @@ async fn a_mirror_without_the_manifest_is_passed_over() {
         let result = host.verify(&conf(&primary.host, &[mirror]), &tagged()).await;
         assert_eq!(code(&result), "allowed", "{result:?}");
         assert!(primary.count() > before);
+        let warnings = result.unwrap().warnings;
+        assert!(warnings.iter().any(|w| w.contains("passed over") && w.contains(mirror)), "{warnings:?}");
         if let Some(server) = server {
             assert!(server.count() > 0);
         }
@@ -322,7 +324,11 @@ async fn mirrors_may_be_for_digests_or_for_tags_alone() {
         );
         for (name, from_mirror) in [(tagged(), by_tag), (pinned(), by_digest)] {
             let before = (mirror.count(), primary.count());
-            assert_eq!(code(&host.verify(&conf, &name).await), "allowed");
+            let result = host.verify(&conf, &name).await;
+            assert_eq!(code(&result), "allowed");
+            // Of another place, nothing is claimed.
+            let known = name == pinned() || by_tag == by_digest;
+            assert_eq!(result.unwrap().pinned_accepted, known.then_some(true), "{setting} {name}");
             let asked = (mirror.count() > before.0, primary.count() > before.1);
             assert_eq!(asked, (from_mirror, !from_mirror), "{setting} {name}");
         }
@@ -451,6 +457,7 @@ async fn an_insecure_registry_need_not_prove_who_it_is() {
         assert!(server.seen().iter().all(|seen| !seen.path.starts_with('/')));
         let result = host.verify(&insecure, &tagged()).await;
         assert_eq!(code(&result), "allowed", "{result:?}");
+        assert!(result.unwrap().warnings.iter().any(|w| w.contains("insecure") && w.contains(&server.host)));
         // Signatures still count, and nothing else does.
         let other = Host { rig: Rig::new(), ..Host::new() };
         assert_eq!(code(&other.verify(&insecure, &tagged()).await), "bad-signature");
@@ -570,6 +577,9 @@ async fn a_trusted_certificate_may_be_the_servers_own() {
         let image = format!("docker://{}/ns/app:1", server.host);
         let result = host.verify("", &image).await;
         assert_eq!(code(&result), expected, "{number}: {result:?}");
+        if number == 4 {
+            assert!(result.unwrap_err().error.to_string().contains("has expired"));
+        }
         fs::remove_file(host.rig.certs().join("own.crt")).unwrap();
         assert_eq!(code(&host.verify("", &image).await), "tls-error", "{number}");
     }

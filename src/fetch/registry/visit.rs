@@ -195,24 +195,20 @@ fn presentable_proxy(url: &Url) -> Option<String> {
 
 /// The errors of TLS that administrators meet, in words.
 fn in_words(error: &rustls::Error) -> Option<&'static str> {
-    match error {
-        rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Some(
-                "its certificate, or that of its authority, has expired, or the clock of this host is wrong",
-            ),
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Some("its certificate is not valid yet, or the clock of this host is wrong")
-            }
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                Some("its certificate is not from an authority that this host trusts for it")
-            }
-            CertificateError::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => Some(
-                "its certificate is its own authority, and not among the certificates that are trusted for it",
-            ),
-            _ => None,
-        },
-        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS"),
-        _ => None,
+    if matches!(error, rustls::Error::InvalidMessage(_)) {
+        return Some("it does not speak TLS");
+    }
+    let rustls::Error::InvalidCertificate(error) = error else { return None };
+    if matches!(error, CertificateError::Expired | CertificateError::ExpiredContext { .. }) {
+        Some("its certificate, or that of its authority, has expired, or the clock of this host is wrong")
+    } else if matches!(error, CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) {
+        Some("its certificate is not valid yet, or the clock of this host is wrong")
+    } else if matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature) {
+        Some("its certificate is not from an authority that this host trusts for it")
+    } else if matches!(error, CertificateError::Other(e) if e.to_string().contains("CaUsedAsEndEntity")) {
+        Some("its certificate is its own authority, and not among those that this host trusts for it")
+    } else {
+        None
     }
 }
 
