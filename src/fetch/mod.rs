@@ -3,31 +3,33 @@
 //! Every read has a limit, and everything that one verification reads comes out of one [`Budget`].
 
 pub mod attachment;
+mod budget;
 pub mod credentials;
 pub mod extension;
 pub mod keys;
 pub mod local;
+mod locations;
 pub mod lookaside;
 pub mod registry;
+mod source;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use tokio::time::Instant;
 
-use crate::config::{
-    self, Directories, Endpoint, Environment, LookasideUrl, ProxySettings, RegistriesConf,
-    RegistriesConfSource, RegistriesD, VouchdToml,
-};
+use crate::config::{self, Endpoint};
 use crate::diagnostic::{Code, escape};
-use crate::digest::{Algorithm, Digest};
-use crate::evaluate::evidence::{
-    Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject,
-};
-use crate::fetch::registry::{Errand, Proxies};
+use crate::digest::Digest;
+use crate::evaluate::evidence::{Evidence, InstanceEvidence, ManifestEvidence, Needs, Question, Subject};
+use crate::fetch::registry::Proxies;
+use crate::fetch::source::{Found, RegistrySource, Source};
 use crate::manifest::{self, Malformed, NoInstance};
 use crate::reference::{ImageReference, Named, Transport};
+
+pub use budget::{ALL_EVIDENCE_BYTES, Budget, EVIDENCE_BYTES, EVIDENCE_REQUESTS};
+pub use locations::{Configuration, Locations, ProxySource};
 
 /// Largest manifest: 4 MiB, as the reference allows (rule H-10).
 pub const MANIFEST_BYTES: usize = 4 << 20;
@@ -37,91 +39,6 @@ pub const SIGNATURE_BYTES: usize = crate::verify::SIGNATURE_BYTES;
 
 /// Largest key file: 4 MiB, design decision 6.
 pub const KEY_FILE_BYTES: usize = 4 << 20;
-
-/// Most bytes held for one verification: 32 MiB (T-28).
-pub const EVIDENCE_BYTES: usize = 32 << 20;
-
-/// Most bytes held for all verifications of one process together: 96 MiB (T-28).
-pub const ALL_EVIDENCE_BYTES: usize = 96 << 20;
-
-/// What each verification holds without regard to the others: 256 KiB, so that a few large images never keep ordinary
-/// ones out.
-const ORDINARY_BYTES: usize = 256 << 10;
-
-/// Most requests for one verification: 300 (T-28).
-pub const EVIDENCE_REQUESTS: usize = 300;
-
-/// Which files say where images and their signatures are, and how to get there.
-#[derive(Clone, Debug)]
-pub struct Configuration {
-    /// Which registries.d.
-    pub registries_d: Directories,
-    /// Which registries.conf.
-    pub registries_conf: RegistriesConfSource,
-    /// Where proxies are set.
-    pub proxies: ProxySource,
-}
-
-/// Where proxies are set.
-#[derive(Clone, Debug)]
-pub enum ProxySource {
-    /// In variables of the environment (rule H-8).
-    Variables(ProxySettings),
-    /// In vouchd.toml.
-    VouchdToml(Environment),
-}
-
-impl ProxySource {
-    fn load(&self) -> Result<Proxies, Error> {
-        let (origin, ProxySettings { http, https, no_proxy }) = match self {
-            Self::Variables(settings) => ("the environment", settings.clone()),
-            Self::VouchdToml(environment) => ("vouchd.toml", VouchdToml::load(environment)?.proxy),
-        };
-        let no_proxy = no_proxy.as_deref().unwrap_or_default();
-        // The variable is read as other tools read it; the file is ours.
-        if let (Self::VouchdToml(_), Some(text)) = (self, Proxies::first_meaningless(no_proxy)) {
-            let detail = format!("\"no-proxy\" has \"{text}\", which is neither a host nor a network");
-            return Err(Error::Proxy { origin, detail });
-        }
-        Proxies::new(http.as_deref(), https.as_deref(), no_proxy)
-            .map_err(|unusable| Error::Proxy { origin, detail: unusable.to_string() })
-    }
-}
-
-impl Configuration {
-    /// Reads them. What is wrong there is wrong for every image of a registry (rules D-11, M-1). It blocks.
-    pub fn load(&self) -> Result<Locations, Error> {
-        Ok(Locations {
-            registries_d: RegistriesD::load(&self.registries_d)?,
-            registries_conf: RegistriesConf::load(&self.registries_conf)?,
-        })
-    }
-}
-
-/// What those files say at the moment.
-#[derive(Clone, Debug)]
-pub struct Locations {
-    /// Where signatures are.
-    pub registries_d: RegistriesD,
-    /// Where registries are.
-    pub registries_conf: RegistriesConf,
-}
-
-impl Locations {
-    /// Whether manifests and signatures of both names are looked for in the same places.
-    pub fn are_the_same(&self, image: &Named, other: &Named) -> bool {
-        let places = |named: &Named| {
-            let endpoints = self.registries_conf.endpoints(named).ok()?;
-            let place = |endpoint: &Endpoint| {
-                let named = &endpoint.image;
-                let lookaside = self.registries_d.lookaside_usable(named).ok();
-                (named.name(), endpoint.insecure, self.registries_d.use_attachments(named), lookaside)
-            };
-            Some(endpoints.iter().map(place).collect::<Vec<_>>())
-        };
-        places(image).is_some_and(|found| places(other).is_some_and(|other| found == other))
-    }
-}
 
 /// What was gathered, and what to know about it.
 #[derive(Clone, Debug, Default)]
@@ -364,23 +281,6 @@ fn share(now: Instant, deadline: Instant, others: usize) -> Instant {
     now + deadline.saturating_duration_since(now) / shares
 }
 
-/// A manifest, and where the rest is.
-struct Found<'a> {
-    source: Source<'a>,
-    top_level: ManifestEvidence,
-    /// The signatures of the manifest, if its digest was known beforehand.
-    signatures: Option<Result<Vec<LocatedSignature>, Error>>,
-    /// What to know about the way there.
-    warnings: Vec<String>,
-}
-
-impl<'a> Found<'a> {
-    async fn of(source: Source<'a>) -> Result<Self, Error> {
-        let top_level = source.manifest(None).await?;
-        Ok(Self { source, top_level, signatures: None, warnings: Vec::new() })
-    }
-}
-
 /// Runs what waits for a disk where it holds nobody else up.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -388,221 +288,6 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| {
         Err(Error::Local { path: String::new(), detail: format!("reading failed: {panic}") })
     })
-}
-
-/// Where the manifests and signatures of one image come from.
-enum Source<'a> {
-    Local(local::Image),
-    Registry(Box<RegistrySource<'a>>),
-}
-
-struct RegistrySource<'a> {
-    client: &'a registry::Client,
-    proxies: Arc<Proxies>,
-    endpoint: Endpoint,
-    lookaside: LookasideUrl,
-    attachments: bool,
-    /// Whether the registry keeps simple signing signatures itself (rule X-1).
-    keeps_signatures: bool,
-    credentials: credentials::Found,
-    /// Whether these are the caller's own, beside which none of this host's count.
-    supplied: bool,
-    budget: &'a Budget,
-    deadline: Instant,
-}
-
-impl Source<'_> {
-    /// The manifest that the name means, or that of an instance.
-    async fn manifest(&self, instance: Option<&Digest>) -> Result<ManifestEvidence, Error> {
-        let instance = instance.cloned();
-        match self {
-            Self::Local(image) => {
-                let image = image.clone();
-                blocking(move || image.manifest(instance.as_ref())).await
-            }
-            Self::Registry(source) => {
-                let named = &source.endpoint.image;
-                let digest = instance.as_ref().or(named.digest()).map(ToString::to_string);
-                source.manifest(digest.as_deref().or(named.tag()).unwrap_or("latest")).await
-            }
-        }
-    }
-
-    /// The signatures stored for that manifest.
-    async fn signatures(
-        &self,
-        manifest: &ManifestEvidence,
-        instance: Option<&Digest>,
-    ) -> Result<Vec<LocatedSignature>, Error> {
-        match self {
-            Self::Local(image) => {
-                let (image, instance) = (image.clone(), instance.cloned());
-                blocking(move || image.signatures(instance.as_ref())).await
-            }
-            // A manifest without a digest has none, and is refused when it is judged.
-            Self::Registry(source) => match manifest::digest(&manifest.bytes) {
-                Ok(digest) => source.signatures(&digest).await,
-                Err(_) => Ok(Vec::new()),
-            },
-        }
-    }
-
-    fn malformed(&self, detail: &str) -> Error {
-        let detail = detail.to_owned();
-        match self {
-            Self::Local(image) => Error::Local { path: image.path().to_owned(), detail },
-            Self::Registry(source) => {
-                Error::Manifest { registry: source.endpoint.image.domain().to_owned(), detail }
-            }
-        }
-    }
-}
-
-impl<'a> RegistrySource<'a> {
-    /// The manifest, if it is there. What does not depend on it is asked for at the same time.
-    async fn ask(mut self, signatures: bool, early: bool) -> Result<Found<'a>, Error> {
-        let named = &self.endpoint.image;
-        let digest = named.digest();
-        let reference = digest.map(ToString::to_string).or(named.tag().map(str::to_owned));
-        let manifest = self.manifest(reference.as_deref().unwrap_or("latest"));
-        // Rule K-3: signatures are stored under the digest of the reference only if it is SHA-256.
-        let pinned = digest.filter(|digest| early && digest.algorithm() == Algorithm::Sha256);
-        let signatures = async {
-            if !signatures {
-                return Ok((false, None));
-            }
-            // Rule K-9: a registry that does not say what it is has nothing.
-            let keeps_signatures = self.client.keeps_signatures(&self.errand()).await?;
-            let found = match pinned {
-                // A failure counts only if there is a manifest.
-                Some(digest) => Some(self.find(digest, keeps_signatures).await),
-                None => None,
-            };
-            Ok((keeps_signatures, found))
-        };
-        let (top_level, (keeps_signatures, signatures)) = tokio::try_join!(manifest, signatures)?;
-        self.keeps_signatures = keeps_signatures;
-        let source = Source::Registry(Box::new(self));
-        Ok(Found { source, top_level, signatures, warnings: Vec::new() })
-    }
-
-    fn errand(&self) -> Errand<'_> {
-        Errand {
-            image: &self.endpoint.image,
-            insecure: self.endpoint.insecure,
-            credentials: Some(&self.credentials),
-            client_certificate: !self.supplied,
-            proxies: &self.proxies,
-            budget: self.budget,
-            deadline: self.deadline,
-        }
-    }
-
-    async fn manifest(&self, reference: &str) -> Result<ManifestEvidence, Error> {
-        let document = self.client.manifest(&self.errand(), reference).await?;
-        Ok(ManifestEvidence {
-            bytes: document.bytes,
-            media_type: document.media_type,
-            signatures: Vec::new(),
-        })
-    }
-
-    async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {
-        self.find(digest, self.keeps_signatures).await
-    }
-
-    /// The registry's own store or the lookaside store, and the attachments, asked side by side (rule X-1).
-    ///
-    /// A failure of one fails all (rule X-4).
-    async fn find(&self, digest: &Digest, keeps_signatures: bool) -> Result<Vec<LocatedSignature>, Error> {
-        let (client, errand) = (self.client, self.errand());
-        let stored = async {
-            if keeps_signatures {
-                extension::signatures(client, &errand, digest).await
-            } else {
-                lookaside::signatures(client, &errand, &self.lookaside, digest).await
-            }
-        };
-        let attached = async {
-            if self.attachments {
-                attachment::signatures(client, &errand, digest).await
-            } else {
-                Ok(Vec::new())
-            }
-        };
-        let (mut signatures, attached) = tokio::try_join!(stored, attached)?;
-        signatures.extend(attached);
-        Ok(signatures)
-    }
-}
-
-/// What one verification may still read and ask (T-28). Clones share one account.
-#[derive(Clone, Debug)]
-pub struct Budget(Arc<Account>);
-
-#[derive(Debug)]
-struct Account {
-    bytes: AtomicUsize,
-    requests: AtomicUsize,
-    /// What all verifications together may still hold.
-    all: Option<Arc<AtomicUsize>>,
-    /// What this one took of that, to be given back when it ends.
-    taken: AtomicUsize,
-}
-
-impl Budget {
-    /// A full budget of its own.
-    pub fn new() -> Self {
-        Self::of(None)
-    }
-
-    fn of(all: Option<Arc<AtomicUsize>>) -> Self {
-        let (bytes, requests) = (AtomicUsize::new(EVIDENCE_BYTES), AtomicUsize::new(EVIDENCE_REQUESTS));
-        Self(Arc::new(Account { bytes, requests, all, taken: AtomicUsize::new(0) }))
-    }
-
-    /// Pays for one request.
-    pub fn request(&self) -> Result<(), Error> {
-        spend(&self.0.requests, 1).map(|_| ()).ok_or(Error::EvidenceTooLarge)
-    }
-
-    /// Pays for bytes that will be held; call it as they arrive.
-    pub fn bytes(&self, count: usize) -> Result<(), Error> {
-        let before = spend(&self.0.bytes, count).ok_or(Error::EvidenceTooLarge)?;
-        let Some(all) = &self.0.all else { return Ok(()) };
-        let beyond = |left: usize| EVIDENCE_BYTES.saturating_sub(left).saturating_sub(ORDINARY_BYTES);
-        let common = beyond(before.saturating_sub(count)).saturating_sub(beyond(before));
-        if spend(all, common).is_none() {
-            self.0.bytes.fetch_add(count, Ordering::Relaxed);
-            return Err(Error::Busy);
-        }
-        self.0.taken.fetch_add(common, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// The number of requests paid for so far.
-    pub fn requests_made(&self) -> usize {
-        EVIDENCE_REQUESTS.saturating_sub(self.0.requests.load(Ordering::Relaxed))
-    }
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        if let Some(all) = &self.all {
-            all.fetch_add(self.taken.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
-}
-
-/// What was left before, if it was enough.
-fn spend(account: &AtomicUsize, count: usize) -> Option<usize> {
-    account.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).ok()
 }
 
 /// Why evidence could not be gathered: nothing has been decided.
@@ -1012,29 +697,5 @@ mod tests {
                 deadline + std::time::Duration::from_secs(1)
             );
         }
-    }
-
-    #[test]
-    fn budgets_have_limits_of_their_own_and_a_common_one() {
-        let start = EVIDENCE_BYTES - ORDINARY_BYTES + 10;
-        let all = Arc::new(AtomicUsize::new(start));
-        let (one, other) = (Budget::of(Some(Arc::clone(&all))), Budget::of(Some(Arc::clone(&all))));
-        assert_eq!(one.bytes(EVIDENCE_BYTES), Ok(()));
-        assert_eq!(one.clone().bytes(1), Err(Error::EvidenceTooLarge));
-        // Ordinary images are never kept out; what is more comes out of the common account.
-        assert_eq!(other.bytes(ORDINARY_BYTES), Ok(()));
-        assert_eq!(other.bytes(11), Err(Error::Busy));
-        assert_eq!(other.bytes(10), Ok(()));
-        assert_eq!(all.load(Ordering::Relaxed), 0);
-        // What is given back was taken, no more and no less.
-        drop(one);
-        drop(other);
-        assert_eq!(all.load(Ordering::Relaxed), start);
-        let budget = Budget::new();
-        assert!((0..EVIDENCE_REQUESTS).all(|_| budget.request().is_ok()));
-        assert_eq!(
-            (budget.request(), budget.requests_made()),
-            (Err(Error::EvidenceTooLarge), EVIDENCE_REQUESTS)
-        );
     }
 }

@@ -1,0 +1,179 @@
+//! [`Source`]: where the manifests and signatures of one image come from.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::config::{Endpoint, LookasideUrl};
+use crate::digest::{Algorithm, Digest};
+use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
+use crate::fetch::registry::{self, Errand, Proxies};
+use crate::fetch::{Budget, Error, attachment, blocking, credentials, extension, local, lookaside};
+use crate::manifest;
+
+/// Where the manifests and signatures of one image come from.
+pub(super) enum Source<'a> {
+    Local(local::Image),
+    Registry(Box<RegistrySource<'a>>),
+}
+
+pub(super) struct RegistrySource<'a> {
+    pub(super) client: &'a registry::Client,
+    pub(super) proxies: Arc<Proxies>,
+    pub(super) endpoint: Endpoint,
+    pub(super) lookaside: LookasideUrl,
+    pub(super) attachments: bool,
+    /// Whether the registry keeps simple signing signatures itself (rule X-1).
+    pub(super) keeps_signatures: bool,
+    pub(super) credentials: credentials::Found,
+    /// Whether these are the caller's own, beside which none of this host's count.
+    pub(super) supplied: bool,
+    pub(super) budget: &'a Budget,
+    pub(super) deadline: Instant,
+}
+
+impl Source<'_> {
+    /// The manifest that the name means, or that of an instance.
+    pub(super) async fn manifest(&self, instance: Option<&Digest>) -> Result<ManifestEvidence, Error> {
+        let instance = instance.cloned();
+        match self {
+            Self::Local(image) => {
+                let image = image.clone();
+                blocking(move || image.manifest(instance.as_ref())).await
+            }
+            Self::Registry(source) => {
+                let named = &source.endpoint.image;
+                let digest = instance.as_ref().or(named.digest()).map(ToString::to_string);
+                source.manifest(digest.as_deref().or(named.tag()).unwrap_or("latest")).await
+            }
+        }
+    }
+
+    /// The signatures stored for that manifest.
+    pub(super) async fn signatures(
+        &self,
+        manifest: &ManifestEvidence,
+        instance: Option<&Digest>,
+    ) -> Result<Vec<LocatedSignature>, Error> {
+        match self {
+            Self::Local(image) => {
+                let (image, instance) = (image.clone(), instance.cloned());
+                blocking(move || image.signatures(instance.as_ref())).await
+            }
+            // A manifest without a digest has none, and is refused when it is judged.
+            Self::Registry(source) => match manifest::digest(&manifest.bytes) {
+                Ok(digest) => source.signatures(&digest).await,
+                Err(_) => Ok(Vec::new()),
+            },
+        }
+    }
+
+    pub(super) fn malformed(&self, detail: &str) -> Error {
+        let detail = detail.to_owned();
+        match self {
+            Self::Local(image) => Error::Local { path: image.path().to_owned(), detail },
+            Self::Registry(source) => {
+                Error::Manifest { registry: source.endpoint.image.domain().to_owned(), detail }
+            }
+        }
+    }
+}
+
+impl<'a> RegistrySource<'a> {
+    /// The manifest, if it is there. What does not depend on it is asked for at the same time.
+    pub(super) async fn ask(mut self, signatures: bool, early: bool) -> Result<Found<'a>, Error> {
+        let named = &self.endpoint.image;
+        let digest = named.digest();
+        let reference = digest.map(ToString::to_string).or(named.tag().map(str::to_owned));
+        let manifest = self.manifest(reference.as_deref().unwrap_or("latest"));
+        // Rule K-3: signatures are stored under the digest of the reference only if it is SHA-256.
+        let pinned = digest.filter(|digest| early && digest.algorithm() == Algorithm::Sha256);
+        let signatures = async {
+            if !signatures {
+                return Ok((false, None));
+            }
+            // Rule K-9: a registry that does not say what it is has nothing.
+            let keeps_signatures = self.client.keeps_signatures(&self.errand()).await?;
+            let found = match pinned {
+                // A failure counts only if there is a manifest.
+                Some(digest) => Some(self.find(digest, keeps_signatures).await),
+                None => None,
+            };
+            Ok((keeps_signatures, found))
+        };
+        let (top_level, (keeps_signatures, signatures)) = tokio::try_join!(manifest, signatures)?;
+        self.keeps_signatures = keeps_signatures;
+        let source = Source::Registry(Box::new(self));
+        Ok(Found { source, top_level, signatures, warnings: Vec::new() })
+    }
+
+    pub(super) fn errand(&self) -> Errand<'_> {
+        Errand {
+            image: &self.endpoint.image,
+            insecure: self.endpoint.insecure,
+            credentials: Some(&self.credentials),
+            client_certificate: !self.supplied,
+            proxies: &self.proxies,
+            budget: self.budget,
+            deadline: self.deadline,
+        }
+    }
+
+    pub(super) async fn manifest(&self, reference: &str) -> Result<ManifestEvidence, Error> {
+        let document = self.client.manifest(&self.errand(), reference).await?;
+        Ok(ManifestEvidence {
+            bytes: document.bytes,
+            media_type: document.media_type,
+            signatures: Vec::new(),
+        })
+    }
+
+    pub(super) async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {
+        self.find(digest, self.keeps_signatures).await
+    }
+
+    /// The registry's own store or the lookaside store, and the attachments, asked side by side (rule X-1).
+    ///
+    /// A failure of one fails all (rule X-4).
+    pub(super) async fn find(
+        &self,
+        digest: &Digest,
+        keeps_signatures: bool,
+    ) -> Result<Vec<LocatedSignature>, Error> {
+        let (client, errand) = (self.client, self.errand());
+        let stored = async {
+            if keeps_signatures {
+                extension::signatures(client, &errand, digest).await
+            } else {
+                lookaside::signatures(client, &errand, &self.lookaside, digest).await
+            }
+        };
+        let attached = async {
+            if self.attachments {
+                attachment::signatures(client, &errand, digest).await
+            } else {
+                Ok(Vec::new())
+            }
+        };
+        let (mut signatures, attached) = tokio::try_join!(stored, attached)?;
+        signatures.extend(attached);
+        Ok(signatures)
+    }
+}
+
+/// A manifest, and where the rest is.
+pub(super) struct Found<'a> {
+    pub(super) source: Source<'a>,
+    pub(super) top_level: ManifestEvidence,
+    /// The signatures of the manifest, if its digest was known beforehand.
+    pub(super) signatures: Option<Result<Vec<LocatedSignature>, Error>>,
+    /// What to know about the way there.
+    pub(super) warnings: Vec<String>,
+}
+
+impl<'a> Found<'a> {
+    pub(super) async fn of(source: Source<'a>) -> Result<Self, Error> {
+        let top_level = source.manifest(None).await?;
+        Ok(Self { source, top_level, signatures: None, warnings: Vec::new() })
+    }
+}
