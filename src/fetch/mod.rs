@@ -8,6 +8,7 @@ pub mod extension;
 pub mod keys;
 pub mod local;
 pub mod lookaside;
+pub mod referrers;
 pub mod registry;
 
 use std::fmt;
