@@ -280,7 +280,7 @@ async fn pages_are_followed_on_the_same_list_and_to_an_end() {
     let (first, second) = (index(&[one.clone()]), index(&[two]));
     for (link, code) in [
         ("</v2/ns/app/referrers/DIGEST?n=1>; rel=\"next\"", None),
-        ("<DIGEST?n=1>;rel=next", None),
+        ("<./DIGEST?n=1>;rel=next", None),
         ("<?n=1>; title=\"x\"; rel=\"next\"", None),
         ("</v2/ns/app/referrers/DIGEST>; rel=\"next\"", Some(Code::RegistryProtocol)),
         ("</v2/ns/other/referrers/DIGEST?n=1>; rel=\"next\"", Some(Code::RegistryProtocol)),
