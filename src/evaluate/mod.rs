@@ -312,7 +312,9 @@ impl Context<'_> {
         for located in signatures {
             match &located.signature {
                 UntrustedSignature::SimpleSigning(blob) => candidates.push((located, blob)),
-                UntrustedSignature::Sigstore(_) => other_format = other_format.saturating_add(1),
+                UntrustedSignature::Bundle(_) | UntrustedSignature::Sigstore(_) => {
+                    other_format = other_format.saturating_add(1)
+                }
             }
         }
         let unsigned = Rejection::Unsigned { other_format, other_type: 0 };
@@ -337,7 +339,9 @@ impl Context<'_> {
                 UntrustedSignature::Sigstore(layer) if layer.mime_type == sigstore::SIGNATURE_MIME_TYPE => {
                     candidates.push((located, layer));
                 }
-                UntrustedSignature::Sigstore(_) => other_type = other_type.saturating_add(1),
+                UntrustedSignature::Bundle(_) | UntrustedSignature::Sigstore(_) => {
+                    other_type = other_type.saturating_add(1)
+                }
                 UntrustedSignature::SimpleSigning(_) => other_format = other_format.saturating_add(1),
             }
         }

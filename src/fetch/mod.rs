@@ -10,6 +10,7 @@ pub mod keys;
 pub mod local;
 mod locations;
 pub mod lookaside;
+pub mod referrers;
 pub mod registry;
 mod source;
 

@@ -58,6 +58,8 @@ pub enum UntrustedSignature {
     SimpleSigning(Vec<u8>),
     /// A payload with annotations, as cosign stores it.
     Sigstore(UntrustedSigstore),
+    /// A Sigstore bundle, as cosign 3 stores it.
+    Bundle(Vec<u8>),
 }
 
 /// A layer of a sigstore attachment manifest.

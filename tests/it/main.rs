@@ -23,6 +23,8 @@ mod mirrors;
 mod registries_conf;
 // registries.d, lookaside stores, local images, the search for a policy.
 mod registries_d;
+// Signatures that refer to an image.
+mod referrers;
 // The client of registries against hostile servers.
 mod registry;
 // Every rule about registries is cited by a test.

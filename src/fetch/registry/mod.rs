@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use oci_client::Reference;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LINK, WWW_AUTHENTICATE};
 use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::Instant;
 
@@ -125,6 +125,15 @@ pub struct Document {
     pub media_type: String,
 }
 
+/// A page of a list of referrers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::fetch) struct Page {
+    /// An image index, not parsed.
+    pub(in crate::fetch) body: Vec<u8>,
+    /// The query of the next page.
+    pub(in crate::fetch) next: Option<String>,
+}
+
 impl Client {
     /// A client that has read nothing and asked nobody yet.
     pub fn new(settings: Settings) -> Self {
@@ -170,7 +179,7 @@ impl Client {
         let image = errand.image;
         let visit = self.visit(errand, format!("the blob {}@{digest}", image.name())).await?;
         let path = format!("/v2/{}/blobs/{digest}", image.path());
-        let response = match self.get(&visit, errand, &path, "*/*").await? {
+        let response = match self.get(&visit, errand, &path, None, "*/*").await? {
             Ok(response) => response,
             Err(refusal) => return Err(refusal.into_error(&visit)),
         };
@@ -215,6 +224,49 @@ impl Client {
         found.await.map_err(|e| as_lookaside(e, location.clone()))
     }
 
+    /// One page of the manifests that refer to a digest; none where the registry does not have the referrers API.
+    ///
+    /// OCI distribution-spec 1.1, "Listing Referrers": `query` is that of the page before. Whoever may not ask, or
+    /// cannot be answered now, was not told that there are none.
+    pub(in crate::fetch) async fn referrers(
+        &self,
+        errand: &Errand<'_>,
+        digest: &Digest,
+        query: Option<&str>,
+    ) -> Result<Option<Page>, Error> {
+        let name = errand.image.name();
+        let visit = self.visit(errand, format!("the referrers of {name}@{digest}")).await?;
+        let path = format!("/v2/{}/referrers/{digest}", errand.image.path());
+        let response = match self.get(&visit, errand, &path, query, manifest::OCI_INDEX).await? {
+            Ok(response) => response,
+            Err(refusal) if matches!(refusal.status.as_u16(), 400 | 404 | 405 | 406 | 501) => {
+                return Ok(None);
+            }
+            Err(refusal) => return Err(refusal.into_error(&visit)),
+        };
+        if media_type(response.headers()) != manifest::OCI_INDEX {
+            return Ok(None);
+        }
+        let next = next_page(&visit, &path, response.headers())?;
+        let body = visit.read(response, MANIFEST_BYTES).await?;
+        Ok(Some(Page { body, next }))
+    }
+
+    /// The manifest at a tag of the referrers tag schema, or none.
+    pub(in crate::fetch) async fn referrers_tag(
+        &self,
+        errand: &Errand<'_>,
+        tag: &str,
+    ) -> Result<Option<Document>, Error> {
+        let wanted = full_reference(errand.image, tag);
+        let visit = self.visit(errand, format!("the referrers at {wanted}")).await?;
+        match self.find_manifest(&visit, errand, &wanted).await? {
+            Ok(document) => Ok(Some(document)),
+            Err(refusal) if refusal.is_missing() || refusal.status == StatusCode::NOT_FOUND => Ok(None),
+            Err(refusal) => Err(refusal.into_error(&visit)),
+        }
+    }
+
     /// An answer of the API extension that keeps signatures (rule X-2).
     pub(in crate::fetch) async fn extension(
         &self,
@@ -224,7 +276,7 @@ impl Client {
     ) -> Result<Vec<u8>, Error> {
         let waiting_for = format!("the signatures of {}", errand.image.name());
         let visit = self.visit(errand, waiting_for).await?;
-        match self.get(&visit, errand, path, "*/*").await? {
+        match self.get(&visit, errand, path, None, "*/*").await? {
             Ok(response) => visit.read(response, limit).await,
             Err(refusal) => Err(refusal.into_error(&visit)),
         }
@@ -259,7 +311,7 @@ impl Client {
             return Err(visit.protocol("what was asked for is neither a tag nor a digest"));
         }
         let path = format!("/v2/{}/manifests/{tag_or_digest}", wanted.repository());
-        let response = match self.get(visit, errand, &path, &MANIFEST_TYPES.join(", ")).await? {
+        let response = match self.get(visit, errand, &path, None, &MANIFEST_TYPES.join(", ")).await? {
             Ok(response) => response,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -285,6 +337,7 @@ impl Client {
         visit: &Visit<'_>,
         errand: &Errand<'_>,
         path: &str,
+        query: Option<&str>,
         accept: &str,
     ) -> Result<Result<Response, Refusal>, Error> {
         let mut url = visit.home.clone();
@@ -292,6 +345,7 @@ impl Client {
         if url.path() != path {
             return Err(visit.protocol("the name does not fit into a URL"));
         }
+        url.set_query(query);
         let accept =
             HeaderValue::from_str(accept).map_err(|_| visit.protocol("the media types are no header"))?;
         let looked_up;
@@ -439,6 +493,29 @@ impl Answer {
     }
 }
 
+/// The query of the next page; RFC 8288. It leads to the same list on the same server, or the answer breaks the rules.
+fn next_page(visit: &Visit<'_>, path: &str, headers: &HeaderMap) -> Result<Option<String>, Error> {
+    for value in headers.get_all(LINK) {
+        let text = value.to_str().map_err(|_| visit.protocol("its Link header is not text"))?;
+        let Some((target, parameters)) = text.trim().strip_prefix('<').and_then(|t| t.split_once('>')) else {
+            return Err(visit.protocol("its Link header is malformed"));
+        };
+        let is_next = parameters.split(';').map(str::trim).any(|p| matches!(p, "rel=next" | "rel=\"next\""));
+        if !is_next {
+            continue;
+        }
+        let mut here = visit.home.clone();
+        here.set_path(path);
+        let target = here.join(target).map_err(|_| visit.protocol("its Link header leads to no URL"))?;
+        let query = target.query().filter(|query| !query.is_empty() && query.len() <= QUERY_BYTES);
+        return match query {
+            Some(query) if same_server(&target, &here) && target.path() == path => Ok(Some(query.to_owned())),
+            Some(_) | None => Err(visit.protocol("its Link header leads somewhere else")),
+        };
+    }
+    Ok(None)
+}
+
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -560,6 +637,9 @@ const MANIFEST_TYPES: [&str; 6] = [
     manifest::DOCKER_LIST,
     manifest::OCI_INDEX,
 ];
+
+/// Longest query of a next page: 4 KiB.
+const QUERY_BYTES: usize = 4 << 10;
 
 /// Rule H-9.
 const REDIRECTS: usize = 10;
