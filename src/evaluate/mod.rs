@@ -502,6 +502,8 @@ mod tests {
             r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}"#,
             r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}"#,
             r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","messageSignature":true}"#,
+            r#"{"type":"sigstoreSigned","keyless":{"issuer":"i","subject":"s"}}"#,
         ] {
             for list in [
                 requirement.to_owned(),

@@ -863,7 +863,7 @@ fn members_of_ours_are_as_strict_as_the_others() {
         (fulcio(r#""subjectURIRegExp":"\\w{1000}""#), "invalid-pattern", r#""\\w{1000}""#),
         (fulcio(r#""subjectURIRegExp":"""#), "invalid-value", r#""""#),
         // Trust (T-15, T-31).
-        (rooted(""), "invalid-requirement", &format!("{{{email}}}")),
+        (rooted(r#","rekorPublicKeyPath":"/k""#), "invalid-requirement", &format!("{{{email}}}")),
         (own(""), "invalid-requirement", &own("")),
         (own(r#","trustedRootPath":"/r""#), "invalid-requirement", r#""/c""#),
         (own(r#","trustedRootData":"e30=""#), "invalid-requirement", r#""/c""#),

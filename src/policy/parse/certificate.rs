@@ -118,7 +118,11 @@ impl Parser {
         }
         let ca = match (ca.pop(), ca.is_empty()) {
             (Some(ca), true) => Some(ca),
-            (Some(_), false) | (None, _) => self.not_one(span, what, &["caPath", "caData"]),
+            (Some(_), false) | (None, _) => {
+                let none = self.not_one(span, what, &["caPath", "caData"]);
+                self.help("or put \"trustedRootPath\" or \"trustedRootData\" beside \"fulcio\"".to_owned());
+                none
+            }
         };
         if let Some(value) = requirement.member("trustedRootMaxAge") {
             let message =
