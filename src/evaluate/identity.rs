@@ -8,7 +8,7 @@ use crate::policy::certificate::{
 use crate::policy::{Requirement, SignedIdentity, SigstoreSigned};
 use crate::reference::Named;
 use crate::verify::Rejection;
-use crate::verify::identity::{Extension, Part, SigningIdentity, SubjectName};
+use crate::verify::identity::{Extension, Part, SigningIdentity};
 use crate::verify::payload::SignedName;
 
 /// How an accepted signature is bound to the name that was asked for (T-16).
@@ -88,10 +88,10 @@ pub fn check_signer(wanted: &CertificateIdentity, signer: &SigningIdentity) -> R
 pub fn check_fulcio(wanted: &FulcioIdentity, signer: &SigningIdentity) -> Result<(), Rejection> {
     check_issuer(&wanted.oidc_issuer, signer)?;
     match &wanted.subject {
-        FulcioSubject::Email(email) => match signer.subject() {
-            SubjectName::Email(found) if found == email => Ok(()),
-            found => Err(subject_mismatch(format!("the e-mail address \"{email}\""), found)),
-        },
+        FulcioSubject::Email(email) => {
+            let accepted = signer.subject().email() == Some(email.as_str());
+            check_subject(accepted, || format!("the e-mail address \"{email}\""), signer)
+        }
         FulcioSubject::Pins(pins) => {
             pins.iter().try_for_each(|pin| check_pin(pin, signer))?;
             check_caller_of_pins(&wanted.oidc_issuer, pins, signer)
@@ -104,9 +104,8 @@ pub fn check_keyless(wanted: &Keyless, signer: &SigningIdentity) -> Result<(), R
     check_issuer(&wanted.issuer, signer)?;
     match &wanted.subject {
         KeylessSubject::Identity(subject) => {
-            if signer.subject().as_str() != subject {
-                return Err(subject_mismatch(format!("\"{subject}\""), signer.subject()));
-            }
+            let accepted = signer.subject().as_str() == subject;
+            check_subject(accepted, || format!("\"{subject}\""), signer)?;
             check_caller(&wanted.issuer, subject, signer)
         }
         KeylessSubject::Repository(repository) => check_repository(repository, signer),
@@ -125,8 +124,17 @@ fn check_issuer(wanted: &str, signer: &SigningIdentity) -> Result<(), Rejection>
     }
 }
 
-fn subject_mismatch(wanted: String, found: &SubjectName) -> Rejection {
-    Rejection::SignerMismatch { part: Part::Subject, wanted, found: found.as_str().to_owned() }
+/// Turns a comparison of the name in the certificate into its refusal.
+fn check_subject(
+    accepted: bool,
+    wanted: impl Fn() -> String,
+    signer: &SigningIdentity,
+) -> Result<(), Rejection> {
+    if accepted {
+        return Ok(());
+    }
+    let found = signer.subject().as_str().to_owned();
+    Err(Rejection::SignerMismatch { part: Part::Subject, wanted: wanted(), found })
 }
 
 /// One member; a certificate that says nothing about it never matches.
@@ -141,16 +149,12 @@ fn check_pin(pin: &Pin, signer: &SigningIdentity) -> Result<(), Rejection> {
         Field::SourceRepositoryRef => (Part::Ref, Extension::SourceRepositoryRef),
         Field::SourceRepositoryUri => (Part::Repository, Extension::SourceRepositoryUri),
         Field::SubjectEmail => {
-            return match signer.subject() {
-                SubjectName::Email(found) if pin.wanted.accepts(found) => Ok(()),
-                found => Err(subject_mismatch(format!("the e-mail address {}", pin.wanted), found)),
-            };
+            let accepted = signer.subject().email().is_some_and(|found| pin.wanted.accepts(found));
+            return check_subject(accepted, || format!("the e-mail address {}", pin.wanted), signer);
         }
         Field::SubjectUri => {
-            return match signer.subject() {
-                SubjectName::Uri(found) if pin.wanted.accepts(found) => Ok(()),
-                found => Err(subject_mismatch(format!("the URI {}", pin.wanted), found)),
-            };
+            let accepted = signer.subject().uri().is_some_and(|found| pin.wanted.accepts(found));
+            return check_subject(accepted, || format!("the URI {}", pin.wanted), signer);
         }
     };
     let found = said(signer, extension, || pin.wanted.to_string())?;
@@ -247,14 +251,14 @@ fn belongs(forge: Forge, workflow: &str, repository: &str) -> bool {
 fn check_repository(wanted: &Repository, signer: &SigningIdentity) -> Result<(), Rejection> {
     let quoted = || format!("\"{}\"", wanted.uri);
     let source = said(signer, Extension::SourceRepositoryUri, quoted)?;
-    let SubjectName::Uri(workflow) = signer.subject() else {
-        return Err(subject_mismatch(format!("a workflow of {}", quoted()), signer.subject()));
+    let Some(workflow) = signer.subject().uri() else {
+        return check_subject(false, || format!("a workflow of {}", quoted()), signer);
     };
     if source != wanted.uri {
         // The name is ours and the repository is not: somebody else called our workflow.
         if belongs(wanted.forge, workflow, &wanted.uri) {
             let caller = Some(source.to_owned());
-            return Err(Rejection::IdentityForeignCaller { caller, workflow: workflow.clone() });
+            return Err(Rejection::IdentityForeignCaller { caller, workflow: workflow.to_owned() });
         }
         let found = source.to_owned();
         return Err(Rejection::SignerMismatch { part: Part::Repository, wanted: quoted(), found });
@@ -266,7 +270,7 @@ fn check_repository(wanted: &Repository, signer: &SigningIdentity) -> Result<(),
     }
     match wanted.reusable {
         Reusable::Own if !belongs(wanted.forge, workflow, &wanted.uri) => {
-            let (repository, workflow) = (wanted.uri.clone(), workflow.clone());
+            let (repository, workflow) = (wanted.uri.clone(), workflow.to_owned());
             return Err(Rejection::IdentityForeignWorkflow { repository, workflow });
         }
         Reusable::Foreign | Reusable::Own => {}

@@ -175,7 +175,7 @@ pub enum Signer {
     /// A short-lived certificate, judged with a trusted root: a kind of ours (T-14, T-15).
     Certificate {
         /// `keyless`, or the members of `fulcio` other than its authority.
-        identity: CertificateIdentity,
+        identity: Box<CertificateIdentity>,
         /// `trustedRoot…`
         root: TrustedRoot,
     },

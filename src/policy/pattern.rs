@@ -60,13 +60,13 @@ impl Eq for Pattern {}
 fn compile(text: &str) -> Result<Regex, Error> {
     let mut builder = RegexBuilder::new(text);
     builder.size_limit(COMPILED_BYTES).dfa_size_limit(CACHE_BYTES);
-    builder.build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => Error::Large,
-        // The library draws a picture over several lines; its last line is the sentence.
-        error => {
-            let text = error.to_string();
-            Error::Syntax(text.rsplit("error: ").next().unwrap_or_default().trim().to_owned())
+    builder.build().map_err(|error| {
+        if matches!(error, regex::Error::CompiledTooBig(_)) {
+            return Error::Large;
         }
+        // The library draws a picture over several lines; its last line is the sentence.
+        let text = error.to_string();
+        Error::Syntax(text.rsplit("error: ").next().unwrap_or_default().trim().to_owned())
     })
 }
 

@@ -36,6 +36,22 @@ impl SubjectName {
             Self::Email(name) | Self::Other(name) | Self::Uri(name) => name,
         }
     }
+
+    /// The name, if it is an e-mail address.
+    pub fn email(&self) -> Option<&str> {
+        match self {
+            Self::Email(name) => Some(name),
+            Self::Other(_) | Self::Uri(_) => None,
+        }
+    }
+
+    /// The name, if it is a URI.
+    pub fn uri(&self) -> Option<&str> {
+        match self {
+            Self::Uri(name) => Some(name),
+            Self::Email(_) | Self::Other(_) => None,
+        }
+    }
 }
 
 impl SigningIdentity {

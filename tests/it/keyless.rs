@@ -167,10 +167,9 @@ fn parse(requirement: &str) -> Policy {
 fn signed(requirement: &str) -> SigstoreSigned {
     let policy = parse(requirement);
     let scopes = policy.scopes();
-    match scopes[0].requirements.iter().next().unwrap() {
-        Requirement::SigstoreSigned(signed) => signed.clone(),
-        other => panic!("{other:?}"),
-    }
+    let requirement = scopes[0].requirements.iter().next().unwrap();
+    let Requirement::SigstoreSigned(signed) = requirement else { panic!("{requirement:?}") };
+    signed.clone()
 }
 
 /// The first problem: its code and the text that it points at.
@@ -206,7 +205,7 @@ fn judge(requirement: &str, build: &Build) -> Result<(), Rejection> {
     match signed(requirement).signer {
         Signer::Certificate { identity: wanted, .. } => check_signer(&wanted, &identity),
         Signer::Fulcio { fulcio, .. } => check_fulcio(&fulcio.identity, &identity),
-        other => panic!("{other:?}"),
+        other @ (Signer::Keys { .. } | Signer::Pki(_)) => panic!("{other:?}"),
     }
 }
 
@@ -764,10 +763,8 @@ fn the_policies_of_a_real_manual_mean_what_they_say() {
             };
             assert_eq!(signed.identity, SignedIdentity::MatchRepositoryOrUnnamed);
             assert!(!signed.message_signature && signed.manifest_annotations.is_empty());
-            let Signer::Certificate { identity: CertificateIdentity::Keyless(wanted), root } = &signed.signer
-            else {
-                panic!("{signed:?}")
-            };
+            let Signer::Certificate { identity, root } = &signed.signer else { panic!("{signed:?}") };
+            let CertificateIdentity::Keyless(wanted) = identity.as_ref() else { panic!("{identity:?}") };
             assert_eq!((&root.source, root.max_age), (&RootSource::Host, MaxAge::Unlimited));
             let KeylessSubject::Repository(repository) = &wanted.subject else { panic!("{wanted:?}") };
             assert_eq!((repository.forge, repository.uri.as_str()), (Forge::GitHub, user));
@@ -1041,6 +1038,68 @@ fn what_cannot_be_verified_yet_is_refused() {
         let policy = parse(&requirement);
         assert_eq!(verdict(&policy, "{}", vec![], false), Err(Code::Unsupported), "{requirement}");
         assert!(foregone(policy.scopes()[0].requirements.iter().next().unwrap()).is_some());
+    }
+}
+
+/// Defaults are told too, because they are part of what is required.
+#[test]
+fn explain_says_in_words_what_is_required() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.json");
+    let explain = |requirement: &str| {
+        std::fs::write(&path, format!(r#"{{"default":[{requirement}]}}"#)).unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vouchd"))
+            .args(["explain", "--json", "--registries-d"])
+            .arg(directory.path())
+            .arg("--policy")
+            .arg(&path)
+            .arg("docker://quay.io/acme/os:1")
+            .env_clear()
+            .env("HOME", "/nonexistent")
+            .output()
+            .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["outcome"], "unsupported", "{requirement}");
+        let requirement = &report["requirements"][0];
+        let text = |name: &str| requirement[name].as_str().unwrap().to_owned();
+        (text("description"), text("signed-identity"))
+    };
+    let unnamed = r#"matchRepositoryOrUnnamed: any tag or digest of "quay.io/acme/os", or no name"#;
+    for (requirement, words, identity) in [
+        (
+            ours(""),
+            r#"a certificate for any workflow of the repository "https://github.com/acme/os", at any branch or tag, but no pull or merge request, started by "push" or "release" or "schedule" or "workflow_dispatch" by way of "https://token.actions.githubusercontent.com", judged with the trusted root of this host;"#,
+            unnamed,
+        ),
+        (
+            ours(r#","refs":["refs/tags/*"],"workflows":[".github/workflows/b.yml"],"triggers":["push"],"allowReusableWorkflow":true,"repositoryId":"1""#),
+            r#"for the workflow ".github/workflows/b.yml" of the repository "https://github.com/acme/os", at "refs/tags/*", started by "push", which may have called a workflow of another repository, in which sourceRepositoryIdentifier is "1" by way of"#,
+            unnamed,
+        ),
+        (
+            keyless(r#""issuer":"https://accounts.google.com","subject":"a@b.example""#),
+            r#"a certificate for "a@b.example" by way of "https://accounts.google.com""#,
+            unnamed,
+        ),
+        (
+            fulcio(r#""buildSignerURIRegExp":"w.*","sourceRepositoryURI":"r""#),
+            r#"in which buildSignerURI is a match of "w.*" and sourceRepositoryURI is "r", by way of "https://token.actions.githubusercontent.com", judged with the trusted root in "/r.json""#,
+            r#"matchRepoDigestOrExact: "quay.io/acme/os:1""#,
+        ),
+        (
+            r#"{"type":"sigstoreSigned","keyPath":"/k","messageSignature":true,"manifestAnnotations":{"a":"1"}}"#.to_owned(),
+            r#"one over the manifest itself counts too; the manifest must have the annotation "a" with the value "1""#,
+            r#"matchRepoDigestOrExact: "quay.io/acme/os:1""#,
+        ),
+        (
+            r#"{"type":"sigstoreSigned","keyless":{"issuer":"i","subject":"s"},"trustedRootMaxAge":"2d"}"#.to_owned(),
+            "judged with the trusted root of this host, at most 48 hours old;",
+            unnamed,
+        ),
+    ] {
+        let (description, signed_identity) = explain(&requirement);
+        assert!(description.contains(words), "{description}");
+        assert_eq!(signed_identity, identity);
     }
 }
 

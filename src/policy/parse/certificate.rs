@@ -107,7 +107,10 @@ impl Parser {
         let FulcioMembers { span, what, mut ca, ca_span, identity } = members;
         if root.source != RootSource::Host {
             return match ca_span.or_else(|| rekor_span(requirement)) {
-                None => Some(Signer::Certificate { identity: CertificateIdentity::Fulcio(identity), root }),
+                None => Some(Signer::Certificate {
+                    identity: Box::new(CertificateIdentity::Fulcio(identity)),
+                    root,
+                }),
                 Some(span) => {
                     let message = "a trusted root already has the authorities and logs: it excludes ca and rekorPublicKey members";
                     self.problem(Code::InvalidRequirement, span, message.to_owned());
@@ -151,7 +154,7 @@ impl Parser {
             self.problem(Code::InvalidRequirement, span, message);
             return None;
         }
-        Some(Signer::Certificate { identity: CertificateIdentity::Keyless(keyless), root })
+        Some(Signer::Certificate { identity: Box::new(CertificateIdentity::Keyless(keyless)), root })
     }
 
     /// The members of [`ROOT`].
