@@ -30,6 +30,8 @@ macro_rules! codes {
 codes! {
     /// The caller may not ask the daemon.
     AccessDenied = "access-denied",
+    /// The manifest lacks an annotation that the requirement wants.
+    AnnotationMismatch = "annotation-mismatch",
     /// registries.d does not enable attachments and no other signature was found.
     AttachmentsDisabled = "attachments-disabled",
     /// An authentication file cannot be read or understood.
@@ -48,8 +50,34 @@ codes! {
     DuplicateKey = "duplicate-key",
     /// More was sent than one verification may hold.
     EvidenceTooLarge = "evidence-too-large",
+    /// The certificate does not say what the requirement asks about.
+    IdentityExtensionMissing = "identity-extension-missing",
+    /// Another repository called the workflow that signed.
+    IdentityForeignCaller = "identity-foreign-caller",
+    /// A workflow of another repository signed.
+    IdentityForeignWorkflow = "identity-foreign-workflow",
+    /// The certificate contradicts itself.
+    IdentityInconsistent = "identity-inconsistent",
+    /// The certificate does not say clearly whose it is.
+    IdentityMalformed = "identity-malformed",
     /// The signature names another image.
     IdentityMismatch = "identity-mismatch",
+    /// Another party vouched for the signer.
+    IdentityMismatchIssuer = "identity-mismatch-issuer",
+    /// The signer built another branch or tag.
+    IdentityMismatchRef = "identity-mismatch-ref",
+    /// The signer built another repository.
+    IdentityMismatchRepository = "identity-mismatch-repository",
+    /// The signer ran on another kind of machine.
+    IdentityMismatchRunner = "identity-mismatch-runner",
+    /// The certificate is for somebody else.
+    IdentityMismatchSubject = "identity-mismatch-subject",
+    /// Another event started the signer.
+    IdentityMismatchTrigger = "identity-mismatch-trigger",
+    /// Another workflow signed.
+    IdentityMismatchWorkflow = "identity-mismatch-workflow",
+    /// The signature names no image.
+    IdentityNotSigned = "identity-not-signed",
     /// The registry has no such image.
     ImageNotFound = "image-not-found",
     /// A fault of vouchd itself.
@@ -60,6 +88,8 @@ codes! {
     InvalidIdentity = "invalid-identity",
     /// The document is not JSON.
     InvalidJson = "invalid-json",
+    /// A regular expression cannot be used.
+    InvalidPattern = "invalid-pattern",
     /// A remapIdentity prefix is not valid.
     InvalidPrefix = "invalid-prefix",
     /// The image name cannot be understood.

@@ -1,6 +1,7 @@
 //! Plan and judge: the policy says what is needed; the verdict follows from what was gathered.
 
 pub mod evidence;
+pub mod identity;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use crate::policy::{
     KeySource, KeyType, Match, Policy, Requirement, SignedBy, SignedIdentity, Signer, SigstoreSigned,
 };
 use crate::reference::{ImageReference, Place, Transport};
+use crate::verify::payload::SignedName;
 use crate::verify::trust::KeyMaterial;
 use crate::verify::{
     Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore,
 };
 
 use evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
+use identity::Binding;
 use verdict::{
     Decision, Grant, Others, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, Verdict,
 };
@@ -174,6 +177,11 @@ impl<'p> Plan<'p> {
                 (Ok(_), Some(Err(rejection))) => refused(requirement, rejection.clone()),
                 (Ok(check), Some(Ok(_)) | None) => {
                     let digest = found.as_ref().and_then(|found| found.as_ref().ok());
+                    let annotations =
+                        manifest.map_or(Ok(()), |m| identity::check_annotations(requirement, &m.bytes));
+                    if let Err(rejection) = annotations {
+                        return refused(requirement, rejection);
+                    }
                     let context = Context { image: self.image, evidence, now, digest };
                     let signatures = manifest.map(|m| m.signatures.as_slice()).unwrap_or_default();
                     context.judge(requirement, check, signatures)
@@ -219,7 +227,14 @@ impl<'p> Check<'p> {
                     unsupported("a \"keyType\" other than \"GPGKeys\", as no tool can")
                 }
             },
-            Requirement::SigstoreSigned(SigstoreSigned { signer, identity }) => match signer {
+            // It lets more signatures count, and this version finds none of them.
+            Requirement::SigstoreSigned(SigstoreSigned { message_signature: true, .. }) => {
+                unsupported("a signature over the manifest itself (\"messageSignature\")")
+            }
+            Requirement::SigstoreSigned(SigstoreSigned { signer, identity, .. }) => match signer {
+                Signer::Certificate { .. } => {
+                    unsupported("a certificate of a trusted root (\"keyless\", \"trustedRoot…\")")
+                }
                 Signer::Keys { keys, rekor: None } => Ok(Self::Sigstore { keys, identity }),
                 Signer::Keys { rekor: Some(_), .. } => {
                     unsupported("a transparency log entry (\"rekorPublicKey…\")")
@@ -237,6 +252,7 @@ fn is_checked_by_others(requirement: &Requirement) -> bool {
     match signer {
         Signer::Keys { rekor, .. } => rekor.is_some(),
         Signer::Fulcio { .. } | Signer::Pki(_) => true,
+        Signer::Certificate { .. } => false,
     }
 }
 
@@ -387,11 +403,8 @@ impl Context<'_> {
             return Err(Rejection::DigestMismatch { wanted, found: found.clone() });
         }
         let image = self.image.docker_reference();
-        if !identity.accepts(image, &payload.docker_reference) {
-            let signed = payload.docker_reference.clone();
-            return Err(Rejection::IdentityMismatch { signed, wanted: identity.wanted(image) });
-        }
-        Ok(claim)
+        let signed = SignedName::Named(payload.docker_reference.clone());
+        identity::check_name(identity, image, &signed).map(|_: Binding| claim)
     }
 }
 
@@ -525,6 +538,8 @@ mod tests {
             r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}"#,
             r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}"#,
             r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","messageSignature":true}"#,
+            r#"{"type":"sigstoreSigned","keyless":{"issuer":"i","subject":"s"}}"#,
         ] {
             for list in [
                 requirement.to_owned(),

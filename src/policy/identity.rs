@@ -15,6 +15,8 @@ pub enum SignedIdentity {
     MatchRepoDigestOrExact,
     /// `matchRepository`
     MatchRepository,
+    /// `matchRepositoryOrUnnamed`, which is ours: the default of `keyless` (design decision 3.3).
+    MatchRepositoryOrUnnamed,
     /// `remapIdentity`
     RemapIdentity(Remap),
 }
@@ -67,6 +69,8 @@ pub fn is_prefix(text: &str) -> bool {
 
 impl SignedIdentity {
     /// Whether a signature for `signed` may be used for `image` (`None`: an image without a docker reference).
+    ///
+    /// What is no name, such as the empty string, is accepted by none (rule I-1).
     pub fn accepts(&self, image: Option<&Named>, signed: &str) -> bool {
         let Ok(signed) = Named::parse(signed) else { return false };
         match self {
@@ -74,10 +78,25 @@ impl SignedIdentity {
             Self::ExactRepository(wanted) => wanted.same_repository(&signed),
             Self::MatchExact => image.is_some_and(|image| same_reference(image, &signed)),
             Self::MatchRepoDigestOrExact => image.is_some_and(|image| digest_or_exact(image, &signed)),
-            Self::MatchRepository => image.is_some_and(|image| image.same_repository(&signed)),
+            Self::MatchRepository | Self::MatchRepositoryOrUnnamed => {
+                image.is_some_and(|image| image.same_repository(&signed))
+            }
             Self::RemapIdentity(remap) => image
                 .and_then(|image| remap.apply(image))
                 .is_some_and(|image| digest_or_exact(&image, &signed)),
+        }
+    }
+
+    /// Whether a signature that names no image at all may be used; the digest still binds it to one (T-16).
+    pub fn accepts_unnamed(&self) -> bool {
+        match self {
+            Self::ExactReference(_)
+            | Self::ExactRepository(_)
+            | Self::MatchExact
+            | Self::MatchRepoDigestOrExact
+            | Self::MatchRepository
+            | Self::RemapIdentity(_) => false,
+            Self::MatchRepositoryOrUnnamed => true,
         }
     }
 
@@ -91,6 +110,10 @@ impl SignedIdentity {
             Self::ExactRepository(wanted) => repository(wanted),
             Self::MatchExact => image.map_or_else(none, name),
             Self::MatchRepository => image.map_or_else(none, repository),
+            Self::MatchRepositoryOrUnnamed => match image {
+                Some(image) => format!("{}, or no name", repository(image)),
+                None => "no name".to_owned(),
+            },
             Self::MatchRepoDigestOrExact => image.map_or_else(none, wanted_digest_or_exact),
             Self::RemapIdentity(remap) => image.map_or_else(none, |image| match remap.apply(image) {
                 Some(image) => wanted_digest_or_exact(&image),
@@ -107,6 +130,7 @@ impl SignedIdentity {
             Self::MatchExact => "matchExact",
             Self::MatchRepoDigestOrExact => "matchRepoDigestOrExact",
             Self::MatchRepository => "matchRepository",
+            Self::MatchRepositoryOrUnnamed => "matchRepositoryOrUnnamed",
             Self::RemapIdentity(_) => "remapIdentity",
         }
     }

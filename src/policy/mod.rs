@@ -1,10 +1,12 @@
 //! [`Policy`]: what policy.json says; containers-policy.json(5).
 
+pub mod certificate;
 pub mod identity;
 pub mod parse;
+pub mod pattern;
 pub mod scope;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +14,9 @@ use crate::diagnostic::Span;
 use crate::nonempty::NonEmpty;
 use crate::reference::ImageReference;
 
+use certificate::{CertificateIdentity, TrustedRoot};
+
+pub use certificate::{Fulcio, FulcioIdentity, FulcioSubject, Keyless};
 pub use identity::SignedIdentity;
 
 /// A valid policy.
@@ -151,6 +156,10 @@ pub struct SigstoreSigned {
     pub signer: Signer,
     /// `signedIdentity`
     pub identity: SignedIdentity,
+    /// `messageSignature`: whether a bundle that signs the bytes of the manifest, and so no name, counts too (T-17).
+    pub message_signature: bool,
+    /// `manifestAnnotations`: what the manifest itself must say, byte for byte (T-16).
+    pub manifest_annotations: BTreeMap<String, String>,
 }
 
 /// Whose sigstore signatures count: exactly one kind (rules P-32 to P-37).
@@ -163,7 +172,14 @@ pub enum Signer {
         /// `rekorPublicKey…`
         rekor: Option<KeySource>,
     },
-    /// A short-lived certificate, with proof that the signature was logged.
+    /// A short-lived certificate, judged with a trusted root: a kind of ours (T-14, T-15).
+    Certificate {
+        /// `keyless`, or the members of `fulcio` other than its authority.
+        identity: Box<CertificateIdentity>,
+        /// `trustedRoot…`
+        root: TrustedRoot,
+    },
+    /// A short-lived certificate of an authority that the requirement names, with proof that the signature was logged.
     Fulcio {
         /// `fulcio`
         fulcio: Fulcio,
@@ -172,17 +188,6 @@ pub enum Signer {
     },
     /// A certificate of one's own authority.
     Pki(Pki),
-}
-
-/// `fulcio` (rule P-38).
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fulcio {
-    /// `caPath` or `caData`
-    pub ca: KeySource,
-    /// `oidcIssuer`
-    pub oidc_issuer: String,
-    /// `subjectEmail`
-    pub subject_email: String,
 }
 
 /// `pki` (rule P-39).

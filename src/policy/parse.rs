@@ -1,5 +1,7 @@
 //! policy.json → [`Policy`], with every problem that stands in its way (rules P-1 to P-53).
 
+mod certificate;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
@@ -11,8 +13,8 @@ use crate::reference::Named;
 
 use super::identity::{Remap, is_prefix};
 use super::{
-    Entry, Fulcio, KeySource, KeyType, Pki, PkiSubject, Policy, Requirement, Requirements, SignedBy,
-    SignedIdentity, Signer, SigstoreSigned, scope,
+    Entry, KeySource, KeyType, Pki, PkiSubject, Policy, Requirement, Requirements, SignedBy, SignedIdentity,
+    Signer, SigstoreSigned, scope,
 };
 
 /// A valid policy nests seven levels, and the reference allows 10,000 (rule P-4). The administrator wrote it, so
@@ -330,49 +332,44 @@ impl Parser {
 
     /// Rules P-31 to P-37.
     fn sigstore_signed(&mut self, value: &Value<'_>) -> Option<SigstoreSigned> {
-        let known = &[
-            "type",
-            "keyPath",
-            "keyPaths",
-            "keyData",
-            "keyDatas",
-            "fulcio",
-            "pki",
-            "rekorPublicKeyPath",
-            "rekorPublicKeyPaths",
-            "rekorPublicKeyData",
-            "rekorPublicKeyDatas",
-            "signedIdentity",
-        ];
-        let object = self.object(value, "a sigstoreSigned requirement", known)?;
-        let keys = self.effective_sources(&object, ["keyPath", "keyPaths", "keyData", "keyDatas"]);
+        let mut known = vec!["type", "fulcio", "keyless", "pki"];
+        known.extend(KEYS.iter().chain(&REKOR).chain(&certificate::ROOT));
+        known.extend(["signedIdentity", "messageSignature", "manifestAnnotations"]);
+        let object = self.object(value, "a sigstoreSigned requirement", &known)?;
+        let keys = self.effective_sources(&object, KEYS);
         let fulcio = object.member("fulcio").map(|value| self.fulcio(value));
+        let keyless = object.member("keyless").map(|value| self.keyless(value));
         let pki = object.member("pki").map(|value| self.pki(value));
-        let rekor = self.effective_sources(
-            &object,
-            ["rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas"],
-        );
-        let identity = self.signed_identity(&object);
-        let (mut keys, mut rekor) = (keys?, rekor?);
+        let rekor = self.effective_sources(&object, REKOR);
+        let root = self.trusted_root(&object);
+        let identity = match (object.member("signedIdentity"), &keyless) {
+            (None, Some(_)) => Some(SignedIdentity::MatchRepositoryOrUnnamed),
+            (Some(_), _) | (None, None) => self.signed_identity(&object),
+        };
+        let message_signature = match object.member("messageSignature") {
+            Some(value) => self.boolean("messageSignature", value),
+            None => Some(false),
+        };
+        let manifest_annotations = self.annotations(&object);
+        let (mut keys, mut rekor, root) = (keys?, rekor?, root?);
         if rekor.len() > 1 {
             let message = format!("{} must have at most one of the rekorPublicKey members", object.what);
             self.problem(Code::InvalidRequirement, object.span, message);
             return None;
         }
         let rekor = rekor.pop();
-        let signer = match (keys.pop(), keys.is_empty(), fulcio, pki) {
-            (Some(keys), true, None, None) => Some(Signer::Keys { keys, rekor }),
-            (None, _, Some(fulcio), None) => match rekor {
-                Some(rekor) => fulcio.map(|fulcio| Signer::Fulcio { fulcio, rekor }),
-                None => {
-                    let message =
-                        "a requirement with \"fulcio\" must have a rekorPublicKey member".to_owned();
-                    self.problem(Code::InvalidRequirement, object.span, message);
-                    None
-                }
-            },
-            (None, _, None, Some(pki)) => match rekor {
-                None => pki.map(Signer::Pki),
+        let signer = match (keys.pop(), keys.is_empty(), fulcio, keyless, pki) {
+            (Some(keys), true, None, None, None) => {
+                self.no_trusted_root(&object).map(|()| Signer::Keys { keys, rekor })
+            }
+            (None, _, Some(fulcio), None, None) => {
+                fulcio.and_then(|fulcio| self.fulcio_signer(&object, fulcio, rekor, root))
+            }
+            (None, _, None, Some(keyless), None) => {
+                keyless.and_then(|keyless| self.keyless_signer(&object, keyless, root))
+            }
+            (None, _, None, None, Some(pki)) => match rekor {
+                None => self.no_trusted_root(&object).and(pki).map(Signer::Pki),
                 Some(_) => {
                     let message =
                         "a requirement with \"pki\" must not have a rekorPublicKey member".to_owned();
@@ -380,12 +377,17 @@ impl Parser {
                     None
                 }
             },
-            (Some(_), _, _, _) | (None, _, Some(_), Some(_)) | (None, _, None, None) => {
-                let names = &["keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "pki"];
+            (Some(_), ..) | (None, ..) => {
+                let names = &["keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "keyless", "pki"];
                 self.not_one(object.span, object.what, names)
             }
         };
-        Some(SigstoreSigned { signer: signer?, identity: identity? })
+        Some(SigstoreSigned {
+            signer: signer?,
+            identity: identity?,
+            message_signature: message_signature?,
+            manifest_annotations: manifest_annotations?,
+        })
     }
 
     /// Rules P-32 and P-33: empty paths and null data do not count, but lists must not be empty.
@@ -421,21 +423,6 @@ impl Parser {
             self.problem(Code::InvalidValue, value.span, format!("\"{name}\" must not be empty"));
         }
         filled
-    }
-
-    /// Rule P-38.
-    fn fulcio(&mut self, value: &Value<'_>) -> Option<Fulcio> {
-        let known = &["caPath", "caData", "oidcIssuer", "subjectEmail"];
-        let object = self.object(value, "\"fulcio\"", known)?;
-        let ca = self.path_or_data(&object, "caPath", "caData");
-        let oidc_issuer = self.filled_string(&object, "oidcIssuer");
-        let subject_email = self.filled_string(&object, "subjectEmail");
-        let mut ca = ca?;
-        let ca = match (ca.pop(), ca.is_empty()) {
-            (Some(ca), true) => Some(ca),
-            (Some(_), false) | (None, _) => self.not_one(object.span, object.what, &["caPath", "caData"]),
-        };
-        Some(Fulcio { ca: ca?, oidc_issuer: oidc_issuer?, subject_email: subject_email? })
     }
 
     /// Rule P-39.
@@ -536,6 +523,7 @@ impl Parser {
             "matchExact",
             "matchRepoDigestOrExact",
             "matchRepository",
+            "matchRepositoryOrUnnamed",
             "remapIdentity",
         ];
         match self.type_of(value, "a signed identity", TYPES)? {
@@ -545,6 +533,9 @@ impl Parser {
             "matchRepository" => self
                 .object(value, "a matchRepository identity", &["type"])
                 .map(|_| SignedIdentity::MatchRepository),
+            "matchRepositoryOrUnnamed" => self
+                .object(value, "a matchRepositoryOrUnnamed identity", &["type"])
+                .map(|_| SignedIdentity::MatchRepositoryOrUnnamed),
             "matchRepoDigestOrExact" => self
                 .object(value, "a matchRepoDigestOrExact identity", &["type"])
                 .map(|_| SignedIdentity::MatchRepoDigestOrExact),
@@ -637,6 +628,13 @@ impl Parser {
         bytes.map(Arc::from)
     }
 }
+
+/// Members of sigstoreSigned that give keys.
+const KEYS: [&str; 4] = ["keyPath", "keyPaths", "keyData", "keyDatas"];
+
+/// Members of sigstoreSigned that give the keys of logs.
+const REKOR: [&str; 4] =
+    ["rekorPublicKeyPath", "rekorPublicKeyPaths", "rekorPublicKeyData", "rekorPublicKeyDatas"];
 
 /// `"a", "b" and "c"`
 fn list(names: &[&str]) -> String {

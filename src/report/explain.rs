@@ -5,6 +5,10 @@ use serde::Serialize;
 use crate::config::Origin;
 use crate::engine::{ExplainedEndpoint, Explanation};
 use crate::evaluate;
+use crate::policy::certificate::{
+    CertificateIdentity, FulcioIdentity, FulcioSubject, Keyless, KeylessSubject, MaxAge, Refs, Repository,
+    Reusable, RootSource, TrustedRoot, Workflows,
+};
 use crate::policy::{KeySource, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned};
 
 use super::SCHEMA;
@@ -157,22 +161,7 @@ fn describe(requirement: &Requirement, explanation: &Explanation) -> ExplainedRe
         Requirement::SignedBy(SignedBy { keys, identity, .. }) => {
             (format!("a simple-signing signature by an OpenPGP key in {}", source(keys)), Some(identity))
         }
-        Requirement::SigstoreSigned(SigstoreSigned { signer, identity }) => {
-            let description = match signer {
-                Signer::Keys { keys, rekor: None } => {
-                    format!("a sigstore signature by the public key in {}", source(keys))
-                }
-                Signer::Keys { keys, rekor: Some(_) } => {
-                    format!("a sigstore signature by the public key in {}, and its log entry", source(keys))
-                }
-                Signer::Fulcio { fulcio, .. } => format!(
-                    "a sigstore signature with a certificate for \"{}\" by way of \"{}\", and its log entry",
-                    fulcio.subject_email, fulcio.oidc_issuer
-                ),
-                Signer::Pki(_) => "a sigstore signature with a certificate of the given authority".to_owned(),
-            };
-            (description, Some(identity))
-        }
+        Requirement::SigstoreSigned(signed) => (sigstore(signed), Some(&signed.identity)),
     };
     let unsupported = evaluate::foregone(requirement)
         .filter(|_| !matches!(requirement, Requirement::Reject))
@@ -181,6 +170,99 @@ fn describe(requirement: &Requirement, explanation: &Explanation) -> ExplainedRe
         kind: requirement.kind(),
         description: description + unsupported.as_deref().unwrap_or_default(),
         signed_identity: identity.map(|i| format!("{}: {}", i.kind(), i.wanted(image))),
+    }
+}
+
+fn sigstore(signed: &SigstoreSigned) -> String {
+    let mut words = match &signed.signer {
+        Signer::Certificate { identity, root } => {
+            format!("a sigstore signature with a certificate {}, {}", holder(identity), rooted(root))
+        }
+        Signer::Fulcio { fulcio, .. } => {
+            format!(
+                "a sigstore signature with a certificate {}, and its log entry",
+                fulcio_holder(&fulcio.identity)
+            )
+        }
+        Signer::Keys { keys, rekor: None } => {
+            format!("a sigstore signature by the public key in {}", source(keys))
+        }
+        Signer::Keys { keys, rekor: Some(_) } => {
+            format!("a sigstore signature by the public key in {}, and its log entry", source(keys))
+        }
+        Signer::Pki(_) => "a sigstore signature with a certificate of the given authority".to_owned(),
+    };
+    if signed.message_signature {
+        words.push_str("; one over the manifest itself counts too");
+    }
+    for (name, value) in &signed.manifest_annotations {
+        words.push_str(&format!(
+            "; the manifest must have the annotation \"{name}\" with the value \"{value}\""
+        ));
+    }
+    words
+}
+
+fn holder(identity: &CertificateIdentity) -> String {
+    match identity {
+        CertificateIdentity::Fulcio(fulcio) => fulcio_holder(fulcio),
+        CertificateIdentity::Keyless(Keyless { issuer, subject }) => {
+            let subject = match subject {
+                KeylessSubject::Identity(subject) => format!("for \"{subject}\""),
+                KeylessSubject::Repository(repository) => builds(repository),
+            };
+            format!("{subject} by way of \"{issuer}\"")
+        }
+    }
+}
+
+fn fulcio_holder(FulcioIdentity { oidc_issuer, subject }: &FulcioIdentity) -> String {
+    match subject {
+        FulcioSubject::Email(email) => format!("for \"{email}\" by way of \"{oidc_issuer}\""),
+        FulcioSubject::Pins(pins) => {
+            let pins: Vec<String> =
+                pins.iter().map(|pin| format!("{} is {}", pin.field.name(), pin.wanted)).collect();
+            format!("in which {}, by way of \"{oidc_issuer}\"", pins.join(" and "))
+        }
+    }
+}
+
+/// What counts as a build of the repository, defaults included.
+fn builds(repository: &Repository) -> String {
+    let list =
+        |items: Vec<String>| items.iter().map(|item| format!("\"{item}\"")).collect::<Vec<_>>().join(" or ");
+    let workflows = match &repository.workflows {
+        Workflows::All => "any workflow".to_owned(),
+        Workflows::Only(globs) => {
+            format!("the workflow {}", list(globs.iter().map(ToString::to_string).collect()))
+        }
+    };
+    let refs = match &repository.refs {
+        Refs::NoRequests => "any branch or tag, but no pull or merge request".to_owned(),
+        Refs::Only(globs) => list(globs.iter().map(ToString::to_string).collect()),
+    };
+    let triggers = list(repository.triggers.iter().cloned().collect());
+    let mut words =
+        format!("for {workflows} of the repository \"{}\", at {refs}, started by {triggers}", repository.uri);
+    match repository.reusable {
+        Reusable::Foreign => words.push_str(", which may have called a workflow of another repository"),
+        Reusable::Own => {}
+    }
+    for pin in &repository.pins {
+        words.push_str(&format!(", in which {} is {}", pin.field.name(), pin.wanted));
+    }
+    words
+}
+
+fn rooted(TrustedRoot { source, max_age }: &TrustedRoot) -> String {
+    let words = match source {
+        RootSource::Data(_) => "judged with the trusted root in the policy itself".to_owned(),
+        RootSource::Host => "judged with the trusted root of this host".to_owned(),
+        RootSource::Path(path) => format!("judged with the trusted root in \"{path}\""),
+    };
+    match max_age {
+        MaxAge::Seconds(seconds) => format!("{words}, at most {} hours old", seconds / 3_600),
+        MaxAge::Unlimited => words,
     }
 }
 

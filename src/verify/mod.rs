@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows policy.json, opens a file, or asks the time.
 
+pub mod identity;
 pub mod openpgp;
 pub mod payload;
 mod pem;
@@ -14,6 +15,8 @@ use std::fmt;
 use crate::diagnostic::{Code, escape};
 use crate::digest::Digest;
 use crate::json::{self, Limits};
+
+use identity::{Extension, Malformed, Part};
 
 pub use payload::Payload;
 
@@ -196,6 +199,15 @@ pub enum Signer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rejection {
+    /// The manifest does not have an annotation as the requirement wants it (T-16).
+    AnnotationMismatch {
+        /// The annotation.
+        name: String,
+        /// The value that the requirement wants.
+        wanted: String,
+        /// The value in the manifest, if there is one.
+        found: Option<String>,
+    },
     /// No signature was found, and registries.d keeps attachments from being looked for.
     AttachmentsDisabled,
     /// The signature does not verify.
@@ -207,10 +219,45 @@ pub enum Rejection {
         /// The digest of the manifest.
         found: Digest,
     },
+    /// The certificate says nothing about something that the requirement wants to know.
+    IdentityExtensionMissing {
+        /// What it lacks.
+        extension: Extension,
+        /// What the policy wants it to be, in words.
+        wanted: String,
+    },
+    /// The workflow that signed is a reusable one, and another repository called it (T-12).
+    IdentityForeignCaller {
+        /// The repository that called it, if the certificate says.
+        caller: Option<String>,
+        /// The workflow.
+        workflow: String,
+    },
+    /// The repository is right, and it let a workflow of another one sign.
+    IdentityForeignWorkflow {
+        /// The repository.
+        repository: String,
+        /// The workflow.
+        workflow: String,
+    },
+    /// The certificate contradicts itself.
+    IdentityInconsistent {
+        /// What it says.
+        one: (Extension, String),
+        /// What that does not agree with, in words.
+        other: String,
+    },
+    /// The certificate does not say clearly whose it is.
+    IdentityMalformed(Malformed),
     /// The signature names another image.
     IdentityMismatch {
         /// The name that was signed.
         signed: String,
+        /// What the policy wants, in words.
+        wanted: String,
+    },
+    /// The signature names no image, and the policy wants a name (T-16).
+    IdentityNotSigned {
         /// What the policy wants, in words.
         wanted: String,
     },
@@ -262,6 +309,15 @@ pub enum Rejection {
     SignatureExpired,
     /// The policy accepts the image without a signature, and the caller asked for one.
     SignatureRequired,
+    /// The certificate is for another signer than the policy wants.
+    SignerMismatch {
+        /// In what they differ.
+        part: Part,
+        /// What the policy wants, in words.
+        wanted: String,
+        /// What the certificate says.
+        found: String,
+    },
     /// No signature that this requirement could use.
     Unsigned {
         /// Signatures of another format that were passed over.
@@ -285,10 +341,17 @@ impl Rejection {
     /// The stable name of the cause.
     pub fn code(&self) -> Code {
         match self {
+            Self::AnnotationMismatch { .. } => Code::AnnotationMismatch,
             Self::AttachmentsDisabled => Code::AttachmentsDisabled,
             Self::BadSignature => Code::BadSignature,
             Self::DigestMismatch { .. } => Code::DigestMismatch,
+            Self::IdentityExtensionMissing { .. } => Code::IdentityExtensionMissing,
+            Self::IdentityForeignCaller { .. } => Code::IdentityForeignCaller,
+            Self::IdentityForeignWorkflow { .. } => Code::IdentityForeignWorkflow,
+            Self::IdentityInconsistent { .. } => Code::IdentityInconsistent,
+            Self::IdentityMalformed(_) => Code::IdentityMalformed,
             Self::IdentityMismatch { .. } => Code::IdentityMismatch,
+            Self::IdentityNotSigned { .. } => Code::IdentityNotSigned,
             Self::KeyExpired { .. } => Code::KeyExpired,
             Self::KeyFileInvalid { .. } => Code::KeyFileInvalid,
             Self::KeyRevoked { .. } => Code::KeyRevoked,
@@ -300,6 +363,7 @@ impl Rejection {
             Self::RejectedByPolicy => Code::RejectedByPolicy,
             Self::SignatureExpired => Code::SignatureExpired,
             Self::SignatureRequired => Code::SignatureRequired,
+            Self::SignerMismatch { part, .. } => part.code(),
             Self::Unsigned { .. } => Code::Unsigned,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::WeakAlgorithm { .. } => Code::WeakAlgorithm,
@@ -310,11 +374,16 @@ impl Rejection {
     pub fn rank(&self) -> u8 {
         match self {
             Self::RejectedByPolicy | Self::Unsupported { .. } => 9,
-            Self::DigestMismatch { .. } | Self::ManifestInvalid => 8,
-            Self::IdentityMismatch { .. } => 7,
+            Self::AnnotationMismatch { .. } | Self::DigestMismatch { .. } | Self::ManifestInvalid => 8,
+            Self::IdentityMismatch { .. } | Self::IdentityNotSigned { .. } => 7,
+            Self::IdentityExtensionMissing { .. }
+            | Self::IdentityForeignCaller { .. }
+            | Self::IdentityForeignWorkflow { .. }
+            | Self::IdentityInconsistent { .. }
+            | Self::SignerMismatch { .. } => 6,
             Self::KeyRevoked { .. } | Self::KeyExpired { .. } | Self::SignatureExpired => 6,
             Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
-            Self::MalformedPayload { .. } => 4,
+            Self::IdentityMalformed(_) | Self::MalformedPayload { .. } => 4,
             Self::KeyFileInvalid { .. } => 4,
             Self::BadSignature => 3,
             Self::KeyUnknown { .. } => 2,
@@ -326,6 +395,9 @@ impl Rejection {
     /// What the administrator can do about it, if there is something to say.
     pub fn help(&self) -> &'static str {
         match self {
+            Self::AnnotationMismatch { .. } => {
+                "this is another image of the same publisher, or another version; use the one that the policy means, or change \"manifestAnnotations\""
+            }
             Self::AttachmentsDisabled => {
                 "set \"use-sigstore-attachments: true\" for this registry in a file under registries.d, or sign into a lookaside store"
             }
@@ -335,8 +407,23 @@ impl Rejection {
             Self::DigestMismatch { .. } => {
                 "the image is not the one that was signed; do not use it, and ask its publisher"
             }
+            Self::IdentityExtensionMissing { .. } => {
+                "ask the publisher to sign again with a present version of cosign, or leave out the member that asks for this; for certificates before 2023 use their exact subject"
+            }
+            Self::IdentityForeignCaller { .. } => {
+                "a reusable workflow signs for whoever calls it; do not use the image, or name the repository that may call it: \"subject\" of \"keyless\", or \"sourceRepositoryURI\" of \"fulcio\""
+            }
+            Self::IdentityForeignWorkflow { .. } => {
+                "if the repository is meant to sign through that workflow, set \"allowReusableWorkflow\": true"
+            }
+            Self::IdentityInconsistent { .. } | Self::IdentityMalformed(_) => {
+                "the certificate was not made as Fulcio makes them; do not use the image, and ask its publisher"
+            }
             Self::IdentityMismatch { .. } => {
                 "the signature is for another image; if the publisher signs under that name, set \"signedIdentity\" in the policy"
+            }
+            Self::IdentityNotSigned { .. } => {
+                "set \"signedIdentity\": {\"type\": \"matchRepositoryOrUnnamed\"} to accept it by its digest alone, which lets every image of this signer pass for this one"
             }
             Self::KeyExpired { .. } => {
                 "ask the publisher for the key with a later expiry, or for signatures by a new key"
@@ -362,6 +449,9 @@ impl Rejection {
             Self::SignatureRequired => {
                 "the policy accepts this image unsigned; add a scope with signedBy or sigstoreSigned, or drop --require-signature"
             }
+            Self::SignerMismatch { .. } => {
+                "if you trust that signer, change the requirement to it; otherwise do not use the image"
+            }
             Self::Unsigned { .. } => {
                 "check that the publisher signs this image, and where; \"vouchd explain\" shows where signatures are looked for"
             }
@@ -376,6 +466,13 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AnnotationMismatch { name, wanted, found } => {
+                let (name, wanted) = (escape(name), escape(wanted));
+                match found {
+                    Some(found) => write!(f, "the annotation \"{name}\" is \"{}\", and the policy wants \"{wanted}\"", escape(found)),
+                    None => write!(f, "the manifest has no annotation \"{name}\", and the policy wants \"{wanted}\""),
+                }
+            }
             Self::AttachmentsDisabled => f.write_str(
                 "a signature is required, none was found, and registries.d does not enable sigstore attachments for this registry",
             ),
@@ -383,8 +480,38 @@ impl fmt::Display for Rejection {
             Self::DigestMismatch { wanted, found } => {
                 write!(f, "digest mismatch: {wanted} was wanted, the manifest is {found}")
             }
+            Self::IdentityExtensionMissing { extension, wanted } => {
+                write!(f, "the certificate has no {extension}, and the policy wants {}", escape(wanted))
+            }
+            Self::IdentityForeignCaller { caller: Some(caller), workflow } => write!(
+                f,
+                "the workflow \"{}\" was called by \"{}\", to which it does not belong, and the policy does not name that repository",
+                escape(workflow),
+                escape(caller)
+            ),
+            Self::IdentityForeignCaller { caller: None, workflow } => write!(
+                f,
+                "the certificate does not say which repository called the workflow \"{}\", and the policy wants that of the workflow",
+                escape(workflow)
+            ),
+            Self::IdentityForeignWorkflow { repository, workflow } => write!(
+                f,
+                "\"{}\" had its image signed by \"{}\", and the policy wants a workflow of the same repository",
+                escape(repository),
+                escape(workflow)
+            ),
+            Self::IdentityInconsistent { one: (extension, value), other } => write!(
+                f,
+                "the certificate contradicts itself: {extension} is \"{}\", which does not agree with {}",
+                escape(value),
+                escape(other)
+            ),
+            Self::IdentityMalformed(detail) => write!(f, "the certificate does not say clearly whose it is: {detail}"),
             Self::IdentityMismatch { signed, wanted } => {
                 write!(f, "the signature is for \"{}\", and the policy wants {}", escape(signed), escape(wanted))
+            }
+            Self::IdentityNotSigned { wanted } => {
+                write!(f, "the signature names no image, and the policy wants {}", escape(wanted))
             }
             Self::KeyExpired { key } => write!(f, "the signing key {} has expired", escape(key)),
             Self::KeyFileInvalid { source, detail } => write!(f, "{} is no usable key: {detail}", escape(source)),
@@ -402,6 +529,13 @@ impl fmt::Display for Rejection {
             Self::SignatureRequired => {
                 f.write_str("the policy accepts the image, but no signature was required and verified")
             }
+            Self::SignerMismatch { part, wanted, found } => write!(
+                f,
+                "the certificate's {} is \"{}\", and the policy wants {}",
+                part.name(),
+                escape(found),
+                escape(wanted)
+            ),
             Self::Unsigned { other_format, other_type } => {
                 f.write_str("a signature is required, and the image has none")?;
                 match (other_format, other_type) {

@@ -14,6 +14,32 @@ pub struct Payload {
     pub manifest_digest: Digest,
 }
 
+/// The name of an image in a signed statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignedName {
+    /// Several subjects have the digest, and not all of them this name: named, and nothing matches (T-16).
+    Conflicting(String),
+    /// Any text, also an empty one: matching it is the policy's work.
+    Named(String),
+    /// The statement has no place for a name, or left it out.
+    Unnamed,
+}
+
+impl SignedName {
+    /// The name in an in-toto statement, from those subjects that have the digest of the manifest.
+    ///
+    /// `None` is a subject without the member `name`; an empty one is `Some`.
+    pub fn of_subjects<'a>(names: impl IntoIterator<Item = Option<&'a str>>) -> Self {
+        let mut names = names.into_iter();
+        let first = names.next().flatten();
+        let named = |name: &str| name.to_owned();
+        match names.find(|name| *name != first) {
+            Some(other) => Self::Conflicting(first.or(other).map(named).unwrap_or_default()),
+            None => first.map_or(Self::Unnamed, |name| Self::Named(named(name))),
+        }
+    }
+}
+
 /// The formats differ in `critical.type` and in what `optional` may be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {

@@ -11,6 +11,8 @@ mod dbus;
 mod differential;
 // A real registry and real signatures.
 mod end_to_end;
+// Keyless identities: policy, certificates, matching.
+mod keyless;
 // Imports between modules go only one way.
 mod layering;
 // What starts a real registry, and keys that sign for it.

@@ -8,7 +8,8 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use vouchd::policy::{
-    Fulcio, KeySource, Pki, PkiSubject, Policy, Requirement, Scope, SignedIdentity, Signer,
+    Fulcio, FulcioIdentity, FulcioSubject, KeySource, Pki, PkiSubject, Policy, Requirement, Scope,
+    SignedIdentity, Signer,
 };
 
 #[path = "../replay.rs"]
@@ -250,7 +251,13 @@ fn normalized(requirement: &Requirement) -> Value {
                         put(&mut members, "rekorPublicKey", rekor);
                     }
                 }
-                Signer::Fulcio { fulcio: Fulcio { ca, oidc_issuer, subject_email }, rekor } => {
+                Signer::Certificate { .. } => panic!("the reference has no such signer"),
+                Signer::Fulcio { fulcio: Fulcio { ca, identity }, rekor } => {
+                    let FulcioIdentity { oidc_issuer, subject: FulcioSubject::Email(subject_email) } =
+                        identity
+                    else {
+                        panic!("the reference has no such members")
+                    };
                     members["fulcio"] = json!({ "oidcIssuer": oidc_issuer, "subjectEmail": subject_email });
                     put(&mut members["fulcio"], "ca", ca);
                     put(&mut members, "rekorPublicKey", rekor);
@@ -293,7 +300,8 @@ fn normalized_identity(identity: &SignedIdentity) -> Value {
     match identity {
         SignedIdentity::MatchExact
         | SignedIdentity::MatchRepoDigestOrExact
-        | SignedIdentity::MatchRepository => {}
+        | SignedIdentity::MatchRepository
+        | SignedIdentity::MatchRepositoryOrUnnamed => {}
         SignedIdentity::ExactReference(named) => members["dockerReference"] = named.to_string().into(),
         SignedIdentity::ExactRepository(named) => members["dockerRepository"] = named.to_string().into(),
         SignedIdentity::RemapIdentity(remap) => {
