@@ -31,6 +31,8 @@ mod registry;
 mod rules;
 // Servers that answer by a script.
 mod server;
+// A small Sigstore.
+mod signer;
 // What several modules need.
 mod support;
 // What is promised in writing: manual, README, examples.
