@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
 use rcgen::{KeyPair, RsaKeySize};
 use serde_json::{Value, json};
 use vouchd::digest::{Algorithm, Digest};
@@ -31,6 +32,9 @@ fn conformance() -> Option<PathBuf> {
     support::skip_without(&path);
     None
 }
+
+/// What a test does to a document.
+type Change = Box<dyn Fn(&mut Value)>;
 
 /// Each case that must be refused, and the code of the reason that its description states.
 const REFUSED: [(&str, &str); 49] = [
@@ -276,7 +280,7 @@ fn only_statements_that_are_signatures_on_this_image_count() {
     let root = world.root();
     let other = Digest::sha256(b"other").hex().to_owned();
     let same = json!({ "sha256": world.digest.hex() });
-    let cases: [(&str, Box<dyn Fn(&mut Value)>, Result<usize, &str>); 22] = [
+    let cases: [(&str, Change, Result<usize, &str>); 22] = [
         ("nothing", Box::new(|_| {}), Ok(1)),
         ("a name", Box::new(|s| s["subject"][0]["name"] = json!("registry.example/a")), Ok(1)),
         ("annotations", Box::new(|s| s["subject"][0]["annotations"] = json!({ "a": "b", "c": 1 })), Ok(1)),
@@ -419,7 +423,7 @@ fn shapes_that_do_not_count_are_refused() {
     let material = |bundle: &mut Value, key: &str, value: Value| bundle["verificationMaterial"][key] = value;
     let certificate = good["verificationMaterial"]["certificate"].clone();
     let entry = good["verificationMaterial"]["tlogEntries"][0].clone();
-    let cases: [(&str, Box<dyn Fn(&mut Value)>, &str); 17] = [
+    let cases: [(&str, Change, &str); 17] = [
         ("no media type", Box::new(|b| b["mediaType"] = Value::Null), "bundle-malformed"),
         (
             "another media type",
@@ -696,6 +700,28 @@ fn every_log_entry_is_proven_by_its_own_log() {
     }
     assert_eq!(with(vec![entry(&namesake("rekor.example"))]), Ok(1));
 
+    // A tree of another size, which the crate would take for v1.
+    let mut larger = entry(log);
+    let hash = larger["inclusionProof"]["rootHash"].as_str().unwrap();
+    let hash = base64::engine::general_purpose::STANDARD.decode(hash).unwrap();
+    larger["inclusionProof"]["checkpoint"]["envelope"] = json!(log.checkpoint(6, &hash));
+    assert_eq!(with(vec![larger.clone()]), invalid());
+    larger["inclusionProof"]["checkpoint"]["envelope"] = json!(log.checkpoint(5, &hash));
+    assert_eq!(with(vec![larger]), Ok(1));
+
+    // Rekor v2: an entry that claims to be of a log which is not listed, and one with a promise.
+    let good_v2 = world.good_v2();
+    let with_v2 = |change: &dyn Fn(&mut Value)| {
+        let mut bundle = good_v2.clone();
+        change(&mut bundle["verificationMaterial"]["tlogEntries"][0]);
+        world.image(&bundle, &root).map(|claim| claim.log_entries.len())
+    };
+    let unlisted = Rekor::new_v2("log2027-1.rekor.example");
+    assert_eq!(with_v2(&|_| {}), Ok(1));
+    assert_eq!(with_v2(&|entry| entry["logId"]["keyId"] = json!(signer::base64(&unlisted.id))), invalid());
+    assert_eq!(with_v2(&|entry| world.sigstore.rekor_v2.promise(entry, SIGNED_AT)), invalid());
+    assert_eq!(with_v2(&|entry| entry["inclusionProof"] = Value::Null), invalid());
+
     // An entry for another signature, as good as it is.
     let another = world.good()["verificationMaterial"]["tlogEntries"][0].clone();
     assert_eq!(with(vec![another.clone()]), Err("log-entry-mismatch".to_owned()));
@@ -839,6 +865,20 @@ fn a_certificate_is_good_at_every_proven_time() {
         root["certificateAuthorities"][0]["certChain"]["certificates"].as_array_mut().unwrap().pop();
     });
     assert!(world.image(&world.good(), &root).is_ok(), "an intermediate may be the anchor");
+    // An anchor counts only while it is valid itself, which nobody else looks at.
+    let early = 1_717_200_000;
+    let identity = world.sigstore.identity(&Names { begins: early, ..Names::default() });
+    let mut bundle = world.sigstore.sign(&world.statement(), Who::Identity(&identity));
+    world.sigstore.rekor.promise(&mut bundle["verificationMaterial"]["tlogEntries"][0], early);
+    let root = root_with(&world, |root| {
+        root["certificateAuthorities"][0]["certChain"]["certificates"].as_array_mut().unwrap().pop();
+        for path in
+            ["/tlogs/0/publicKey", "/tlogs/1/publicKey", "/ctlogs/0/publicKey", "/certificateAuthorities/0"]
+        {
+            root.pointer_mut(path).unwrap()["validFor"]["start"] = json!("2023-01-01T00:00:00Z");
+        }
+    });
+    assert_eq!(world.image(&bundle, &root).unwrap_err(), "bundle-certificate");
     let uri = Names { san: San::Uri("https://example.com/signer"), ..Names::default() };
     let identity = world.sigstore.identity(&uri);
     let bundle = world.sigstore.sign(&world.statement(), Who::Identity(&identity));

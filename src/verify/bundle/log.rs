@@ -107,7 +107,7 @@ fn root(leaf: &[u8], index: u64, size: u64, hashes: &[Vec<u8>]) -> Option<Vec<u8
         }
         if first % 2 == 1 || first == last {
             node = hash(&[&[1], sibling, &node]);
-            while first % 2 == 0 && first != 0 {
+            while first != 0 && first.is_multiple_of(2) {
                 first >>= 1;
                 last >>= 1;
             }

@@ -458,7 +458,7 @@ fn second_opinion(
             authority.verifier.verify(value, &rebuilt, policy)
         }
     };
-    let result = result.map_err(|error| rejection(error, &artifact.sha256))?;
+    let result = result.map_err(|error| rejection(error, bundle, &artifact.sha256))?;
     // What was asked for must have been done.
     if result.certificate_verified()
         && (result.sct_verified() || !root.has_ct_logs())
@@ -540,10 +540,12 @@ fn rebuild_entry(entry: &wire::Entry) -> Json {
 }
 
 /// An error of sigstore-verify in our words.
-fn rejection(error: Error, artifact: &Digest) -> Rejection {
+fn rejection(error: Error, bundle: &Bundle, artifact: &Digest) -> Rejection {
     let detail = error.to_string();
     match error {
-        Error::Certificate(CertificateError::Sct(detail)) => Rejection::SctInvalid { detail },
+        Error::Certificate(CertificateError::Sct(detail)) | Error::InvalidTrustRoot(detail) => {
+            Rejection::SctInvalid { detail }
+        }
         Error::SignatureInvalid(_) => Rejection::BundleSignature,
         Error::ArtifactMismatch(_) => Rejection::BundleSubject { wanted: artifact.clone() },
         Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Rejection::TimestampMissing,
@@ -551,13 +553,22 @@ fn rejection(error: Error, artifact: &Digest) -> Rejection {
         Error::TransparencyLog(TransparencyLogError::IntegratedTime(detail)) => {
             Rejection::BundleCertificate { detail }
         }
-        Error::InvalidBundle(_) | Error::Types(_) | Error::Bundle(_) | Error::TransparencyLog(_) => {
-            Rejection::BundleMalformed { detail }
-        }
+        Error::TransparencyLog(_) => Rejection::LogEntryInvalid {
+            index: bundle.entries.first().map_or(0, |entry| entry.log_index),
+            detail,
+        },
+        Error::InvalidBundle(_) | Error::Types(_) | Error::Bundle(_) => Rejection::BundleMalformed { detail },
         Error::UnsupportedBundle(what) | Error::UnsupportedArtifact(what) => {
             Rejection::BundleUnsupported { what }
         }
-        _ => Rejection::BundleCertificate { detail },
+        Error::Crypto(_) => Rejection::BundleUnsupported { what: detail },
+        Error::Certificate(_)
+        | Error::IdentityMismatch { .. }
+        | Error::IssuerMismatch { .. }
+        | Error::TrustRoot(_)
+        | Error::TrustedCertificate(_)
+        | Error::ArtifactRead(_)
+        | _ => Rejection::BundleCertificate { detail },
     }
 }
 
