@@ -655,18 +655,39 @@ fn base64_is_canonical_but_for_line_ends() {
 #[test]
 fn every_log_entry_is_proven_by_its_own_log() {
     let world = World::new();
+    let key = KeyPair::generate().unwrap();
+    // With a key there is no second opinion.
+    for who in [world.who(), Who::Key(&key)] {
+        check_log_entries(&world, who);
+    }
+}
+
+fn check_log_entries(world: &World, who: Who<'_>) {
+    let material = match who {
+        Who::Identity(_) => Vec::new(),
+        Who::Key(key) => vec![KeyMaterial::of_policy(key.public_key_pem().as_bytes())],
+    };
+    let keys: Vec<&KeyMaterial> = material.iter().collect();
     let other = Rekor::new("other.example");
     let stranger = Rekor::new("stranger.example");
-    let root = root_with(&world, |root| root["tlogs"].as_array_mut().unwrap().push(other.instance()));
+    let root = root_with(world, |root| root["tlogs"].as_array_mut().unwrap().push(other.instance()));
     let content = world.statement();
-    let good = world.good();
+    let judge = |bundle: &Value| {
+        let trust = match who {
+            Who::Identity(_) => Trust::Certificates { root: &root, lacking: Lacking::Refused },
+            Who::Key(_) => Trust::Keys { keys: &keys, root: Some(&root) },
+        };
+        let text = bundle.to_string();
+        code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, false))
+    };
+    let good = world.sigstore.sign(&content, who);
     let signature = signer::signature_of(&good);
     let log = &world.sigstore.rekor;
-    let entry = |log: &Rekor| log.entry(&content, world.who(), &signature);
+    let entry = |log: &Rekor| log.entry(&content, who, &signature);
     let with = |entries: Vec<Value>| {
         let mut bundle = good.clone();
         bundle["verificationMaterial"]["tlogEntries"] = json!(entries);
-        world.image(&bundle, &root).map(|claim| claim.log_entries.len())
+        judge(&bundle).map(|claim| claim.log_entries.len())
     };
     let invalid = || Err("log-entry-invalid".to_owned());
     assert_eq!(with(vec![entry(log)]), Ok(1));
@@ -710,11 +731,11 @@ fn every_log_entry_is_proven_by_its_own_log() {
     assert_eq!(with(vec![larger]), Ok(1));
 
     // Rekor v2: an entry that claims to be of a log which is not listed, and one with a promise.
-    let good_v2 = world.good_v2();
+    let good_v2 = world.sigstore.sign_v2(&content, who);
     let with_v2 = |change: &dyn Fn(&mut Value)| {
         let mut bundle = good_v2.clone();
         change(&mut bundle["verificationMaterial"]["tlogEntries"][0]);
-        world.image(&bundle, &root).map(|claim| claim.log_entries.len())
+        judge(&bundle).map(|claim| claim.log_entries.len())
     };
     let unlisted = Rekor::new_v2("log2027-1.rekor.example");
     assert_eq!(with_v2(&|_| {}), Ok(1));
@@ -723,7 +744,7 @@ fn every_log_entry_is_proven_by_its_own_log() {
     assert_eq!(with_v2(&|entry| entry["inclusionProof"] = Value::Null), invalid());
 
     // An entry for another signature, as good as it is.
-    let another = world.good()["verificationMaterial"]["tlogEntries"][0].clone();
+    let another = world.sigstore.sign(&content, who)["verificationMaterial"]["tlogEntries"][0].clone();
     assert_eq!(with(vec![another.clone()]), Err("log-entry-mismatch".to_owned()));
     let mut another = another;
     another["logIndex"] = json!("7");
