@@ -38,6 +38,18 @@ codes! {
     AuthFileInvalid = "auth-file-invalid",
     /// The cryptographic check failed with every key the requirement accepts.
     BadSignature = "bad-signature",
+    /// The certificate of a Sigstore bundle is not to be trusted.
+    BundleCertificate = "bundle-certificate",
+    /// A Sigstore bundle is not well formed.
+    BundleMalformed = "bundle-malformed",
+    /// The signature in a Sigstore bundle does not verify.
+    BundleSignature = "bundle-signature",
+    /// A Sigstore bundle has another kind of signer than wanted.
+    BundleSigner = "bundle-signer",
+    /// A Sigstore bundle is about something else.
+    BundleSubject = "bundle-subject",
+    /// A Sigstore bundle uses something that does not count.
+    BundleUnsupported = "bundle-unsupported",
     /// The daemon was asked for and is not there, or the bus failed.
     BusUnavailable = "bus-unavailable",
     /// Certificates for a registry cannot be read or understood.
@@ -116,6 +128,12 @@ codes! {
     KeyUnusable = "key-unusable",
     /// A local image cannot be read.
     LocalImageInvalid = "local-image-invalid",
+    /// A log entry does not prove what it should.
+    LogEntryInvalid = "log-entry-invalid",
+    /// A log entry is about another signature.
+    LogEntryMismatch = "log-entry-mismatch",
+    /// A log entry is demanded and there is none.
+    LogEntryMissing = "log-entry-missing",
     /// A signature in a lookaside store cannot be read.
     LookasideUnavailable = "lookaside-unavailable",
     /// The manifest cannot be used for this question.
@@ -128,6 +146,8 @@ codes! {
     MissingKey = "missing-key",
     /// The image index has no image for the platform.
     NoMatchingPlatform = "no-matching-platform",
+    /// What is attached is an attestation or something else, not a signature.
+    NotASignature = "not-a-signature",
     /// The policy file cannot be used.
     PolicyInvalid = "policy-invalid",
     /// No policy file was found.
@@ -150,6 +170,8 @@ codes! {
     RegistryUnavailable = "registry-unavailable",
     /// The policy has a reject requirement for this image.
     RejectedByPolicy = "rejected-by-policy",
+    /// No log of certificates vouches for a certificate.
+    SctInvalid = "sct-invalid",
     /// A short name does not lead to exactly one image.
     ShortName = "short-name",
     /// Nothing was verified although it was asked for.
@@ -160,10 +182,16 @@ codes! {
     StorageConfInvalid = "storage-conf-invalid",
     /// The deadline passed.
     TimedOut = "timed-out",
+    /// A timestamp does not prove a time.
+    TimestampInvalid = "timestamp-invalid",
+    /// A proven time is demanded and there is none.
+    TimestampMissing = "timestamp-missing",
     /// A registry does not prove who it is.
     TlsError = "tls-error",
     /// The daemon is doing as much as it may.
     TooManyRequests = "too-many-requests",
+    /// A trusted root cannot be used.
+    TrustedRootInvalid = "trusted-root-invalid",
     /// A member is not known.
     UnknownKey = "unknown-key",
     /// The type of a requirement or identity is not known.

@@ -2,12 +2,16 @@
 //!
 //! Nothing here knows policy.json, opens a file, or asks the time.
 
+pub mod bundle;
 pub mod identity;
+mod key;
 pub mod openpgp;
 pub mod payload;
 mod pem;
+mod protojson;
 pub mod sigstore;
 pub mod trust;
+pub mod trusted_root;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -212,6 +216,33 @@ pub enum Rejection {
     AttachmentsDisabled,
     /// The signature does not verify.
     BadSignature,
+    /// The certificate of a Sigstore bundle is not one to trust at the time of signing.
+    BundleCertificate {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A Sigstore bundle is not what its format demands.
+    BundleMalformed {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The signature in a Sigstore bundle does not verify.
+    BundleSignature,
+    /// A Sigstore bundle is signed with a key where a certificate is wanted, or the reverse.
+    BundleSigner {
+        /// Whether a certificate is wanted.
+        wanted_certificate: bool,
+    },
+    /// A Sigstore bundle is about something else.
+    BundleSubject {
+        /// The SHA-256 of what was to be verified.
+        wanted: Digest,
+    },
+    /// A Sigstore bundle uses something that does not count here.
+    BundleUnsupported {
+        /// What it uses.
+        what: String,
+    },
     /// The manifest is not the one that was signed, or asked for.
     DigestMismatch {
         /// The digest that was signed or asked for.
@@ -290,6 +321,22 @@ pub enum Rejection {
         /// Why not.
         detail: &'static str,
     },
+    /// A log entry does not prove what it should.
+    LogEntryInvalid {
+        /// Its index.
+        index: u64,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A log entry is about another signature.
+    LogEntryMismatch {
+        /// Its index.
+        index: u64,
+        /// What differs.
+        what: &'static str,
+    },
+    /// No log entry, where one is demanded.
+    LogEntryMissing,
     /// The signed payload is not what its format demands.
     MalformedPayload {
         /// What is wrong with it.
@@ -303,8 +350,18 @@ pub enum Rejection {
     /// The manifest can be read in more than one way, or it has no digest, because its embedded signatures cannot be
     /// read (rule E-22).
     ManifestInvalid,
+    /// What is signed says something about the image, but is not a signature on it.
+    NotASignature {
+        /// What it is: a type of predicate or payload.
+        what: String,
+    },
     /// A `reject` requirement.
     RejectedByPolicy,
+    /// The log of certificates does not vouch for the certificate.
+    SctInvalid {
+        /// What is wrong.
+        detail: String,
+    },
     /// The signature has expired.
     SignatureExpired,
     /// The policy accepts the image without a signature, and the caller asked for one.
@@ -318,6 +375,13 @@ pub enum Rejection {
         /// What the certificate says.
         found: String,
     },
+    /// A timestamp does not prove a time.
+    TimestampInvalid {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// No proven time, where one is demanded.
+    TimestampMissing,
     /// No signature that this requirement could use.
     Unsigned {
         /// Signatures of another format that were passed over.
@@ -344,6 +408,12 @@ impl Rejection {
             Self::AnnotationMismatch { .. } => Code::AnnotationMismatch,
             Self::AttachmentsDisabled => Code::AttachmentsDisabled,
             Self::BadSignature => Code::BadSignature,
+            Self::BundleCertificate { .. } => Code::BundleCertificate,
+            Self::BundleMalformed { .. } => Code::BundleMalformed,
+            Self::BundleSignature => Code::BundleSignature,
+            Self::BundleSigner { .. } => Code::BundleSigner,
+            Self::BundleSubject { .. } => Code::BundleSubject,
+            Self::BundleUnsupported { .. } => Code::BundleUnsupported,
             Self::DigestMismatch { .. } => Code::DigestMismatch,
             Self::IdentityExtensionMissing { .. } => Code::IdentityExtensionMissing,
             Self::IdentityForeignCaller { .. } => Code::IdentityForeignCaller,
@@ -357,13 +427,20 @@ impl Rejection {
             Self::KeyRevoked { .. } => Code::KeyRevoked,
             Self::KeyUnknown { .. } => Code::KeyUnknown,
             Self::KeyUnusable { .. } => Code::KeyUnusable,
+            Self::LogEntryInvalid { .. } => Code::LogEntryInvalid,
+            Self::LogEntryMismatch { .. } => Code::LogEntryMismatch,
+            Self::LogEntryMissing => Code::LogEntryMissing,
             Self::MalformedPayload { .. } => Code::MalformedPayload,
             Self::MalformedSignature { .. } => Code::MalformedSignature,
             Self::ManifestInvalid => Code::ManifestInvalid,
+            Self::NotASignature { .. } => Code::NotASignature,
             Self::RejectedByPolicy => Code::RejectedByPolicy,
+            Self::SctInvalid { .. } => Code::SctInvalid,
             Self::SignatureExpired => Code::SignatureExpired,
             Self::SignatureRequired => Code::SignatureRequired,
             Self::SignerMismatch { part, .. } => part.code(),
+            Self::TimestampInvalid { .. } => Code::TimestampInvalid,
+            Self::TimestampMissing => Code::TimestampMissing,
             Self::Unsigned { .. } => Code::Unsigned,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::WeakAlgorithm { .. } => Code::WeakAlgorithm,
@@ -381,13 +458,23 @@ impl Rejection {
             | Self::IdentityForeignWorkflow { .. }
             | Self::IdentityInconsistent { .. }
             | Self::SignerMismatch { .. } => 6,
+            Self::BundleCertificate { .. }
+            | Self::LogEntryInvalid { .. }
+            | Self::LogEntryMismatch { .. }
+            | Self::LogEntryMissing
+            | Self::SctInvalid { .. }
+            | Self::TimestampInvalid { .. }
+            | Self::TimestampMissing => 6,
             Self::KeyRevoked { .. } | Self::KeyExpired { .. } | Self::SignatureExpired => 6,
             Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
             Self::IdentityMalformed(_) | Self::MalformedPayload { .. } => 4,
             Self::KeyFileInvalid { .. } => 4,
-            Self::BadSignature => 3,
-            Self::KeyUnknown { .. } => 2,
-            Self::MalformedSignature { .. } => 1,
+            Self::BadSignature | Self::BundleSignature | Self::BundleSubject { .. } => 3,
+            Self::BundleSigner { .. } | Self::KeyUnknown { .. } => 2,
+            Self::BundleMalformed { .. }
+            | Self::BundleUnsupported { .. }
+            | Self::MalformedSignature { .. }
+            | Self::NotASignature { .. } => 1,
             Self::AttachmentsDisabled | Self::SignatureRequired | Self::Unsigned { .. } => 0,
         }
     }
@@ -403,6 +490,25 @@ impl Rejection {
             }
             Self::BadSignature => {
                 "the signature was made with another key, or was altered; check that the policy has the publisher's present key"
+            }
+            Self::BundleCertificate { .. } => {
+                "check that the trusted root is that of the Sigstore instance which the publisher uses, and is up to date"
+            }
+            Self::BundleMalformed { .. } => "the bundle cannot be used; ask the publisher to sign again",
+            Self::BundleSignature => {
+                "the bundle was made with another key, or was altered; check that the policy has the publisher's present key"
+            }
+            Self::BundleSigner { wanted_certificate: true } => {
+                "the publisher signs with a key: set \"keyPath\" instead of an identity"
+            }
+            Self::BundleSigner { wanted_certificate: false } => {
+                "the publisher signs with an identity: set that instead of a key"
+            }
+            Self::BundleSubject { .. } => {
+                "the bundle was made for something else; ask the publisher for the right one"
+            }
+            Self::BundleUnsupported { .. } => {
+                "ask the publisher to sign with a present cosign, which writes version 0.3 of the bundle"
             }
             Self::DigestMismatch { .. } => {
                 "the image is not the one that was signed; do not use it, and ask its publisher"
@@ -436,14 +542,27 @@ impl Rejection {
                 "if you trust that key, add it to the requirement; otherwise do not use the image"
             }
             Self::KeyUnusable { .. } => "ask the publisher for a signature by a key that may sign",
+            Self::LogEntryInvalid { .. } => {
+                "check that the trusted root lists the log which the publisher uses; otherwise do not use the image"
+            }
+            Self::LogEntryMismatch { .. } => {
+                "the log entry was taken from another signature; do not use the image, and ask its publisher"
+            }
+            Self::LogEntryMissing => "ask the publisher to sign with a transparency log",
             Self::MalformedPayload { .. } | Self::MalformedSignature { .. } => {
                 "the signature cannot be used; ask the publisher to sign again"
             }
             Self::ManifestInvalid => {
                 "the image is damaged, or made to mislead; do not use it, and ask its publisher"
             }
+            Self::NotASignature { .. } => {
+                "an attestation is no signature; ask the publisher to sign the image, too"
+            }
             Self::RejectedByPolicy => {
                 "if the image is wanted, give its repository a scope of its own in the policy"
+            }
+            Self::SctInvalid { .. } => {
+                "check that the trusted root is that of the Sigstore instance which the publisher uses, and is up to date"
             }
             Self::SignatureExpired => "ask the publisher for a fresh signature",
             Self::SignatureRequired => {
@@ -452,6 +571,10 @@ impl Rejection {
             Self::SignerMismatch { .. } => {
                 "if you trust that signer, change the requirement to it; otherwise do not use the image"
             }
+            Self::TimestampInvalid { .. } => {
+                "check that the trusted root lists the timestamp authority which the publisher uses"
+            }
+            Self::TimestampMissing => "ask the publisher to sign with a timestamp authority",
             Self::Unsigned { .. } => {
                 "check that the publisher signs this image, and where; \"vouchd explain\" shows where signatures are looked for"
             }
@@ -477,6 +600,19 @@ impl fmt::Display for Rejection {
                 "a signature is required, none was found, and registries.d does not enable sigstore attachments for this registry",
             ),
             Self::BadSignature => f.write_str("the signature does not verify with any key of the requirement"),
+            Self::BundleCertificate { detail } => {
+                write!(f, "the certificate in the bundle cannot be trusted: {}", escape(detail))
+            }
+            Self::BundleMalformed { detail } => write!(f, "the bundle is malformed: {}", escape(detail)),
+            Self::BundleSignature => f.write_str("the signature in the bundle does not verify"),
+            Self::BundleSigner { wanted_certificate: true } => {
+                f.write_str("the bundle is signed with a key, not with a certificate")
+            }
+            Self::BundleSigner { wanted_certificate: false } => {
+                f.write_str("the bundle is signed with a certificate, not with a key")
+            }
+            Self::BundleSubject { wanted } => write!(f, "the bundle is not about {wanted}"),
+            Self::BundleUnsupported { what } => write!(f, "the bundle uses {}, which does not count here", escape(what)),
             Self::DigestMismatch { wanted, found } => {
                 write!(f, "digest mismatch: {wanted} was wanted, the manifest is {found}")
             }
@@ -521,10 +657,21 @@ impl fmt::Display for Rejection {
             }
             Self::KeyUnknown { key: None } => f.write_str("signed by a key that the policy does not accept"),
             Self::KeyUnusable { key, detail } => write!(f, "the key {} cannot be used: {detail}", escape(key)),
+            Self::LogEntryInvalid { index, detail } => {
+                write!(f, "the log entry {index} proves nothing: {}", escape(detail))
+            }
+            Self::LogEntryMismatch { index, what } => {
+                write!(f, "the log entry {index} is about another signature: the {what} is another")
+            }
+            Self::LogEntryMissing => f.write_str("no log entry proves that the signature is public"),
             Self::MalformedPayload { detail } => write!(f, "the signed payload is malformed: {}", escape(detail)),
             Self::MalformedSignature { detail } => write!(f, "the signature is malformed: {detail}"),
             Self::ManifestInvalid => f.write_str("the manifest can be read in more than one way, or its embedded signatures are malformed"),
+            Self::NotASignature { what } => write!(f, "this is no signature, but \"{}\"", escape(what)),
             Self::RejectedByPolicy => f.write_str("the policy rejects this image"),
+            Self::SctInvalid { detail } => {
+                write!(f, "no log of certificates vouches for the certificate: {}", escape(detail))
+            }
             Self::SignatureExpired => f.write_str("the signature has expired"),
             Self::SignatureRequired => {
                 f.write_str("the policy accepts the image, but no signature was required and verified")
@@ -536,6 +683,8 @@ impl fmt::Display for Rejection {
                 escape(found),
                 escape(wanted)
             ),
+            Self::TimestampInvalid { detail } => write!(f, "a timestamp proves no time: {}", escape(detail)),
+            Self::TimestampMissing => f.write_str("nothing proves when the signature was made"),
             Self::Unsigned { other_format, other_type } => {
                 f.write_str("a signature is required, and the image has none")?;
                 match (other_format, other_type) {

@@ -53,6 +53,7 @@ impl KeyError {
 #[derive(Clone, Debug)]
 pub struct PublicKey {
     verifier: Verifier,
+    der: Vec<u8>,
     spki: Digest,
 }
 
@@ -77,7 +78,7 @@ impl PublicKey {
 
     /// Reads a DER SubjectPublicKeyInfo, RFC 5280, 4.1.2.7, and nothing that Go's crypto/x509 refuses:
     /// a key that does not load refuses the image even if another would have matched (rule C-3).
-    fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
+    pub(in crate::verify) fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
         let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyError::Spki)?;
         let key = info.subject_public_key.as_bytes().ok_or(KeyError::Spki)?;
         let parameters = info.algorithm.parameters;
@@ -117,7 +118,17 @@ impl PublicKey {
         if !well_formed || ParsedPublicKey::new(algorithm, der).is_err() {
             return Err(KeyError::Spki);
         }
-        Ok(Self { verifier, spki: Digest::sha256(der) })
+        Ok(Self { verifier, der: der.to_vec(), spki: Digest::sha256(der) })
+    }
+
+    /// Its SubjectPublicKeyInfo.
+    pub(in crate::verify) fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub(in crate::verify) fn spki(&self) -> &Digest {
+        &self.spki
     }
 
     fn verifies(&self, payload: &[u8], signature: &[u8]) -> bool {

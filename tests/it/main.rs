@@ -1,6 +1,8 @@
 //! The integration tests: one binary, one module for each thing that is tested.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "tests")]
 
+// Sigstore bundles: the conformance suite, and bundles of our own.
+mod bundles;
 // Output, exit codes, bad input.
 mod cli;
 // Authentication files and credential helpers.
@@ -33,6 +35,8 @@ mod registry;
 mod rules;
 // Servers that answer by a script.
 mod server;
+// A small Sigstore.
+mod signer;
 // What several modules need.
 mod support;
 // What is promised in writing: manual, README, examples.

@@ -16,6 +16,11 @@ pub(crate) fn skip(reason: &str) {
     say("skipped", reason);
 }
 
+/// Says why a test does not run that needs files of others, which are never part of a clone.
+pub(crate) fn skip_without(files: &Path) {
+    say("skipped", &format!("{} is not there", files.display()));
+}
+
 /// Says something about this test, even if it succeeds.
 pub(crate) fn say(what: &str, text: &str) {
     let name = std::thread::current().name().unwrap_or_default().to_owned();

@@ -1,0 +1,266 @@
+//! [`TrustedRoot`]: the keys and certificates of a Sigstore instance, and when each was in use.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use sigstore_verify::Verifier;
+use sigstore_verify::trust_root::{self, SIGSTORE_PRODUCTION_TRUSTED_ROOT};
+use sigstore_verify::types::{TimeRange, TsaAuthority};
+use x509_cert::der::Decode;
+
+use crate::diagnostic::{Code, escape};
+use crate::json::{self, Limits};
+
+use super::key::Key;
+use super::protojson::{Message, check_unique};
+
+/// Largest trusted root: 4 MiB (design, limits). Sigstore's own takes 7 KiB.
+pub const TRUSTED_ROOT_BYTES: usize = 4 << 20;
+
+/// How much a trusted root may say. Sigstore's own nests five levels and has 120 values.
+const LIMITS: Limits = Limits { depth: 64, values: 100_000 };
+
+/// Most logs or authorities of one kind.
+const INSTANCES: usize = 256;
+
+/// Most certificates of one authority.
+const CHAIN: usize = 8;
+
+/// A `trusted_root.json`; protobuf-specs `sigstore_trustroot.proto`.
+pub struct TrustedRoot {
+    pub(in crate::verify) logs: Vec<Log>,
+    pub(in crate::verify) authorities: Vec<Authority>,
+    pub(in crate::verify) timestamp_authorities: Vec<TsaAuthority>,
+    has_ct_logs: bool,
+}
+
+/// A transparency log.
+#[derive(Debug)]
+pub(in crate::verify) struct Log {
+    /// The log ID: in Rekor v1 the SHA-256 of the key; its first four bytes are the key ID of checkpoints.
+    pub(in crate::verify) id: Vec<u8>,
+    /// The name in checkpoints: the URL without scheme.
+    pub(in crate::verify) origin: String,
+    pub(in crate::verify) key: Key,
+    pub(in crate::verify) window: Window,
+}
+
+/// A certificate authority.
+pub(in crate::verify) struct Authority {
+    /// When it may be used.
+    pub(in crate::verify) window: Window,
+    /// When its anchor is valid, first and last second.
+    pub(in crate::verify) anchor_validity: (i64, i64),
+    /// What stands between a leaf and the anchor.
+    pub(in crate::verify) intermediates: Vec<Vec<u8>>,
+    /// Trusts this anchor and no other.
+    pub(in crate::verify) verifier: Verifier,
+}
+
+/// A closed interval of time.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::verify) struct Window(TimeRange);
+
+impl Window {
+    /// Whether it holds the second.
+    pub(in crate::verify) fn holds(self, second: i64) -> bool {
+        const NANOSECONDS: i128 = 1_000_000_000;
+        let time = i128::from(second).saturating_mul(NANOSECONDS);
+        self.0.start.as_nanosecond() <= time && self.0.end.is_none_or(|end| time <= end.as_nanosecond())
+    }
+
+    /// Whether it has no end.
+    pub(in crate::verify) fn is_open_ended(self) -> bool {
+        self.0.end.is_none()
+    }
+}
+
+/// Why a document is no trusted root that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the trusted root cannot be used: {}", escape(.detail))]
+pub struct TrustedRootError {
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl TrustedRootError {
+    /// The stable name of the cause.
+    pub fn code(&self) -> Code {
+        Code::TrustedRootInvalid
+    }
+
+    /// What the administrator can do about it.
+    pub fn help(&self) -> &'static str {
+        "replace it with the trusted_root.json of the Sigstore instance; \"cosign trusted-root create\" writes one"
+    }
+
+    fn new(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into() }
+    }
+}
+
+impl TrustedRoot {
+    /// Reads a trusted root; one bad part makes all of it unusable.
+    ///
+    /// Every window must have a beginning: a missing one would mean forever.
+    pub fn parse(document: &[u8]) -> Result<Self, TrustedRootError> {
+        let root = read(document)?;
+        let count = [
+            root.tlogs.len(),
+            root.ctlogs.len(),
+            root.certificate_authorities.len(),
+            root.timestamp_authorities.len(),
+        ];
+        if count.iter().any(|count| *count > INSTANCES) {
+            return Err(TrustedRootError::new("it lists too many instances"));
+        }
+        // The library looks at every key and certificate, that none is passed over later.
+        Verifier::new(&root).map_err(|e| TrustedRootError::new(e.to_string()))?;
+        if root.ctlogs.iter().any(|log| log.public_key.valid_for.is_none()) {
+            return Err(TrustedRootError::new("a log has no \"validFor\""));
+        }
+        Ok(Self {
+            logs: root.tlogs.iter().map(log).collect::<Result<_, _>>()?,
+            authorities: root
+                .certificate_authorities
+                .iter()
+                .map(|authority| authority_alone(&root, authority))
+                .collect::<Result<_, _>>()?,
+            timestamp_authorities: root
+                .timestamp_authorities
+                .iter()
+                .map(timestamp_authority)
+                .collect::<Result<_, _>>()?,
+            has_ct_logs: !root.ctlogs.is_empty(),
+        })
+    }
+
+    /// That of Sigstore's public instance as it was when this was built.
+    ///
+    /// One that could not be read would be empty, and accept nothing; a test reads it.
+    pub fn embedded() -> &'static Self {
+        static EMBEDDED: LazyLock<TrustedRoot> = LazyLock::new(|| {
+            TrustedRoot::parse(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes()).unwrap_or(TrustedRoot {
+                logs: Vec::new(),
+                authorities: Vec::new(),
+                timestamp_authorities: Vec::new(),
+                has_ct_logs: false,
+            })
+        });
+        &EMBEDDED
+    }
+
+    /// Whether it lists transparency logs.
+    pub fn has_logs(&self) -> bool {
+        !self.logs.is_empty()
+    }
+
+    /// Whether it lists logs of certificates.
+    pub fn has_ct_logs(&self) -> bool {
+        self.has_ct_logs
+    }
+
+    /// Whether it lists certificate authorities.
+    pub fn has_authorities(&self) -> bool {
+        !self.authorities.is_empty()
+    }
+
+    /// Whether it lists timestamp authorities.
+    pub fn has_timestamp_authorities(&self) -> bool {
+        !self.timestamp_authorities.is_empty()
+    }
+
+    /// The log of that ID.
+    pub(in crate::verify) fn log(&self, id: &[u8]) -> Option<&Log> {
+        self.logs.iter().find(|log| log.id == id)
+    }
+}
+
+impl fmt::Debug for TrustedRoot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrustedRoot").field("logs", &self.logs).finish_non_exhaustive()
+    }
+}
+
+fn read(document: &[u8]) -> Result<trust_root::TrustedRoot, TrustedRootError> {
+    if document.len() > TRUSTED_ROOT_BYTES {
+        return Err(TrustedRootError::new("it is larger than 4 MiB"));
+    }
+    let value = json::parse(document, LIMITS).map_err(|e| TrustedRootError::new(e.reason))?;
+    check_unique(&value).map_err(TrustedRootError::new)?;
+    // The library takes what is misspelled for absent.
+    let known = ["mediaType", "tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities"];
+    Message::open("it", &value, &known).map_err(TrustedRootError::new)?;
+    let text = std::str::from_utf8(document).map_err(|_| TrustedRootError::new("it is not UTF-8"))?;
+    let root = trust_root::TrustedRoot::from_json(text).map_err(|e| TrustedRootError::new(e.to_string()))?;
+    match &*root.media_type {
+        "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
+        | "application/vnd.dev.sigstore.trustedroot.v0.1+json"
+        | "application/vnd.dev.sigstore.trustedroot+json;version=0.2"
+        | "application/vnd.dev.sigstore.trustedroot.v0.2+json" => Ok(root),
+        other => Err(TrustedRootError::new(format!("its media type is \"{other}\""))),
+    }
+}
+
+fn log(log: &trust_root::TransparencyLog) -> Result<Log, TrustedRootError> {
+    let origin = log.base_url.split_once("://").map_or("", |(_, rest)| rest.trim_end_matches('/'));
+    if origin.is_empty() {
+        return Err(TrustedRootError::new("a log has no URL"));
+    }
+    let window =
+        log.public_key.valid_for.ok_or_else(|| TrustedRootError::new("a log has no \"validFor\""))?;
+    let key = Key::from_spki(log.public_key.raw_bytes.as_bytes())
+        .ok_or_else(|| TrustedRootError::new("a log has a key that cannot be used"))?;
+    Ok(Log {
+        id: log.log_id.key_id.as_bytes().to_vec(),
+        origin: origin.to_owned(),
+        key,
+        window: Window(window),
+    })
+}
+
+/// One authority, with the last certificate of its chain as the only anchor: the library would take every certificate
+/// of every chain for one, and an anchor's own dates count for nothing.
+fn authority_alone(
+    root: &trust_root::TrustedRoot,
+    authority: &trust_root::CertificateAuthority,
+) -> Result<Authority, TrustedRootError> {
+    let bad = |detail: &str| TrustedRootError::new(format!("a certificate authority {detail}"));
+    let window = authority.valid_for.ok_or_else(|| bad("has no \"validFor\""))?;
+    let mut intermediates = authority.cert_chain.certificates.clone();
+    if intermediates.len() > CHAIN {
+        return Err(bad("has too many certificates"));
+    }
+    let anchor = intermediates.pop().ok_or_else(|| bad("has no certificate"))?;
+    let certificate = x509_cert::Certificate::from_der(anchor.raw_bytes.as_bytes())
+        .map_err(|_| bad("has a malformed certificate"))?;
+    let validity = certificate.tbs_certificate.validity;
+    let seconds =
+        |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+    let mut alone = authority.clone();
+    alone.cert_chain.certificates = vec![anchor];
+    let mut narrowed = root.clone();
+    narrowed.certificate_authorities = vec![alone];
+    Ok(Authority {
+        window: Window(window),
+        anchor_validity: (seconds(validity.not_before), seconds(validity.not_after)),
+        intermediates: intermediates.iter().map(|entry| entry.raw_bytes.as_bytes().to_vec()).collect(),
+        verifier: Verifier::new(&narrowed).map_err(|e| TrustedRootError::new(e.to_string()))?,
+    })
+}
+
+/// An authority with its leaf first and its anchor last; whether it has begun is not asked, as its window tells.
+fn timestamp_authority(authority: &trust_root::TimestampAuthority) -> Result<TsaAuthority, TrustedRootError> {
+    let bad = |detail: &str| TrustedRootError::new(format!("a timestamp authority {detail}"));
+    let window = authority.valid_for.ok_or_else(|| bad("has no \"validFor\""))?;
+    let certificates: Vec<_> =
+        authority.cert_chain.certificates.iter().map(|entry| entry.raw_bytes.clone()).collect();
+    match certificates.as_slice() {
+        [] => Err(bad("has no certificate")),
+        [only] => Ok(TsaAuthority::new(only.clone(), Vec::new(), only.clone(), Some(window))),
+        [leaf, between @ .., anchor] if between.len() < CHAIN => {
+            Ok(TsaAuthority::new(leaf.clone(), between.to_vec(), anchor.clone(), Some(window)))
+        }
+        [..] => Err(bad("has too many certificates")),
+    }
+}

@@ -1,0 +1,1102 @@
+//! Sigstore bundles: the conformance suite, and bundles of our own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use rcgen::{KeyPair, RsaKeySize};
+use serde_json::{Value, json};
+use vouchd::digest::{Algorithm, Digest};
+use vouchd::verify::bundle::{
+    Artifact, BundleClaim, BundleSigner, LOG_ENTRIES, Lacking, Subject, TIMESTAMPS, Trust, verify_blob,
+    verify_manifest,
+};
+use vouchd::verify::trust::KeyMaterial;
+use vouchd::verify::trusted_root::TrustedRoot;
+use vouchd::verify::{Timestamp, Verified};
+
+use crate::signer::{
+    self, Content, IN_TOTO, Identity, MIDNIGHT, Names, Rekor, SIGNED_AT, San, Sigstore, TimestampAuthority,
+    Who,
+};
+use crate::support;
+
+/// The conformance suite, which stands beside the checkout if at all.
+fn conformance() -> Option<PathBuf> {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures/sigstore-conformance/bundle-verify");
+    if path.is_dir() {
+        return Some(path);
+    }
+    support::skip_without(&path);
+    None
+}
+
+/// What a test does to a document.
+type Change = Box<dyn Fn(&mut Value)>;
+
+/// Each case that must be refused, and the code of the reason that its description states.
+const REFUSED: [(&str, &str); 49] = [
+    ("bundle-empty-certificate-chain", "bundle-malformed"),
+    // The log is the first thing of another instance that is looked up.
+    ("bundle-from-wrong-instance", "log-entry-invalid"),
+    ("bundle-invalid-base64-signature", "bundle-malformed"),
+    ("bundle-malformed-json", "bundle-malformed"),
+    ("bundle-negative-log-index", "bundle-malformed"),
+    ("bundle-unknown-version", "bundle-unsupported"),
+    ("bundle-with-root-cert", "bundle-malformed"),
+    ("checkpoint-bad-keyhint", "log-entry-invalid"),
+    ("checkpoint-wrong-roothash", "log-entry-invalid"),
+    ("dsse-invalid-sig", "bundle-signature"),
+    ("dsse-mismatch-envelope", "log-entry-mismatch"),
+    ("dsse-mismatch-sig", "log-entry-mismatch"),
+    ("inclusion-proof-corrupted-hash", "log-entry-invalid"),
+    ("incorrect-public-key", "log-entry-mismatch"),
+    ("integrated-time-in-future", "bundle-certificate"),
+    ("intoto-expired-certificate", "bundle-certificate"),
+    ("intoto-log-entry-mismatch", "log-entry-mismatch"),
+    ("intoto-missing-inclusion-proof", "log-entry-invalid"),
+    ("intoto-set-outside-signing-cert-validity", "bundle-certificate"),
+    ("intoto-tsa-timestamp-outside-cert-validity", "bundle-certificate"),
+    ("invalid-checkpoint-signature", "log-entry-invalid"),
+    ("invalid-ct-key", "sct-invalid"),
+    ("invalid-inclusion-proof", "log-entry-invalid"),
+    ("managed-key-no-key", "bundle-signer"),
+    // What the case gives as a key is not on the curve.
+    ("managed-key-wrong-key", "key-file-invalid"),
+    ("message-digest-mismatch", "bundle-subject"),
+    ("rekor2-checkpoint-missing-log-signature", "log-entry-invalid"),
+    ("rekor2-checkpoint-missing-origin", "log-entry-invalid"),
+    ("rekor2-checkpoint-missing-root-hash", "log-entry-invalid"),
+    ("rekor2-checkpoint-missing-size", "log-entry-invalid"),
+    ("rekor2-checkpoint-no-matching-signature", "log-entry-invalid"),
+    ("rekor2-dsse-invalid-sig", "bundle-signature"),
+    ("rekor2-dsse-mismatch-envelope", "log-entry-mismatch"),
+    ("rekor2-dsse-mismatch-sig", "log-entry-mismatch"),
+    ("rekor2-no-inclusion-proof", "log-entry-invalid"),
+    ("rekor2-no-timestamp", "timestamp-missing"),
+    ("rekor2-timestamp-outside-trust-root-tsa-validity", "timestamp-invalid"),
+    ("rekor2-timestamp-outside-tsa-cert-validity", "timestamp-invalid"),
+    ("rekor2-timestamp-payload-mismatch", "timestamp-invalid"),
+    ("rekor2-timestamp-untrusted-tsa-with-embedded-cert", "timestamp-invalid"),
+    ("rekor2-timestamp-untrusted-tsa-without-embedded-cert", "timestamp-invalid"),
+    ("rekor2-timestamp-with-incorrect-time", "bundle-certificate"),
+    ("set-invalid-signature", "log-entry-invalid"),
+    ("signature-mismatch", "bundle-signature"),
+    ("trust-root-tlog-missing-validity-start", "trusted-root-invalid"),
+    ("wrong-hashedrekord-artifact", "log-entry-mismatch"),
+    ("wrong-hashedrekord-cert-and-sig", "log-entry-mismatch"),
+    ("wrong-hashedrekord-entry", "log-entry-mismatch"),
+    ("wrong-material", "bundle-subject"),
+];
+
+/// What the suite asks of a client, but for the identity: the claim, or the code of the refusal.
+fn judge(case: &Path, digest_only: bool) -> Result<BundleClaim, String> {
+    let read = |name: &str| fs::read(case.join(name)).ok();
+    let beside = |name: &str| fs::read(case.parent().unwrap().parent().unwrap().join(name)).unwrap();
+    let artifact = read("artifact").unwrap_or_else(|| beside("a.txt"));
+    let bundle = read("bundle.sigstore.json").unwrap();
+    let own_root = read("trusted_root.json").map(|json| TrustedRoot::parse(&json));
+    let own_root = own_root.transpose().map_err(|error| error.code().to_string())?;
+    let root = own_root.as_ref().unwrap_or_else(|| TrustedRoot::embedded());
+    let key = read("key.pub").map(|pem| KeyMaterial::new("key.pub".to_owned(), pem));
+    let keys: Vec<&KeyMaterial> = key.iter().collect();
+    let trust = if keys.is_empty() {
+        Trust::Certificates { root, lacking: Lacking::Refused }
+    } else {
+        Trust::Keys { keys: &keys, root: Some(root) }
+    };
+    let digest = Digest::sha256(&artifact);
+    let artifact = if digest_only { Artifact::Sha256(&digest) } else { Artifact::Bytes(&artifact) };
+    code(verify_blob(&bundle, artifact, trust))
+}
+
+fn code(judged: Result<Verified<BundleClaim>, vouchd::verify::Rejection>) -> Result<BundleClaim, String> {
+    match judged {
+        Ok(verified) => Ok(verified.get().clone()),
+        Err(rejection) => {
+            // What is printed must never fail, whatever it quotes.
+            assert!(!rejection.to_string().is_empty() && !rejection.help().is_empty());
+            Err(rejection.code().to_string())
+        }
+    }
+}
+
+// Rules T-14, C-3.
+#[test]
+fn the_conformance_suite_is_judged_as_it_says() {
+    let Some(directory) = conformance() else { return };
+    let refused: BTreeMap<&str, &str> = REFUSED.into();
+    let (mut accepted, mut rejected) = (0, 0);
+    for entry in fs::read_dir(&directory).unwrap() {
+        let case = entry.unwrap().path();
+        if !case.is_dir() {
+            continue;
+        }
+        let name = case.file_name().unwrap().to_str().unwrap();
+        for digest_only in [false, true] {
+            let judged = judge(&case, digest_only);
+            match name.strip_suffix("_fail") {
+                Some(name) => {
+                    assert_eq!(judged.unwrap_err(), refused[name], "{name}");
+                    rejected += 1;
+                }
+                None => {
+                    let claim = judged.unwrap_or_else(|code| panic!("{name}: {code}"));
+                    assert!(!claim.times.is_empty() && claim.log_entries.len() == 1, "{name}: {claim:?}");
+                    accepted += 1;
+                }
+            }
+        }
+    }
+    assert_eq!((accepted, rejected), (42, 98));
+}
+
+#[test]
+fn the_embedded_trusted_root_can_be_used() {
+    let root = TrustedRoot::embedded();
+    assert!(
+        root.has_logs() && root.has_ct_logs() && root.has_authorities() && root.has_timestamp_authorities()
+    );
+}
+
+/// An image, a Sigstore, and somebody who signs.
+struct World {
+    sigstore: Sigstore,
+    identity: Identity,
+    manifest: Vec<u8>,
+    digest: Digest,
+    payload: Vec<u8>,
+}
+
+impl World {
+    fn new() -> Self {
+        let sigstore = Sigstore::new();
+        let identity = sigstore.identity(&Names::default());
+        let manifest = br#"{"schemaVersion":2}"#.to_vec();
+        let digest = Digest::sha256(&manifest);
+        let payload = signer::statement(&digest).to_string().into_bytes();
+        Self { sigstore, identity, manifest, digest, payload }
+    }
+
+    fn root(&self) -> TrustedRoot {
+        TrustedRoot::parse(self.sigstore.trusted_root().to_string().as_bytes()).unwrap()
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who::Identity(&self.identity)
+    }
+
+    fn statement(&self) -> Content<'_> {
+        Content::Dsse { payload_type: IN_TOTO, payload: &self.payload }
+    }
+
+    fn message(&self) -> Content<'_> {
+        Content::Message(&self.manifest)
+    }
+
+    fn good(&self) -> Value {
+        self.sigstore.sign(&self.statement(), self.who())
+    }
+
+    fn good_v2(&self) -> Value {
+        self.sigstore.sign_v2(&self.statement(), self.who())
+    }
+
+    fn image_text(&self, bundle: &[u8], root: &TrustedRoot) -> Result<BundleClaim, String> {
+        let trust = Trust::Certificates { root, lacking: Lacking::Refused };
+        code(verify_manifest(bundle, &self.manifest, &self.digest, trust, false))
+    }
+
+    fn image(&self, bundle: &Value, root: &TrustedRoot) -> Result<BundleClaim, String> {
+        self.image_text(bundle.to_string().as_bytes(), root)
+    }
+}
+
+#[test]
+fn a_signature_on_an_image_is_verified() {
+    let world = World::new();
+    let root = world.root();
+    for (bundle, times, log) in [
+        (world.good(), 1, "rekor.example"),
+        (world.good_v2(), 1, "log2026-1.rekor.example"),
+        (
+            {
+                let mut bundle = world.good();
+                world.sigstore.timestamps.stamp(&mut bundle, SIGNED_AT);
+                bundle
+            },
+            2,
+            "rekor.example",
+        ),
+    ] {
+        let claim = world.image(&bundle, &root).unwrap();
+        assert_eq!(claim.times, vec![Timestamp(SIGNED_AT); times]);
+        assert_eq!(claim.log_entries.iter().map(|entry| &*entry.log).collect::<Vec<_>>(), [log]);
+        assert_eq!(claim.signer, BundleSigner::Certificate { der: world.identity.der.clone() });
+        let Subject::Statement { predicate_type, subjects } = claim.subject else { panic!() };
+        assert_eq!(predicate_type, signer::COSIGN_SIGN);
+        assert_eq!(subjects.count(), 1);
+        assert_eq!(subjects.first().name, None);
+    }
+}
+
+// Rule T-17.
+#[test]
+fn a_message_signature_counts_only_where_it_may() {
+    let world = World::new();
+    let root = world.root();
+    let trust = Trust::Certificates { root: &root, lacking: Lacking::Refused };
+    for bundle in [
+        world.sigstore.sign(&world.message(), world.who()),
+        world.sigstore.sign_v2(&world.message(), world.who()),
+    ] {
+        let text = bundle.to_string();
+        let judge = |may| code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, may));
+        assert_eq!(judge(false).unwrap_err(), "not-a-signature");
+        assert_eq!(judge(true).unwrap().subject, Subject::Message);
+        for artifact in [Artifact::Bytes(&world.manifest), Artifact::Sha256(&world.digest)] {
+            assert!(verify_blob(text.as_bytes(), artifact, trust).is_ok());
+        }
+        assert_eq!(
+            code(verify_blob(text.as_bytes(), Artifact::Bytes(b"x"), trust)).unwrap_err(),
+            "bundle-subject"
+        );
+    }
+}
+
+/// A root in which something is changed.
+fn root_with(world: &World, change: impl FnOnce(&mut Value)) -> TrustedRoot {
+    let mut root = world.sigstore.trusted_root();
+    change(&mut root);
+    TrustedRoot::parse(root.to_string().as_bytes()).unwrap()
+}
+
+// Rule T-16.
+#[test]
+fn only_statements_that_are_signatures_on_this_image_count() {
+    let world = World::new();
+    let root = world.root();
+    let other = Digest::sha256(b"other").hex().to_owned();
+    let same = json!({ "sha256": world.digest.hex() });
+    let cases: [(&str, Change, Result<usize, &str>); 22] = [
+        ("nothing", Box::new(|_| {}), Ok(1)),
+        ("a name", Box::new(|s| s["subject"][0]["name"] = json!("registry.example/a")), Ok(1)),
+        ("annotations", Box::new(|s| s["subject"][0]["annotations"] = json!({ "a": "b", "c": 1 })), Ok(1)),
+        (
+            "another algorithm beside",
+            Box::new(|s| s["subject"][0]["digest"]["sha512"] = json!("0".repeat(128))),
+            Ok(1),
+        ),
+        ("an older version", Box::new(|s| s["_type"] = json!("https://in-toto.io/Statement/v0.1")), Ok(1)),
+        (
+            "two names",
+            Box::new({
+                let same = same.clone();
+                move |s| s["subject"] = json!([{ "name": "a", "digest": same }, { "digest": same }])
+            }),
+            Ok(2),
+        ),
+        (
+            "another subject, too",
+            Box::new({
+                let (same, other) = (same.clone(), other.clone());
+                move |s| s["subject"] = json!([{ "digest": { "sha256": other } }, { "digest": same }])
+            }),
+            Ok(1),
+        ),
+        (
+            "another predicate",
+            Box::new(|s| s["predicateType"] = json!("https://slsa.dev/provenance/v1")),
+            Err("not-a-signature"),
+        ),
+        (
+            "a longer predicate type",
+            Box::new(|s| s["predicateType"] = json!(format!("{}/", signer::COSIGN_SIGN))),
+            Err("not-a-signature"),
+        ),
+        ("no predicate type", Box::new(|s| s["predicateType"] = Value::Null), Err("bundle-malformed")),
+        ("a predicate that is a list", Box::new(|s| s["predicate"] = json!([])), Err("bundle-malformed")),
+        ("no predicate", Box::new(|s| s["predicate"] = Value::Null), Err("bundle-malformed")),
+        (
+            "another type",
+            Box::new(|s| s["_type"] = json!("https://in-toto.io/Statement/v2")),
+            Err("not-a-signature"),
+        ),
+        ("no type", Box::new(|s| s["_type"] = Value::Null), Err("bundle-malformed")),
+        (
+            "another image",
+            Box::new(move |s| s["subject"][0]["digest"]["sha256"] = json!(other)),
+            Err("bundle-subject"),
+        ),
+        (
+            "upper case",
+            Box::new(|s| {
+                s["subject"][0]["digest"]["sha256"] =
+                    json!(s["subject"][0]["digest"]["sha256"].as_str().unwrap().to_uppercase())
+            }),
+            Err("bundle-subject"),
+        ),
+        (
+            "another algorithm only",
+            Box::new(|s| s["subject"][0]["digest"] = json!({ "sha512": "0".repeat(128) })),
+            Err("bundle-subject"),
+        ),
+        ("no subject", Box::new(|s| s["subject"] = json!([])), Err("bundle-subject")),
+        (
+            "a subject without digest",
+            Box::new(|s| s["subject"] = json!([{ "name": "a" }])),
+            Err("bundle-malformed"),
+        ),
+        (
+            "a name that is a number",
+            Box::new(|s| s["subject"][0]["name"] = json!(1)),
+            Err("bundle-malformed"),
+        ),
+        ("a misspelled member", Box::new(|s| s["PredicateType"] = json!("x")), Err("bundle-malformed")),
+        (
+            "129 annotations",
+            Box::new(|s| {
+                s["subject"][0]["annotations"] = (0..129).map(|n| (n.to_string(), json!("x"))).collect()
+            }),
+            Err("bundle-malformed"),
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let mut statement = signer::statement(&world.digest);
+        change(&mut statement);
+        let payload = statement.to_string();
+        let content = Content::Dsse { payload_type: IN_TOTO, payload: payload.as_bytes() };
+        let judged = world.image(&world.sigstore.sign(&content, world.who()), &root);
+        let found = judged.map(|claim| match claim.subject {
+            Subject::Statement { subjects, .. } => subjects.count(),
+            Subject::Message => 0,
+        });
+        assert_eq!(found, expected.map_err(str::to_owned), "{name}");
+    }
+    for (payload_type, payload, expected) in [
+        ("application/json", &*world.payload, "not-a-signature"),
+        (IN_TOTO, b"not JSON", "bundle-malformed"),
+        (IN_TOTO, b"[]", "bundle-malformed"),
+    ] {
+        let content = Content::Dsse { payload_type, payload };
+        let judged = world.image(&world.sigstore.sign(&content, world.who()), &root);
+        assert_eq!(judged.unwrap_err(), expected, "{payload_type}");
+    }
+    let twice = String::from_utf8(world.payload.clone()).unwrap();
+    for member in [r#""predicateType":"x","predicateType""#, r#""predicateType":"x","predicate\u0054ype""#] {
+        let payload = twice.replacen(r#""predicateType""#, member, 1);
+        assert_ne!(payload, twice);
+        let content = Content::Dsse { payload_type: IN_TOTO, payload: payload.as_bytes() };
+        let judged = world.image(&world.sigstore.sign(&content, world.who()), &root);
+        assert_eq!(judged.unwrap_err(), "bundle-malformed");
+    }
+}
+
+// Rules T-11, T-28.
+#[test]
+fn shapes_that_do_not_count_are_refused() {
+    let world = World::new();
+    let root = world.root();
+    let good = world.good();
+    let text = good.to_string();
+    let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+    let deep = text.replacen(r#""mediaType""#, &format!(r#""x":{deep},"mediaType""#), 1);
+    let large = text.replacen('{', &format!("{{{}", " ".repeat(50 << 20)), 1);
+    for (name, text) in
+        [("deep", deep), ("50 MB", large), ("empty", String::new()), ("null", "null".to_owned())]
+    {
+        assert_eq!(world.image_text(text.as_bytes(), &root).unwrap_err(), "bundle-malformed", "{name}");
+    }
+    let other = Digest::sha256(b"other");
+    let trust = Trust::Certificates { root: &root, lacking: Lacking::Refused };
+    let judged = code(verify_manifest(text.as_bytes(), &world.manifest, &other, trust, false));
+    assert_eq!(judged.unwrap_err(), "digest-mismatch");
+    let sha512 = Digest::compute(Algorithm::Sha512, &world.manifest);
+    assert!(verify_manifest(text.as_bytes(), &world.manifest, &sha512, trust, false).is_ok());
+    assert_eq!(
+        code(verify_blob(text.as_bytes(), Artifact::Sha256(&sha512), trust)).unwrap_err(),
+        "bundle-unsupported"
+    );
+
+    let material = |bundle: &mut Value, key: &str, value: Value| bundle["verificationMaterial"][key] = value;
+    let certificate = good["verificationMaterial"]["certificate"].clone();
+    let entry = good["verificationMaterial"]["tlogEntries"][0].clone();
+    let cases: [(&str, Change, &str); 17] = [
+        ("no media type", Box::new(|b| b["mediaType"] = Value::Null), "bundle-malformed"),
+        (
+            "another media type",
+            Box::new(|b| b["mediaType"] = json!("application/vnd.dev.sigstore.bundle.v0.4+json")),
+            "bundle-unsupported",
+        ),
+        ("an unknown member", Box::new(|b| b["x"] = json!(1)), "bundle-malformed"),
+        ("another spelling", Box::new(|b| b["media_type"] = json!("x")), "bundle-malformed"),
+        (
+            "two contents",
+            Box::new(|b| b["messageSignature"] = json!({ "signature": "YQ==" })),
+            "bundle-malformed",
+        ),
+        ("no content", Box::new(|b| b["dsseEnvelope"] = Value::Null), "bundle-malformed"),
+        ("no signature", Box::new(|b| b["dsseEnvelope"]["signatures"] = json!([])), "bundle-malformed"),
+        (
+            "two signatures",
+            Box::new(|b| {
+                let signature = b["dsseEnvelope"]["signatures"][0].clone();
+                b["dsseEnvelope"]["signatures"] = json!([signature, signature]);
+            }),
+            "bundle-malformed",
+        ),
+        (
+            "a chain",
+            Box::new({
+                let certificate = certificate.clone();
+                move |b| {
+                    material(b, "certificate", Value::Null);
+                    material(b, "x509CertificateChain", json!({ "certificates": [certificate] }));
+                }
+            }),
+            "bundle-malformed",
+        ),
+        (
+            "a key beside the certificate",
+            Box::new(move |b| material(b, "publicKey", json!({ "hint": "x" }))),
+            "bundle-malformed",
+        ),
+        (
+            "a key instead of the certificate",
+            Box::new(move |b| {
+                material(b, "certificate", Value::Null);
+                material(b, "publicKey", json!({ "hint": "x" }));
+            }),
+            "bundle-signer",
+        ),
+        ("no signer", Box::new(move |b| material(b, "certificate", Value::Null)), "bundle-malformed"),
+        ("no log entry", Box::new(move |b| material(b, "tlogEntries", json!([]))), "log-entry-missing"),
+        (
+            "one entry twice",
+            Box::new({
+                let entry = entry.clone();
+                move |b| material(b, "tlogEntries", json!([entry, entry]))
+            }),
+            "bundle-malformed",
+        ),
+        (
+            "33 entries",
+            Box::new({
+                let entry = entry.clone();
+                move |b| material(b, "tlogEntries", json!(vec![entry.clone(); LOG_ENTRIES + 1]))
+            }),
+            "bundle-malformed",
+        ),
+        (
+            "33 timestamps",
+            Box::new(move |b| {
+                let tokens = vec![json!({ "signedTimestamp": "YQ==" }); TIMESTAMPS + 1];
+                material(b, "timestampVerificationData", json!({ "rfc3161Timestamps": tokens }));
+            }),
+            "bundle-malformed",
+        ),
+        (
+            "an entry of an unknown kind",
+            Box::new(|b| {
+                b["verificationMaterial"]["tlogEntries"][0]["kindVersion"]["kind"] = json!("rekord");
+            }),
+            "bundle-unsupported",
+        ),
+    ];
+    for (name, change, expected) in cases {
+        let mut bundle = good.clone();
+        change(&mut bundle);
+        assert_eq!(world.image(&bundle, &root).unwrap_err(), expected, "{name}");
+    }
+}
+
+#[test]
+fn old_versions_count_for_blobs_only() {
+    let world = World::new();
+    let root = world.root();
+    let trust = Trust::Certificates { root: &root, lacking: Lacking::Refused };
+    let old = |version: &str| {
+        let mut bundle = world.good();
+        bundle["mediaType"] = json!(format!("application/vnd.dev.sigstore.bundle+json;version={version}"));
+        let material = bundle["verificationMaterial"].as_object_mut().unwrap();
+        let certificate = material.remove("certificate").unwrap();
+        material.insert("x509CertificateChain".to_owned(), json!({ "certificates": [certificate] }));
+        bundle
+    };
+    let blob = |bundle: &Value| {
+        code(verify_blob(bundle.to_string().as_bytes(), Artifact::Bytes(&world.manifest), trust))
+    };
+    for version in ["0.1", "0.2"] {
+        let bundle = old(version);
+        assert_eq!(world.image(&bundle, &root).unwrap_err(), "bundle-unsupported", "{version}");
+        assert!(blob(&bundle).is_ok(), "{version}");
+        for (part, expected) in [
+            ("inclusionPromise", [Some("log-entry-invalid"), Some("timestamp-missing")]),
+            ("inclusionProof", [None, Some("log-entry-invalid")]),
+        ] {
+            let mut bundle = bundle.clone();
+            bundle["verificationMaterial"]["tlogEntries"][0][part] = Value::Null;
+            let expected = expected[usize::from(version == "0.2")];
+            assert_eq!(blob(&bundle).err().as_deref(), expected, "{version} without {part}");
+        }
+    }
+    let mut bundle = old("0.1");
+    bundle["mediaType"] = json!("application/vnd.dev.sigstore.bundle.v0.1+json");
+    assert!(blob(&bundle).is_ok());
+}
+
+/// Every path to a value in a document, and whether it is a leaf.
+fn paths(value: &Value, prefix: &str, found: &mut Vec<(String, bool)>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(members) => {
+            members.iter().map(|(key, value)| (format!("{prefix}/{key}"), value)).collect()
+        }
+        Value::Array(elements) => {
+            elements.iter().enumerate().map(|(index, value)| (format!("{prefix}/{index}"), value)).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    };
+    for (path, child) in children {
+        found.push((path.clone(), !child.is_object() && !child.is_array()));
+        paths(child, &path, found);
+    }
+}
+
+/// The document with `member` doubled.
+fn doubled(value: &Value, path: &str) -> String {
+    let (parent, key) = path.rsplit_once('/').unwrap();
+    let mut document = value.clone();
+    let inner = document.pointer(path).unwrap().clone();
+    document.pointer_mut(parent).unwrap().as_object_mut().unwrap().insert("PLACE".to_owned(), inner);
+    document.to_string().replacen("\"PLACE\"", &format!("\"{key}\""), 1)
+}
+
+#[test]
+fn every_field_matters() {
+    let world = World::new();
+    let root = world.root();
+    // Nothing can be proven by these, so that nothing depends on them.
+    let unproven = ["/dsseEnvelope/signatures/0/keyid"];
+    for (name, good) in [("v1", world.good()), ("v2", world.good_v2())] {
+        let mut all = Vec::new();
+        paths(&good, "", &mut all);
+        assert!(all.len() > 25, "{name}");
+        for (path, is_leaf) in &all {
+            let judge = |bundle: &Value| world.image(bundle, &root);
+            let mut without = good.clone();
+            *without.pointer_mut(path).unwrap() = Value::Null;
+            // In Rekor v2 these repeat the checkpoint and the entry, and may be left out.
+            let repeated = name == "v2"
+                && ["inclusionProof/logIndex", "rootHash", "treeSize"].iter().any(|end| path.ends_with(end));
+            let optional = unproven.contains(&&**path) || repeated;
+            assert_eq!(judge(&without).is_ok(), optional, "{name} without {path}");
+            if !path.ends_with("/0") && !path.ends_with("/1") && !path.ends_with("/2") {
+                let judged = world.image_text(doubled(&good, path).as_bytes(), &root);
+                assert_eq!(judged.unwrap_err(), "bundle-malformed", "{name} with {path} twice");
+            }
+            if !is_leaf {
+                continue;
+            }
+            let text = good.pointer(path).unwrap().as_str().unwrap().to_owned();
+            let flipped = match text.parse::<u64>() {
+                Ok(number) => (number + 1).to_string(),
+                Err(_) => {
+                    // The middle of base64, so that it remains base64.
+                    let mut bytes = text.clone().into_bytes();
+                    let middle = bytes.len() / 2;
+                    if let Some(byte) = bytes.get_mut(middle) {
+                        *byte = if *byte == b'A' { b'B' } else { b'A' };
+                    } else {
+                        bytes.push(b'A');
+                    }
+                    String::from_utf8_lossy(&bytes).into_owned()
+                }
+            };
+            for changed in [json!(flipped), json!(1), json!([]), json!({}), json!(format!("{text}\u{0}"))] {
+                let mut bundle = good.clone();
+                *bundle.pointer_mut(path).unwrap() = changed.clone();
+                let harmless = unproven.contains(&&**path) && changed.is_string();
+                assert_eq!(judge(&bundle).is_ok(), harmless, "{name} with {path} = {changed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn base64_is_canonical_but_for_line_ends() {
+    let world = World::new();
+    let root = world.root();
+    let good = world.good();
+    let path = "/verificationMaterial/certificate/rawBytes";
+    let text = good.pointer(path).unwrap().as_str().unwrap();
+    let broken: String = text
+        .chars()
+        .enumerate()
+        .flat_map(|(n, c)| if n % 64 == 63 { vec![c, '\n'] } else { vec![c] })
+        .collect();
+    let url_safe = text.replace('+', "-").replace('/', "_");
+    for (changed, ok) in [
+        (broken, true),
+        (url_safe.clone(), url_safe == text),
+        (format!("{text}="), false),
+        (format!("{text}===="), false),
+        (format!(" {text}"), false),
+        (text.trim_end_matches('=').to_owned(), !text.ends_with('=')),
+    ] {
+        let mut bundle = good.clone();
+        *bundle.pointer_mut(path).unwrap() = json!(changed);
+        assert_eq!(world.image(&bundle, &root).is_ok(), ok, "{changed}");
+    }
+}
+
+// Rule T-14.
+#[test]
+fn every_log_entry_is_proven_by_its_own_log() {
+    let world = World::new();
+    let key = KeyPair::generate().unwrap();
+    // With a key there is no second opinion.
+    for who in [world.who(), Who::Key(&key)] {
+        check_log_entries(&world, who);
+    }
+}
+
+fn check_log_entries(world: &World, who: Who<'_>) {
+    let material = match who {
+        Who::Identity(_) => Vec::new(),
+        Who::Key(key) => vec![KeyMaterial::of_policy(key.public_key_pem().as_bytes())],
+    };
+    let keys: Vec<&KeyMaterial> = material.iter().collect();
+    let other = Rekor::new("other.example");
+    let stranger = Rekor::new("stranger.example");
+    let root = root_with(world, |root| root["tlogs"].as_array_mut().unwrap().push(other.instance()));
+    let content = world.statement();
+    let judge = |bundle: &Value| {
+        let trust = match who {
+            Who::Identity(_) => Trust::Certificates { root: &root, lacking: Lacking::Refused },
+            Who::Key(_) => Trust::Keys { keys: &keys, root: Some(&root) },
+        };
+        let text = bundle.to_string();
+        code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, false))
+    };
+    let good = world.sigstore.sign(&content, who);
+    let signature = signer::signature_of(&good);
+    let log = &world.sigstore.rekor;
+    let entry = |log: &Rekor| log.entry(&content, who, &signature);
+    let with = |entries: Vec<Value>| {
+        let mut bundle = good.clone();
+        bundle["verificationMaterial"]["tlogEntries"] = json!(entries);
+        judge(&bundle).map(|claim| claim.log_entries.len())
+    };
+    let invalid = || Err("log-entry-invalid".to_owned());
+    assert_eq!(with(vec![entry(log)]), Ok(1));
+    assert_eq!(with(vec![entry(log), entry(&other)]), Ok(2));
+    assert_eq!(with(vec![entry(&stranger)]), invalid());
+    assert_eq!(with(vec![entry(log), entry(&stranger)]), invalid());
+
+    let mut unproven = entry(&other);
+    unproven["inclusionProof"] = Value::Null;
+    assert_eq!(with(vec![unproven.clone()]), invalid());
+    unproven["inclusionPromise"] = Value::Null;
+    assert_eq!(with(vec![entry(log), unproven]), invalid());
+
+    let mut swapped = [entry(log), entry(&other)];
+    let ids = [swapped[0]["logId"].clone(), swapped[1]["logId"].clone()];
+    (swapped[0]["logId"], swapped[1]["logId"]) = (ids[1].clone(), ids[0].clone());
+    assert_eq!(with(swapped.to_vec()), invalid());
+
+    // What the crate would take: a checkpoint by any log of the root.
+    let mut foreign = entry(log);
+    foreign["inclusionProof"] = entry(&other)["inclusionProof"].clone();
+    assert_eq!(with(vec![foreign]), invalid());
+    let mut foreign = entry(log);
+    foreign["inclusionPromise"] = entry(&other)["inclusionPromise"].clone();
+    assert_eq!(with(vec![foreign]), invalid());
+
+    // The key of the log, another name.
+    let namesake = |host: &str| Rekor { host: host.to_owned(), ..clone_of(log) };
+    for host in ["rekor.example.attacker.example", "rekor.exampl", "other.example"] {
+        assert_eq!(with(vec![entry(&namesake(host))]), invalid(), "{host}");
+    }
+    assert_eq!(with(vec![entry(&namesake("rekor.example"))]), Ok(1));
+
+    // A tree of another size, which the crate would take for v1.
+    let mut larger = entry(log);
+    let hash = larger["inclusionProof"]["rootHash"].as_str().unwrap();
+    let hash = base64::engine::general_purpose::STANDARD.decode(hash).unwrap();
+    larger["inclusionProof"]["checkpoint"]["envelope"] = json!(log.checkpoint(6, &hash));
+    assert_eq!(with(vec![larger.clone()]), invalid());
+    larger["inclusionProof"]["checkpoint"]["envelope"] = json!(log.checkpoint(5, &hash));
+    assert_eq!(with(vec![larger]), Ok(1));
+
+    // Rekor v2: an entry that claims to be of a log which is not listed, and one with a promise.
+    let good_v2 = world.sigstore.sign_v2(&content, who);
+    let with_v2 = |change: &dyn Fn(&mut Value)| {
+        let mut bundle = good_v2.clone();
+        change(&mut bundle["verificationMaterial"]["tlogEntries"][0]);
+        judge(&bundle).map(|claim| claim.log_entries.len())
+    };
+    let unlisted = Rekor::new_v2("log2027-1.rekor.example");
+    assert_eq!(with_v2(&|_| {}), Ok(1));
+    assert_eq!(with_v2(&|entry| entry["logId"]["keyId"] = json!(signer::base64(&unlisted.id))), invalid());
+    assert_eq!(with_v2(&|entry| world.sigstore.rekor_v2.promise(entry, SIGNED_AT)), invalid());
+    assert_eq!(with_v2(&|entry| entry["inclusionProof"] = Value::Null), invalid());
+
+    // An entry for another signature, as good as it is.
+    let another = world.sigstore.sign(&content, who)["verificationMaterial"]["tlogEntries"][0].clone();
+    assert_eq!(with(vec![another.clone()]), Err("log-entry-mismatch".to_owned()));
+    let mut another = another;
+    another["logIndex"] = json!("7");
+    log.promise(&mut another, SIGNED_AT);
+    assert_eq!(with(vec![entry(log), another]), Err("log-entry-mismatch".to_owned()));
+}
+
+/// The same log once more.
+fn clone_of(log: &Rekor) -> Rekor {
+    let key = KeyPair::from_pem(&log.key.serialize_pem()).unwrap();
+    Rekor { key, id: log.id.clone(), ..Rekor::new(&log.host) }
+}
+
+// Rule T-14.
+#[test]
+fn keys_and_authorities_count_only_while_in_use() {
+    let world = World::new();
+    let window = |start: i64, end: Option<i64>| {
+        let end = end.map(|end| Timestamp(end).to_string());
+        json!({ "start": Timestamp(start).to_string(), "end": end })
+    };
+    let windows = [
+        ("around", window(SIGNED_AT, Some(SIGNED_AT)), true),
+        ("before", window(MIDNIGHT - 60, Some(SIGNED_AT - 1)), false),
+        ("after", window(SIGNED_AT + 1, None), false),
+    ];
+    for (path, version, code) in [
+        ("/tlogs/0/publicKey/validFor", 1, "log-entry-invalid"),
+        ("/tlogs/1/publicKey/validFor", 2, "log-entry-invalid"),
+        ("/certificateAuthorities/0/validFor", 1, "bundle-certificate"),
+        ("/certificateAuthorities/0/validFor", 2, "bundle-certificate"),
+        ("/timestampAuthorities/0/validFor", 2, "timestamp-invalid"),
+    ] {
+        for (name, window, ok) in &windows {
+            let root = root_with(&world, |root| *root.pointer_mut(path).unwrap() = window.clone());
+            let bundle = if version == 1 { world.good() } else { world.good_v2() };
+            let judged = world.image(&bundle, &root).map(|_| ());
+            assert_eq!(judged, if *ok { Ok(()) } else { Err(code.to_owned()) }, "{path} {name}");
+        }
+    }
+    // A signed certificate timestamp is of midnight.
+    let path = "/ctlogs/0/publicKey/validFor";
+    for (start, ok) in [(MIDNIGHT, true), (MIDNIGHT + 1, false)] {
+        let root = root_with(&world, |root| *root.pointer_mut(path).unwrap() = window(start, None));
+        let judged = world.image(&world.good(), &root).map(|_| ());
+        assert_eq!(judged, if ok { Ok(()) } else { Err("sct-invalid".to_owned()) });
+    }
+}
+
+// Rules T-14, T-15.
+#[test]
+fn a_certificate_needs_entry_time_and_sct_unless_its_own_root_lacks_them() {
+    let world = World::new();
+    let root = world.root();
+    let without_sct = world.sigstore.identity(&Names { sct: false, ..Names::default() });
+    let mut plain = signer::bundle(&world.statement(), world.who());
+    let mut no_sct = signer::bundle(&world.statement(), Who::Identity(&without_sct));
+    world.sigstore.timestamps.stamp(&mut plain, SIGNED_AT);
+    world.sigstore.timestamps.stamp(&mut no_sct, SIGNED_AT);
+    let logged_no_sct = world.sigstore.sign(&world.statement(), Who::Identity(&without_sct));
+    let mut timeless = world.good_v2();
+    timeless["verificationMaterial"]["timestampVerificationData"] = Value::Null;
+    let bare = |keys: &[&str]| root_with(&world, |root| keys.iter().for_each(|key| root[*key] = json!([])));
+    let no_logs = bare(&["tlogs"]);
+    let no_ct = bare(&["ctlogs"]);
+    let neither = bare(&["tlogs", "ctlogs"]);
+    let no_tsa = bare(&["timestampAuthorities"]);
+    for (name, bundle, root, refused, waived) in [
+        ("all", &world.good(), &root, None, None),
+        ("no entry", &plain, &root, Some("log-entry-missing"), Some("log-entry-missing")),
+        ("no SCT", &logged_no_sct, &root, Some("sct-invalid"), Some("sct-invalid")),
+        ("no time", &timeless, &root, Some("timestamp-missing"), Some("timestamp-missing")),
+        ("no logs in the root", &plain, &no_logs, Some("log-entry-missing"), None),
+        ("an entry, no logs in the root", &world.good_v2(), &no_logs, Some("log-entry-invalid"), None),
+        ("an unproven time", &world.good(), &no_logs, Some("log-entry-invalid"), Some("timestamp-missing")),
+        ("no CT logs in the root", &logged_no_sct, &no_ct, Some("sct-invalid"), None),
+        ("neither in the root", &no_sct, &neither, Some("log-entry-missing"), None),
+        (
+            "no TSA in the root",
+            &world.good_v2(),
+            &no_tsa,
+            Some("timestamp-missing"),
+            Some("timestamp-missing"),
+        ),
+        ("a promise, no TSA in the root", &world.good(), &no_tsa, None, None),
+    ] {
+        for (lacking, expected) in [(Lacking::Refused, refused), (Lacking::Waived, waived)] {
+            let trust = Trust::Certificates { root, lacking };
+            let text = bundle.to_string();
+            let judged = code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, false));
+            assert_eq!(judged.err().as_deref(), expected, "{name}, {lacking:?}");
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_good_at_every_proven_time() {
+    let world = World::new();
+    let root = world.root();
+    let expires = MIDNIGHT + 600;
+    for (time, ok) in [(MIDNIGHT, true), (MIDNIGHT - 1, false), (expires, true), (expires + 1, false)] {
+        let mut promised = world.good();
+        world.sigstore.rekor.promise(&mut promised["verificationMaterial"]["tlogEntries"][0], time);
+        let mut stamped = world.good_v2();
+        stamped["verificationMaterial"]["timestampVerificationData"] = Value::Null;
+        world.sigstore.timestamps.stamp(&mut stamped, time);
+        let mut both = world.good();
+        world.sigstore.timestamps.stamp(&mut both, time);
+        for (name, bundle) in [("promised", promised), ("stamped", stamped), ("both", both)] {
+            let judged = world.image(&bundle, &root).map(|_| ());
+            assert_eq!(
+                judged,
+                if ok { Ok(()) } else { Err("bundle-certificate".to_owned()) },
+                "{name} {time}"
+            );
+        }
+    }
+    let stranger = Sigstore::new();
+    let identity = stranger.identity(&Names::default());
+    for (name, identity, code) in [
+        ("another authority", &identity, "bundle-certificate"),
+        (
+            "not for code",
+            &world.sigstore.identity(&Names { code_signing: false, ..Names::default() }),
+            "bundle-certificate",
+        ),
+    ] {
+        let bundle = world.sigstore.sign(&world.statement(), Who::Identity(identity));
+        assert_eq!(world.image(&bundle, &root).unwrap_err(), code, "{name}");
+    }
+    // Only the last certificate of a chain is an anchor: without the root above it the intermediate is nothing.
+    let root = root_with(&world, |root| {
+        let strange =
+            stranger.trusted_root()["certificateAuthorities"][0]["certChain"]["certificates"][1].clone();
+        root["certificateAuthorities"][0]["certChain"]["certificates"][1] = strange;
+    });
+    assert_eq!(world.image(&world.good(), &root).unwrap_err(), "bundle-certificate");
+    let root = root_with(&world, |root| {
+        root["certificateAuthorities"][0]["certChain"]["certificates"].as_array_mut().unwrap().pop();
+    });
+    assert!(world.image(&world.good(), &root).is_ok(), "an intermediate may be the anchor");
+    // An anchor counts only while it is valid itself, which nobody else looks at.
+    let early = 1_717_200_000;
+    let identity = world.sigstore.identity(&Names { begins: early, ..Names::default() });
+    let mut bundle = world.sigstore.sign(&world.statement(), Who::Identity(&identity));
+    world.sigstore.rekor.promise(&mut bundle["verificationMaterial"]["tlogEntries"][0], early);
+    let root = root_with(&world, |root| {
+        root["certificateAuthorities"][0]["certChain"]["certificates"].as_array_mut().unwrap().pop();
+        for path in
+            ["/tlogs/0/publicKey", "/tlogs/1/publicKey", "/ctlogs/0/publicKey", "/certificateAuthorities/0"]
+        {
+            root.pointer_mut(path).unwrap()["validFor"]["start"] = json!("2023-01-01T00:00:00Z");
+        }
+    });
+    assert_eq!(world.image(&bundle, &root).unwrap_err(), "bundle-certificate");
+    let uri = Names { san: San::Uri("https://example.com/signer"), ..Names::default() };
+    let identity = world.sigstore.identity(&uri);
+    let bundle = world.sigstore.sign(&world.statement(), Who::Identity(&identity));
+    assert!(world.image(&bundle, &world.root()).is_ok());
+}
+
+#[test]
+fn each_timestamp_is_by_an_authority_of_its_own() {
+    let world = World::new();
+    let second = TimestampAuthority::new("second");
+    let stranger = TimestampAuthority::new("stranger");
+    let root = root_with(&world, |root| {
+        root["timestampAuthorities"].as_array_mut().unwrap().push(second.instance())
+    });
+    let judge = |authorities: &[&TimestampAuthority]| {
+        let mut bundle = world.good();
+        authorities.iter().for_each(|authority| authority.stamp(&mut bundle, SIGNED_AT));
+        world.image(&bundle, &root).map(|claim| claim.times.len())
+    };
+    let first = &world.sigstore.timestamps;
+    assert_eq!(judge(&[first]), Ok(2));
+    assert_eq!(judge(&[first, &second]), Ok(3));
+    for refused in [&[first, first][..], &[&stranger], &[first, &stranger]] {
+        assert_eq!(judge(refused), Err("timestamp-invalid".to_owned()));
+    }
+    let mut bundle = world.good();
+    let other = first.timestamp(b"another signature", SIGNED_AT);
+    bundle["verificationMaterial"]["timestampVerificationData"] =
+        json!({ "rfc3161Timestamps": [{ "signedTimestamp": signer::base64(&other) }] });
+    assert_eq!(world.image(&bundle, &root).unwrap_err(), "timestamp-invalid");
+}
+
+#[test]
+fn keys_verify_with_their_own_hash() {
+    let world = World::new();
+    let root = world.root();
+    let stranger = KeyMaterial::of_policy(KeyPair::generate().unwrap().public_key_pem().as_bytes());
+    for (name, key, digest_only) in [
+        ("P-256", KeyPair::generate().unwrap(), true),
+        ("P-384", KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap(), false),
+        ("P-521", KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap(), false),
+        ("RSA", KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(), true),
+        ("Ed25519", KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(), false),
+    ] {
+        let material = KeyMaterial::of_policy(key.public_key_pem().as_bytes());
+        let both = [&stranger, &material];
+        let image = |bundle: &Value, keys: &[&KeyMaterial], root: Option<&TrustedRoot>| {
+            let trust = Trust::Keys { keys, root };
+            let text = bundle.to_string();
+            code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, true))
+        };
+        for content in [world.statement(), world.message()] {
+            let plain = signer::bundle(&content, Who::Key(&key));
+            let claim = image(&plain, &both, None).unwrap();
+            let spki = Digest::sha256(&signer::spki(&key));
+            assert_eq!(claim.signer, BundleSigner::PublicKey { spki }, "{name}");
+            assert_eq!((claim.times.len(), claim.log_entries.len()), (0, 0), "{name}");
+            assert_eq!(image(&plain, &[&stranger], None).unwrap_err(), "bundle-signature", "{name}");
+            assert_eq!(image(&plain, &both, Some(&root)).unwrap_err(), "log-entry-missing", "{name}");
+            let logged = world.sigstore.sign(&content, Who::Key(&key));
+            let claim = image(&logged, &both, Some(&root)).unwrap();
+            assert_eq!((claim.times.len(), claim.log_entries.len()), (1, 1), "{name}");
+            assert!(image(&logged, &both, None).is_ok(), "{name}");
+            assert!(
+                image(&world.sigstore.sign_v2(&content, Who::Key(&key)), &both, Some(&root)).is_ok(),
+                "{name}"
+            );
+            assert_eq!(
+                world.image(&plain, &root).unwrap_err().as_str(),
+                match content {
+                    Content::Dsse { .. } => "bundle-signer",
+                    Content::Message(_) => "not-a-signature",
+                }
+            );
+            let mut other_hint = plain.clone();
+            other_hint["verificationMaterial"]["publicKey"] = json!({ "hint": "any" });
+            assert!(image(&other_hint, &both, None).is_ok(), "{name}");
+        }
+        let bundle = signer::bundle(&world.message(), Who::Key(&key)).to_string();
+        let trust = Trust::Keys { keys: &both, root: None };
+        let judged = code(verify_blob(bundle.as_bytes(), Artifact::Sha256(&world.digest), trust));
+        assert_eq!(judged.err().as_deref(), (!digest_only).then_some("bundle-unsupported"), "{name}");
+        let judged = code(verify_manifest(
+            world.good().to_string().as_bytes(),
+            &world.manifest,
+            &world.digest,
+            Trust::Keys { keys: &both, root: None },
+            false,
+        ));
+        assert_eq!(judged.unwrap_err(), "bundle-signer");
+    }
+}
+
+#[test]
+fn a_log_key_that_was_given_up_needs_a_proven_time() {
+    let world = World::new();
+    let key = KeyPair::generate().unwrap();
+    let material = KeyMaterial::of_policy(key.public_key_pem().as_bytes());
+    let keys = [&material];
+    let mut bundle = world.sigstore.sign_v2(&world.statement(), Who::Key(&key));
+    bundle["verificationMaterial"]["timestampVerificationData"] = Value::Null;
+    for (end, expected) in [(Value::Null, None), (json!("2030-01-01T00:00:00Z"), Some("log-entry-invalid"))] {
+        let root = root_with(&world, |root| root["tlogs"][1]["publicKey"]["validFor"]["end"] = end);
+        let trust = Trust::Keys { keys: &keys, root: Some(&root) };
+        let text = bundle.to_string();
+        let judged = code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, false));
+        assert_eq!(judged.err().as_deref(), expected);
+    }
+}
+
+#[test]
+fn a_trusted_root_is_usable_as_a_whole_or_not_at_all() {
+    let world = World::new();
+    let good = world.sigstore.trusted_root();
+    assert!(TrustedRoot::parse(good.to_string().as_bytes()).is_ok());
+    let cases: [(&str, Value); 24] = [
+        ("/mediaType", json!("application/json")),
+        ("/mediaType", Value::Null),
+        ("/tlogs/0/baseUrl", json!("")),
+        ("/tlogs/0/baseUrl", json!("rekor.example")),
+        ("/tlogs/0/hashAlgorithm", json!("SHA1")),
+        ("/tlogs/0/publicKey/rawBytes", json!("YQ==")),
+        ("/tlogs/0/publicKey/validFor", Value::Null),
+        ("/tlogs/0/publicKey/validFor", json!({})),
+        ("/tlogs/0/publicKey/validFor/start", json!("yesterday")),
+        ("/tlogs/0/publicKey/validFor/end", json!("2024-01-01T00:00:00Z")),
+        ("/tlogs/0/logId/keyId", json!("YQ==")),
+        ("/tlogs/0/logId/keyId", good["tlogs"][1]["logId"]["keyId"].clone()),
+        ("/ctlogs/0/publicKey/validFor", Value::Null),
+        ("/ctlogs/0/publicKey/rawBytes", json!("YQ==")),
+        ("/certificateAuthorities/0/validFor", Value::Null),
+        ("/certificateAuthorities/0/certChain/certificates", json!([])),
+        ("/certificateAuthorities/0/certChain/certificates/0/rawBytes", json!("YQ==")),
+        ("/timestampAuthorities/0/validFor", Value::Null),
+        ("/timestampAuthorities/0/certChain/certificates", json!([])),
+        ("/timestampAuthorities/0/certChain/certificates/0/rawBytes", json!("YQ==")),
+        ("/tlogs", json!({})),
+        ("/tlogs", json!(vec![good["tlogs"][0].clone(); 257])),
+        ("", json!([])),
+        ("/Tlogs", json!([])),
+    ];
+    for (path, value) in cases {
+        let mut root = good.clone();
+        match root.pointer_mut(path) {
+            Some(place) => *place = value.clone(),
+            None => {
+                let (parent, key) = path.rsplit_once('/').unwrap();
+                root.pointer_mut(parent).unwrap()[key] = value.clone();
+            }
+        }
+        let error = TrustedRoot::parse(root.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.code().as_str(), "trusted-root-invalid", "{path} = {value}");
+    }
+    for path in ["/tlogs", "/tlogs/0/publicKey/validFor/start", "/mediaType"] {
+        assert!(TrustedRoot::parse(doubled(&good, path).as_bytes()).is_err(), "{path} twice");
+    }
+    let large = good.to_string().replacen('{', &format!("{{{}", " ".repeat(5 << 20)), 1);
+    assert!(TrustedRoot::parse(large.as_bytes()).is_err());
+}
+
+/// Nothing panics, and nothing but the bundle itself is accepted, whichever byte is another one.
+#[test]
+fn changed_bytes_are_refused_and_harm_nothing() {
+    let world = World::new();
+    let root = world.root();
+    for (name, good) in [("v1", world.good()), ("v2", world.good_v2())] {
+        let text = good.to_string().into_bytes();
+        for at in 0..text.len() {
+            let mut changed = text.clone();
+            changed[at] ^= 1 << (at % 7);
+            let _ = world.image_text(&changed, &root);
+            let cut = &text[..at];
+            assert_eq!(world.image_text(cut, &root).unwrap_err(), "bundle-malformed", "{name} cut at {at}");
+        }
+    }
+    assert!(world.image(&world.good(), &root).is_ok() && world.image(&world.good_v2(), &root).is_ok());
+    // Certificates that the log has seen, so that they reach the library.
+    for at in 0..world.identity.der.len() {
+        let mut der = world.identity.der.clone();
+        der[at] ^= 1 << (at % 8);
+        let key = KeyPair::from_pem(&world.identity.key.serialize_pem()).unwrap();
+        let changed = Identity { key, der };
+        let bundle = world.sigstore.sign(&world.statement(), Who::Identity(&changed));
+        let judged = world.image(&bundle, &root);
+        assert!(judged.is_err(), "certificate changed at {at}");
+    }
+    // Of a timestamp not everything is signed, but the time is.
+    let good = world.good_v2();
+    let token = world.sigstore.timestamps.timestamp(&signer::signature_of(&good), SIGNED_AT);
+    for at in 0..token.len() {
+        let mut changed = token.clone();
+        changed[at] ^= 1 << (at % 8);
+        let mut bundle = good.clone();
+        bundle["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"][0]["signedTimestamp"] =
+            json!(signer::base64(&changed));
+        if let Ok(claim) = world.image(&bundle, &root) {
+            assert_eq!(claim.times, [Timestamp(SIGNED_AT)], "timestamp changed at {at}");
+        }
+    }
+}
