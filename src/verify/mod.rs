@@ -4,7 +4,7 @@
 
 pub mod bundle;
 pub mod identity;
-mod key;
+
 pub mod openpgp;
 pub mod payload;
 mod pem;

@@ -11,7 +11,7 @@ use x509_cert::der::Decode;
 use crate::diagnostic::{Code, escape};
 use crate::json::{self, Limits};
 
-use super::key::Key;
+use super::bundle::key::Key;
 use super::protojson::{Message, check_unique};
 
 /// Largest trusted root: 4 MiB (design, limits). Sigstore's own takes 7 KiB.

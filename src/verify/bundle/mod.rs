@@ -7,6 +7,7 @@
 //! That library asks the clock: it passes over keys and authorities that have not begun, and refuses signing times that
 //! are still to come. So the clock can turn an acceptance into a refusal, never the reverse (T-19).
 
+pub(in crate::verify) mod key;
 mod log;
 mod statement;
 mod wire;
@@ -19,11 +20,11 @@ use x509_cert::der::{Decode, Encode};
 use crate::digest::{Algorithm, Digest};
 use crate::nonempty::NonEmpty;
 
-use super::key::Key;
 use super::protojson::encode;
 use super::trust::KeyMaterial;
 use super::trusted_root::{Authority, TrustedRoot};
 use super::{Rejection, Timestamp, Verified};
+use key::Key;
 
 pub use statement::NamedSubject;
 pub use wire::{BUNDLE_BYTES, LOG_ENTRIES, TIMESTAMPS};

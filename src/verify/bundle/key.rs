@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
 
 use crate::digest::Digest;
 
-use super::sigstore::PublicKey;
+use crate::verify::sigstore::PublicKey;
 
 /// A public key that verifies with its own hash: SHA-256 for P-256 and RSA, SHA-384 for P-384, SHA-512 for P-521, none
 /// for Ed25519 (design decision 5).
