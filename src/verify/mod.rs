@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows policy.json, opens a file, or asks the time.
 
+pub mod key;
 pub mod openpgp;
 pub mod payload;
 mod pem;

@@ -2,8 +2,8 @@
 
 use std::sync::OnceLock;
 
+use super::key::{KeyError, PublicKey};
 use super::openpgp::Certificates;
-use super::sigstore::{KeyError, PublicKey};
 
 /// The bytes that a policy gives as keys, from a file or from the policy itself.
 #[derive(Debug)]
