@@ -9,9 +9,11 @@ use crate::digest::{Algorithm, Digest};
 use crate::manifest;
 use crate::nonempty::NonEmpty;
 use crate::policy::{
-    KeySource, KeyType, Match, Policy, Requirement, SignedBy, SignedIdentity, Signer, SigstoreSigned,
+    KeySource, KeyType, Match, Pki, PkiSubject, Policy, Requirement, SignedBy, SignedIdentity, Signer,
+    SigstoreSigned,
 };
 use crate::reference::{ImageReference, Place};
+use crate::verify::sigstore::{Subject as CertificateSubject, Trust};
 use crate::verify::trust::KeyMaterial;
 use crate::verify::{
     Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore,
@@ -50,12 +52,8 @@ impl<'p> Plan<'p> {
         for check in checks {
             match check {
                 Check::Nothing => {}
-                Check::SimpleSigning { keys, .. } | Check::Sigstore { keys, .. } => {
-                    needs.manifest = true;
-                    needs.signatures = true;
-                    needs.key_files.extend(keys.paths().iter().cloned());
-                    needs.key_data.extend(keys.data().iter().cloned());
-                }
+                Check::SimpleSigning { keys, .. } => needs.add([keys]),
+                Check::Sigstore { signer, .. } => needs.add(signer.sources()),
             }
         }
         needs
@@ -194,7 +192,7 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
 enum Check<'p> {
     Nothing,
     SimpleSigning { keys: &'p KeySource, identity: &'p SignedIdentity },
-    Sigstore { keys: &'p KeySource, identity: &'p SignedIdentity },
+    Sigstore { signer: &'p Signer, identity: &'p SignedIdentity },
 }
 
 impl<'p> Check<'p> {
@@ -211,14 +209,21 @@ impl<'p> Check<'p> {
                     unsupported("a \"keyType\" other than \"GPGKeys\", as no tool can")
                 }
             },
-            Requirement::SigstoreSigned(SigstoreSigned { signer, identity }) => match signer {
-                Signer::Keys { keys, rekor: None } => Ok(Self::Sigstore { keys, identity }),
-                Signer::Keys { rekor: Some(_), .. } => {
-                    unsupported("a transparency log entry (\"rekorPublicKey…\")")
-                }
-                Signer::Fulcio { .. } => unsupported("a \"fulcio\" certificate"),
-                Signer::Pki(_) => unsupported("a \"pki\" certificate"),
-            },
+            Requirement::SigstoreSigned(SigstoreSigned { signer, identity }) => {
+                Ok(Self::Sigstore { signer, identity })
+            }
+        }
+    }
+}
+
+impl Needs {
+    /// Signatures, and the keys and certificates to check them with.
+    fn add<'p>(&mut self, sources: impl IntoIterator<Item = &'p KeySource>) {
+        self.manifest = true;
+        self.signatures = true;
+        for source in sources {
+            self.key_files.extend(source.paths().iter().cloned());
+            self.key_data.extend(source.data().iter().cloned());
         }
     }
 }
@@ -269,7 +274,7 @@ impl Context<'_> {
         let (signatures, rejections) = match check {
             Check::Nothing => (Vec::new(), None),
             Check::SimpleSigning { keys, identity } => self.simple_signing(keys, identity, signatures),
-            Check::Sigstore { keys, identity } => self.sigstore(keys, identity, signatures),
+            Check::Sigstore { signer, identity } => self.sigstore(signer, identity, signatures),
         };
         RequirementVerdict {
             kind: requirement.kind(),
@@ -305,7 +310,7 @@ impl Context<'_> {
     /// Rule E-14: the first acceptable cosign signature.
     fn sigstore(
         &self,
-        keys: &KeySource,
+        signer: &Signer,
         identity: &SignedIdentity,
         signatures: &[LocatedSignature],
     ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
@@ -325,11 +330,47 @@ impl Context<'_> {
         } else {
             Rejection::Unsigned { other_format, other_type }
         };
-        let keys = self.keys(keys);
+        let trust = self.trust(signer);
         first_accepted(&candidates, "sigstore", unsigned, |layer| {
-            let claim = sigstore::verify(layer, &usable(&keys)?)?;
+            let claim = sigstore::verify(layer, trust.as_ref().map_err(Clone::clone)?, self.now)?;
             self.check_claim(claim, identity)
         })
+    }
+
+    /// What a requirement trusts; every file must be in the evidence.
+    fn trust<'p>(&self, signer: &'p Signer) -> Result<Trust<'p>, Rejection> {
+        Ok(match signer {
+            Signer::Keys { keys, rekor: None } => Trust::Keys { keys: self.keys(keys)? },
+            Signer::Keys { keys, rekor: Some(rekor) } => {
+                Trust::LoggedKeys { keys: self.keys(keys)?, logs: self.keys(rekor)? }
+            }
+            Signer::Fulcio { fulcio, rekor } => Trust::Fulcio {
+                authorities: self.certificates(&fulcio.ca)?,
+                logs: self.keys(rekor)?,
+                issuer: &fulcio.oidc_issuer,
+                email: &fulcio.subject_email,
+            },
+            Signer::Pki(Pki { roots, intermediates, subject }) => Trust::Pki {
+                authorities: self.certificates(roots)?,
+                intermediates: intermediates.as_ref().map(|source| self.certificates(source)).transpose()?,
+                subject: match subject {
+                    PkiSubject::Email(email) => CertificateSubject::Email(email),
+                    PkiSubject::Hostname(hostname) => CertificateSubject::Hostname(hostname),
+                    PkiSubject::Both { email, hostname } => CertificateSubject::Both { email, hostname },
+                },
+            },
+        })
+    }
+
+    /// The one file or datum with certificates.
+    fn certificates(&self, source: &KeySource) -> Result<Arc<KeyMaterial>, Rejection> {
+        match <[Arc<KeyMaterial>; 1]>::try_from(self.keys(source)?) {
+            Ok([material]) => Ok(material),
+            Err(all) => Err(Rejection::KeyFileInvalid {
+                source: format!("a list of {}", all.len()),
+                detail: "there must be exactly one source of certificates",
+            }),
+        }
     }
 
     /// The keys of a requirement; every file must be in the evidence.
@@ -489,7 +530,6 @@ mod tests {
             r#"{"type":"reject"}"#,
             r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}"#,
             r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}"#,
-            r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
         ] {
             for list in [
                 requirement.to_owned(),

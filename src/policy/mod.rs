@@ -174,6 +174,18 @@ pub enum Signer {
     Pki(Pki),
 }
 
+impl Signer {
+    /// Every file and datum that it names.
+    pub fn sources(&self) -> impl Iterator<Item = &KeySource> {
+        let (first, second) = match self {
+            Self::Keys { keys, rekor } => (keys, rekor.as_ref()),
+            Self::Fulcio { fulcio, rekor } => (&fulcio.ca, Some(rekor)),
+            Self::Pki(pki) => (&pki.roots, pki.intermediates.as_ref()),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
 /// `fulcio` (rule P-38).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fulcio {

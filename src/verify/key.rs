@@ -2,7 +2,7 @@
 
 use ::sigstore::crypto::{CosignVerificationKey, Signature};
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P521_SHA256_ASN1, EcdsaVerificationAlgorithm,
+    self, ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P521_SHA256_ASN1, EcdsaVerificationAlgorithm,
     ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
 };
 use x509_cert::der::asn1::{AnyRef, BitString, Null, ObjectIdentifier, UintRef};
@@ -11,6 +11,7 @@ use x509_cert::spki::{AlgorithmIdentifier, SubjectPublicKeyInfo, SubjectPublicKe
 
 use crate::digest::Digest;
 
+use super::certificate::{Hash, SignatureAlgorithm};
 use super::pem;
 
 /// Why a key member or file of sigstoreSigned holds no usable public key (rules C-3, C-4).
@@ -23,6 +24,8 @@ pub enum KeyError {
     Kind,
     /// No PEM block.
     NoPem,
+    /// A key that is not for ECDSA, where only those are taken.
+    NotEcdsa,
     /// The block does not hold a SubjectPublicKeyInfo.
     Spki,
 }
@@ -36,6 +39,7 @@ impl KeyError {
                 "its first PEM block is not a PUBLIC KEY; a certificate, private key or OpenPGP key cannot be used here"
             }
             Self::NoPem => "it holds no PEM block that begins with \"-----BEGIN PUBLIC KEY-----\"",
+            Self::NotEcdsa => "the key of a log must be one for ECDSA",
             Self::Spki => "its PEM block does not hold a public key",
         }
     }
@@ -44,9 +48,19 @@ impl KeyError {
 /// A public key that sigstoreSigned can name.
 #[derive(Clone, Debug)]
 pub struct PublicKey {
+    kind: Kind,
     verifier: Verifier,
     spki: Vec<u8>,
     id: Digest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Ed25519,
+    P256,
+    P384,
+    P521,
+    Rsa,
 }
 
 /// Attachments are always hashed with SHA-256, whatever the curve (rule C-4), but the sigstore crate
@@ -74,30 +88,35 @@ impl PublicKey {
         let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyError::Spki)?;
         let key = info.subject_public_key.as_bytes().ok_or(KeyError::Spki)?;
         let parameters = info.algorithm.parameters;
-        let (well_formed, algorithm, verifier): (bool, &'static dyn VerificationAlgorithm, _) =
+        let (kind, well_formed, algorithm, verifier): (_, bool, &'static dyn VerificationAlgorithm, _) =
             match info.algorithm.oid {
                 RSA => (
+                    Kind::Rsa,
                     parameters == Some(AnyRef::from(Null)) && is_rsa_key(key),
                     &RSA_PKCS1_2048_8192_SHA256,
                     Verifier::Cosign(CosignVerificationKey::RSA_PKCS1_SHA256(der.to_vec())),
                 ),
                 ED25519 => (
+                    Kind::Ed25519,
                     parameters.is_none() && key.len() == 32,
-                    &aws_lc_rs::signature::ED25519,
+                    &signature::ED25519,
                     Verifier::Cosign(CosignVerificationKey::ED25519(der.to_vec())),
                 ),
                 EC => match info.algorithm.parameters_oid().map_err(|_| KeyError::Spki)? {
                     P256 => (
+                        Kind::P256,
                         is_uncompressed(key, 32),
                         &ECDSA_P256_SHA256_ASN1,
                         Verifier::Cosign(CosignVerificationKey::ECDSA_P256_SHA256_ASN1(der.to_vec())),
                     ),
                     P384 => (
+                        Kind::P384,
                         is_uncompressed(key, 48),
                         &ECDSA_P384_SHA256_ASN1,
                         Verifier::Curve(&ECDSA_P384_SHA256_ASN1),
                     ),
                     P521 => (
+                        Kind::P521,
                         is_uncompressed(key, 66),
                         &ECDSA_P521_SHA256_ASN1,
                         Verifier::Curve(&ECDSA_P521_SHA256_ASN1),
@@ -110,12 +129,25 @@ impl PublicKey {
         if !well_formed || ParsedPublicKey::new(algorithm, der).is_err() {
             return Err(KeyError::Spki);
         }
-        Ok(Self { verifier, spki: der.to_vec(), id: Digest::sha256(der) })
+        Ok(Self { kind, verifier, spki: der.to_vec(), id: Digest::sha256(der) })
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo.
     pub fn id(&self) -> &Digest {
         &self.id
+    }
+
+    /// The SubjectPublicKeyInfo.
+    pub(in crate::verify) fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// Whether it is a key for ECDSA, as those of logs must be (rule C-3).
+    pub(in crate::verify) fn is_ecdsa(&self) -> bool {
+        match self.kind {
+            Kind::P256 | Kind::P384 | Kind::P521 => true,
+            Kind::Ed25519 | Kind::Rsa => false,
+        }
     }
 
     /// Whether `signature` is this key's over the SHA-256 of `payload`, or with Ed25519 over `payload` (rule C-4).
@@ -126,6 +158,49 @@ impl PublicKey {
                 UnparsedPublicKey::new(*algorithm, &self.spki).verify(payload, signature).is_ok()
             }
         }
+    }
+}
+
+impl PublicKey {
+    /// Whether `signature` is this key's by that algorithm over the signed part of a certificate (rule C-33).
+    pub(in crate::verify) fn signed(
+        &self,
+        algorithm: SignatureAlgorithm,
+        certificate: &[u8],
+        signature: &[u8],
+    ) -> bool {
+        let algorithm: &'static dyn VerificationAlgorithm = match (self.kind, algorithm) {
+            (Kind::Ed25519, SignatureAlgorithm::Ed25519) => &signature::ED25519,
+            (Kind::P256, SignatureAlgorithm::Ecdsa(Hash::Sha256)) => &signature::ECDSA_P256_SHA256_ASN1,
+            (Kind::P256, SignatureAlgorithm::Ecdsa(Hash::Sha384)) => &signature::ECDSA_P256_SHA384_ASN1,
+            (Kind::P256, SignatureAlgorithm::Ecdsa(Hash::Sha512)) => &signature::ECDSA_P256_SHA512_ASN1,
+            (Kind::P384, SignatureAlgorithm::Ecdsa(Hash::Sha256)) => &signature::ECDSA_P384_SHA256_ASN1,
+            (Kind::P384, SignatureAlgorithm::Ecdsa(Hash::Sha384)) => &signature::ECDSA_P384_SHA384_ASN1,
+            (Kind::P384, SignatureAlgorithm::Ecdsa(Hash::Sha512)) => &signature::ECDSA_P384_SHA512_ASN1,
+            (Kind::P521, SignatureAlgorithm::Ecdsa(Hash::Sha256)) => &signature::ECDSA_P521_SHA256_ASN1,
+            (Kind::P521, SignatureAlgorithm::Ecdsa(Hash::Sha384)) => &signature::ECDSA_P521_SHA384_ASN1,
+            (Kind::P521, SignatureAlgorithm::Ecdsa(Hash::Sha512)) => &signature::ECDSA_P521_SHA512_ASN1,
+            (Kind::Rsa, SignatureAlgorithm::RsaPkcs1(Hash::Sha256)) => &signature::RSA_PKCS1_2048_8192_SHA256,
+            (Kind::Rsa, SignatureAlgorithm::RsaPkcs1(Hash::Sha384)) => &signature::RSA_PKCS1_2048_8192_SHA384,
+            (Kind::Rsa, SignatureAlgorithm::RsaPkcs1(Hash::Sha512)) => &signature::RSA_PKCS1_2048_8192_SHA512,
+            (Kind::Rsa, SignatureAlgorithm::RsaPss(Hash::Sha256)) => &signature::RSA_PSS_2048_8192_SHA256,
+            (Kind::Rsa, SignatureAlgorithm::RsaPss(Hash::Sha384)) => &signature::RSA_PSS_2048_8192_SHA384,
+            (Kind::Rsa, SignatureAlgorithm::RsaPss(Hash::Sha512)) => &signature::RSA_PSS_2048_8192_SHA512,
+            (Kind::Ed25519, _) | (Kind::P256 | Kind::P384 | Kind::P521, _) | (Kind::Rsa, _) => return false,
+        };
+        UnparsedPublicKey::new(algorithm, &self.spki).verify(certificate, signature).is_ok()
+    }
+}
+
+/// The key of a certificate; none if it is of an algorithm that the reference does not know either.
+pub(in crate::verify) fn of_certificate(
+    algorithm: ObjectIdentifier,
+    spki: &[u8],
+) -> Result<Option<PublicKey>, KeyError> {
+    match algorithm {
+        EC | ED25519 | RSA => PublicKey::from_spki(spki).map(Some),
+        DSA | X25519 => Err(KeyError::Algorithm),
+        _ => Ok(None),
     }
 }
 
@@ -152,10 +227,12 @@ fn wrap_rsa(der: &[u8]) -> Result<Vec<u8>, KeyError> {
         .map_err(|_| KeyError::Spki)
 }
 
+/// RFC 3279, 2.3.2.
+const DSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10040.4.1");
 /// RFC 3279, 2.3.5.
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 /// RFC 8410, 3.
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+pub(in crate::verify) const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 /// RFC 5480, 2.1.1.1.
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 /// RFC 5480, 2.1.1.1.
@@ -164,6 +241,8 @@ const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 /// RFC 3279, 2.3.1.
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// RFC 8410, 3.
+const X25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.110");
 
 #[cfg(test)]
 mod tests {

@@ -2,10 +2,17 @@
 //!
 //! Nothing here knows policy.json, opens a file, or asks the time.
 
+mod canonical;
+mod certificate;
+mod fulcio;
 pub mod key;
+mod names;
 pub mod openpgp;
+mod path;
 pub mod payload;
 mod pem;
+mod pki;
+mod rekor;
 pub mod sigstore;
 pub mod trust;
 
@@ -176,9 +183,18 @@ pub struct Claim {
     pub time: Option<Timestamp>,
 }
 
-/// The key behind a verified signature.
+/// The key behind a verified signature, or the name that a certificate gives its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signer {
+    /// The holder of a certificate.
+    Certificate {
+        /// SHA-256 of its key's SubjectPublicKeyInfo.
+        spki: Digest,
+        /// Who vouches for the name: the OIDC issuer that Fulcio recorded, or the name of the authority.
+        issuer: String,
+        /// The name in it that the policy asks for.
+        subject: String,
+    },
     /// An OpenPGP certificate.
     OpenPgp {
         /// Fingerprint of the primary key, upper-case hexadecimal.
@@ -242,6 +258,13 @@ pub enum Rejection {
         /// Why not.
         detail: &'static str,
     },
+    /// The proof that the signature was logged does not hold.
+    LogEntryInvalid {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The requirement wants proof that the signature was logged, and there is none.
+    LogEntryMissing,
     /// The signed payload is not what its format demands.
     MalformedPayload {
         /// What is wrong with it.
@@ -261,6 +284,34 @@ pub enum Rejection {
     SignatureExpired,
     /// The policy accepts the image without a signature, and the caller asked for one.
     SignatureRequired,
+    /// The certificate is for somebody else.
+    SignerMismatch {
+        /// For whom, in words.
+        found: String,
+        /// Whom the policy wants, in words.
+        wanted: String,
+    },
+    /// The signing certificate was not valid when it counts.
+    SigningCertificateExpired {
+        /// When that is.
+        time: Timestamp,
+        /// Valid from then on.
+        not_before: Timestamp,
+        /// Valid until then.
+        not_after: Timestamp,
+    },
+    /// The signing certificate, or one that came with it, cannot be read.
+    SigningCertificateInvalid {
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The requirement wants a certificate, and the signature has none.
+    SigningCertificateMissing,
+    /// The signing certificate does not lead to an authority of the requirement, or not for this purpose.
+    SigningCertificateUntrusted {
+        /// Why not.
+        detail: &'static str,
+    },
     /// No signature that this requirement could use.
     Unsigned {
         /// Signatures of another format that were passed over.
@@ -293,12 +344,19 @@ impl Rejection {
             Self::KeyRevoked { .. } => Code::KeyRevoked,
             Self::KeyUnknown { .. } => Code::KeyUnknown,
             Self::KeyUnusable { .. } => Code::KeyUnusable,
+            Self::LogEntryInvalid { .. } => Code::LogEntryInvalid,
+            Self::LogEntryMissing => Code::LogEntryMissing,
             Self::MalformedPayload { .. } => Code::MalformedPayload,
             Self::MalformedSignature { .. } => Code::MalformedSignature,
             Self::ManifestInvalid => Code::ManifestInvalid,
             Self::RejectedByPolicy => Code::RejectedByPolicy,
             Self::SignatureExpired => Code::SignatureExpired,
             Self::SignatureRequired => Code::SignatureRequired,
+            Self::SignerMismatch { .. } => Code::SignerMismatch,
+            Self::SigningCertificateExpired { .. } => Code::SigningCertificateExpired,
+            Self::SigningCertificateInvalid { .. } => Code::SigningCertificateInvalid,
+            Self::SigningCertificateMissing => Code::SigningCertificateMissing,
+            Self::SigningCertificateUntrusted { .. } => Code::SigningCertificateUntrusted,
             Self::Unsigned { .. } => Code::Unsigned,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::WeakAlgorithm { .. } => Code::WeakAlgorithm,
@@ -310,14 +368,20 @@ impl Rejection {
         match self {
             Self::RejectedByPolicy | Self::Unsupported { .. } => 9,
             Self::DigestMismatch { .. } | Self::ManifestInvalid => 8,
-            Self::IdentityMismatch { .. } => 7,
-            Self::KeyRevoked { .. } | Self::KeyExpired { .. } | Self::SignatureExpired => 6,
+            Self::IdentityMismatch { .. } | Self::SignerMismatch { .. } => 7,
+            Self::KeyRevoked { .. }
+            | Self::KeyExpired { .. }
+            | Self::SignatureExpired
+            | Self::SigningCertificateExpired { .. } => 6,
             Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
             Self::MalformedPayload { .. } => 4,
             Self::KeyFileInvalid { .. } => 4,
-            Self::BadSignature => 3,
-            Self::KeyUnknown { .. } => 2,
-            Self::MalformedSignature { .. } => 1,
+            Self::BadSignature | Self::LogEntryInvalid { .. } => 3,
+            Self::KeyUnknown { .. } | Self::SigningCertificateUntrusted { .. } => 2,
+            Self::LogEntryMissing
+            | Self::MalformedSignature { .. }
+            | Self::SigningCertificateInvalid { .. }
+            | Self::SigningCertificateMissing => 1,
             Self::AttachmentsDisabled | Self::SignatureRequired | Self::Unsigned { .. } => 0,
         }
     }
@@ -348,6 +412,12 @@ impl Rejection {
                 "if you trust that key, add it to the requirement; otherwise do not use the image"
             }
             Self::KeyUnusable { .. } => "ask the publisher for a signature by a key that may sign",
+            Self::LogEntryInvalid { .. } => {
+                "if the publisher uses another log, or the log has a new key, correct \"rekorPublicKey...\" in the policy; otherwise do not use the image"
+            }
+            Self::LogEntryMissing => {
+                "ask the publisher to sign with an upload to the log, or drop \"rekorPublicKey...\" from the policy if that is not wanted"
+            }
             Self::MalformedPayload { .. } | Self::MalformedSignature { .. } => {
                 "the signature cannot be used; ask the publisher to sign again"
             }
@@ -360,6 +430,18 @@ impl Rejection {
             Self::SignatureExpired => "ask the publisher for a fresh signature",
             Self::SignatureRequired => {
                 "the policy accepts this image unsigned; add a scope with signedBy or sigstoreSigned, or drop --require-signature"
+            }
+            Self::SignerMismatch { .. } => {
+                "if you trust that signer, change the requirement; otherwise do not use the image"
+            }
+            Self::SigningCertificateExpired { .. } => {
+                "ask the publisher to sign again; if the certificate is valid today, check the clock"
+            }
+            Self::SigningCertificateInvalid { .. } | Self::SigningCertificateMissing => {
+                "the signature cannot be used for this requirement; ask the publisher to sign again with a certificate"
+            }
+            Self::SigningCertificateUntrusted { .. } => {
+                "check that the requirement has the publisher's authority, and the certificates between if they do not come with the signature"
             }
             Self::Unsigned { .. } => {
                 "check that the publisher signs this image, and where; \"vouchd explain\" shows where signatures are looked for"
@@ -386,13 +468,19 @@ impl fmt::Display for Rejection {
                 write!(f, "the signature is for \"{}\", and the policy wants {}", escape(signed), escape(wanted))
             }
             Self::KeyExpired { key } => write!(f, "the signing key {} has expired", escape(key)),
-            Self::KeyFileInvalid { source, detail } => write!(f, "{} is no usable key: {detail}", escape(source)),
+            Self::KeyFileInvalid { source, detail } => write!(f, "{} cannot be used: {detail}", escape(source)),
             Self::KeyRevoked { key } => write!(f, "the signing key {} has been revoked", escape(key)),
             Self::KeyUnknown { key: Some(key) } => {
                 write!(f, "signed by the key {}, which the policy does not accept", escape(key))
             }
             Self::KeyUnknown { key: None } => f.write_str("signed by a key that the policy does not accept"),
             Self::KeyUnusable { key, detail } => write!(f, "the key {} cannot be used: {detail}", escape(key)),
+            Self::LogEntryInvalid { detail } => {
+                write!(f, "the proof that the signature was logged does not hold: {}", escape(detail))
+            }
+            Self::LogEntryMissing => {
+                f.write_str("there must be proof that the signature was logged, and it has none")
+            }
             Self::MalformedPayload { detail } => write!(f, "the signed payload is malformed: {}", escape(detail)),
             Self::MalformedSignature { detail } => write!(f, "the signature is malformed: {detail}"),
             Self::ManifestInvalid => f.write_str("the manifest can be read in more than one way, or its embedded signatures are malformed"),
@@ -400,6 +488,20 @@ impl fmt::Display for Rejection {
             Self::SignatureExpired => f.write_str("the signature has expired"),
             Self::SignatureRequired => {
                 f.write_str("the policy accepts the image, but no signature was required and verified")
+            }
+            Self::SignerMismatch { found, wanted } => {
+                write!(f, "the certificate is for {}, and the policy wants {}", escape(found), escape(wanted))
+            }
+            Self::SigningCertificateExpired { time, not_before, not_after } => write!(
+                f,
+                "the certificate was valid from {not_before} to {not_after}, and must be at {time}"
+            ),
+            Self::SigningCertificateInvalid { detail } => {
+                write!(f, "the certificate of the signature cannot be read: {detail}")
+            }
+            Self::SigningCertificateMissing => f.write_str("the signature must come with a certificate, and has none"),
+            Self::SigningCertificateUntrusted { detail } => {
+                write!(f, "the certificate of the signature is not trusted: {detail}")
             }
             Self::Unsigned { other_format, other_type } => {
                 f.write_str("a signature is required, and the image has none")?;
