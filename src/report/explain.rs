@@ -5,7 +5,9 @@ use serde::Serialize;
 use crate::config::Origin;
 use crate::engine::{ExplainedEndpoint, Explanation};
 use crate::evaluate;
-use crate::policy::{KeySource, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned};
+use crate::policy::{
+    KeySource, Pki, PkiSubject, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned,
+};
 
 use super::SCHEMA;
 
@@ -163,10 +165,21 @@ fn describe(requirement: &Requirement, explanation: &Explanation) -> ExplainedRe
                     format!("a sigstore signature by the public key in {}, and its log entry", source(keys))
                 }
                 Signer::Fulcio { fulcio, .. } => format!(
-                    "a sigstore signature with a certificate for \"{}\" by way of \"{}\", and its log entry",
-                    fulcio.subject_email, fulcio.oidc_issuer
+                    "a sigstore signature with a certificate for \"{}\" by way of \"{}\", issued by an authority in {}, and its log entry",
+                    fulcio.subject_email,
+                    fulcio.oidc_issuer,
+                    source(&fulcio.ca)
                 ),
-                Signer::Pki(_) => "a sigstore signature with a certificate of the given authority".to_owned(),
+                Signer::Pki(Pki { roots, subject, .. }) => {
+                    let subject = match subject {
+                        PkiSubject::Email(name) | PkiSubject::Hostname(name) => format!("\"{name}\""),
+                        PkiSubject::Both { email, hostname } => format!("\"{email}\" and \"{hostname}\""),
+                    };
+                    format!(
+                        "a sigstore signature with a certificate for {subject} that is valid now, issued by an authority in {}",
+                        source(roots)
+                    )
+                }
             };
             (description, Some(identity))
         }

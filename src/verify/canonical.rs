@@ -99,13 +99,44 @@ fn number(written: &str) -> Result<String, Error> {
     if !value.is_finite() {
         return Err(Error::Number);
     }
-    // The standard library writes the fewest digits that lead back to the same double, as ECMAScript does.
-    Ok(match value.abs() {
-        0.0 => "0".to_owned(),
-        1e-6..1e21 => format!("{value}"),
-        magnitude if magnitude < 1.0 => format!("{value:e}"),
-        _ => format!("{value:e}").replace('e', "e+"),
-    })
+    if value == 0.0 {
+        return Ok("0".to_owned());
+    }
+    // It has the fewest digits that lead back to the same double, and of two that are equally near the even ones. The
+    // standard library takes the greater ones.
+    let shortest = serde_json::to_string(&value.abs()).map_err(|_| Error::Number)?;
+    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let exponent: i32 = exponent.strip_prefix('+').unwrap_or(exponent).parse().map_err(|_| Error::Number)?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0');
+    let zeros = all.len().saturating_sub(digits.len());
+    let point = offset(whole.len()).saturating_sub(offset(zeros)).saturating_add(exponent);
+    let sign = if value < 0.0 { "-" } else { "" };
+    Ok(format!("{sign}{}", lay_out(digits.trim_end_matches('0'), point)))
+}
+
+/// Digits with the point after as many of them; ECMA-262, Number::toString, steps 6 to 12.
+fn lay_out(digits: &str, point: i32) -> String {
+    let zeros = |count: i32| "0".repeat(usize::try_from(count).unwrap_or_default());
+    let count = offset(digits.len());
+    let (before, after) =
+        digits.split_at_checked(usize::try_from(point).unwrap_or_default()).unwrap_or((digits, ""));
+    if (1..=21).contains(&point) {
+        let fraction = if after.is_empty() { String::new() } else { format!(".{after}") };
+        return format!("{before}{}{fraction}", zeros(point.saturating_sub(count)));
+    }
+    if (-5..=0).contains(&point) {
+        return format!("0.{}{digits}", zeros(point.saturating_neg()));
+    }
+    let (first, rest) = digits.split_at_checked(1).unwrap_or((digits, ""));
+    let fraction = if rest.is_empty() { String::new() } else { format!(".{rest}") };
+    format!("{first}{fraction}e{:+}", point.saturating_sub(1))
+}
+
+/// A number of digits, which are at most some hundreds.
+fn offset(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]
@@ -139,8 +170,8 @@ mod tests {
             (0x444b_1ae4_d6e2_ef50, "1e+21"),
             (0x3eb0_c6f7_a0b5_ed8c, "9.999999999999997e-7"),
             (0x3eb0_c6f7_a0b5_ed8d, "0.000001"),
-            (0x41b3_de43_5555_53e3, "333333333.3333332"),
-            (0x41b3_de43_5555_54cb, "333333333.33333343"),
+            (0x41b3_de43_5555_5553, "333333333.3333332"),
+            (0x41b3_de43_5555_5557, "333333333.33333343"),
             (0xbecb_f647_612f_3696, "-0.0000033333333333333333"),
             (0x4314_3ff3_c1cb_0959, "1424953923781206.2"),
         ] {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use x509_cert::certificate::{Certificate as Syntax, Version};
-use x509_cert::der::asn1::{Any, Ia5StringRef, ObjectIdentifier, Utf8StringRef};
+use x509_cert::der::asn1::{Any, BitStringRef, Ia5StringRef, ObjectIdentifier, Utf8StringRef};
 use x509_cert::der::{Decode, Encode, Tag, Tagged};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{
@@ -258,6 +258,11 @@ fn check_form(syntax: &Syntax) -> Result<(), &'static str> {
     if tbs.serial_number.as_bytes().first().is_none_or(|byte| *byte >= 0x80) {
         return Err("a certificate has a negative serial number");
     }
+    if tbs.subject_public_key_info.subject_public_key.as_bytes().is_none()
+        || syntax.signature.as_bytes().is_none()
+    {
+        return Err("a certificate has a key or signature that is not whole bytes");
+    }
     let has_ids = tbs.issuer_unique_id.is_some() || tbs.subject_unique_id.is_some();
     let too_new = match tbs.version {
         Version::V1 => has_ids || tbs.extensions.is_some(),
@@ -320,7 +325,15 @@ impl Extensions {
                 let key = decode::<AuthorityKeyIdentifier>(value)?.key_identifier;
                 self.authority_key = key.map(|key| key.as_bytes().to_vec()).unwrap_or_default();
             }
-            KEY_USAGE => self.key_usage = Some(decode(value)?),
+            KEY_USAGE => {
+                // DER wants the unused bits to be 0, X.690, 11.2.1, and the library does not look.
+                let bits = decode::<BitStringRef<'_>>(value)?;
+                let unused = !u8::MAX.checked_shl(u32::from(bits.unused_bits())).unwrap_or_default();
+                if bits.raw_bytes().last().is_some_and(|byte| byte & unused != 0) {
+                    return Err(MALFORMED);
+                }
+                self.key_usage = Some(decode(value)?);
+            }
             BASIC_CONSTRAINTS => self.basic = Some(decode(value)?),
             EXTENDED_KEY_USAGE => self.purposes = decode::<ExtendedKeyUsage>(value)?.0,
             SUBJECT_ALT_NAME => {
@@ -451,3 +464,182 @@ const RSA_SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.11354
 pub(in crate::verify) const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 /// RFC 5280, 4.2.1.2.
 const SUBJECT_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.14");
+
+#[cfg(test)]
+mod tests {
+    use x509_cert::der::Decode;
+    use x509_cert::spki::AlgorithmIdentifierOwned;
+
+    use super::{BUNDLE, CERTIFICATE_BYTES, Certificate, Error, Hash, all, authorities, pss_hash};
+    use crate::verify::samples::{Issued, MIDDLE, authority, email, extension, pem, signer};
+
+    /// The certificate with the first `from` replaced by `to`.
+    fn patched(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        let at = der.windows(from.len()).position(|w| w == from).unwrap();
+        [&der[..at], to, &der[at + from.len()..]].concat()
+    }
+
+    fn sample() -> Issued {
+        let mut params = signer(&[email("a@b.example")]);
+        params.serial_number = Some(5_u64.into());
+        params.custom_extensions.push(extension(&[1, 2, 3, 4], false, b"\x05\x00"));
+        params.custom_extensions.push(extension(&[1, 2, 3, 5], false, b"\x05\x00"));
+        Issued::new(params, None)
+    }
+
+    // Rules C-31, C-33, C-34: one form, and nothing twice.
+    #[test]
+    fn a_certificate_is_exactly_der() {
+        let der = sample().der;
+        let certificate = Certificate::from_der(&der).unwrap();
+        assert!(certificate.is_valid_at(MIDDLE) && certificate.is_signed_by(&certificate));
+        assert_eq!(certificate.issuer_name(), "CN=signer");
+        let rows: [(&str, &[u8], &[u8]); 10] = [
+            ("version 2 with extensions", b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x01"),
+            ("version 4", b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x03"),
+            ("a negative serial number", b"\x02\x01\x05", b"\x02\x01\x85"),
+            ("an extension twice", b"\x06\x03\x2a\x03\x05", b"\x06\x03\x2a\x03\x04"),
+            ("two algorithms", b"\x2a\x86\x48\xce\x3d\x04\x03\x02", b"\x2a\x86\x48\xce\x3d\x04\x03\x03"),
+            ("unused bits", b"\x03\x02\x07\x80", b"\x03\x02\x07\x81"),
+            ("a truth that is not 255", b"\x01\x01\xff", b"\x01\x01\x01"),
+            ("a name that is no text", b"\x0c\x06signer", b"\x04\x06signer"),
+            ("a name that is not UTF-8", b"\x0c\x06signer", b"\x0c\x06sign\xffr"),
+            ("an e-mail address that is not ASCII", b"a@b.example", b"a@b.ex\xffmple"),
+        ];
+        for (what, from, to) in rows {
+            assert!(Certificate::from_der(&patched(&der, from, to)).is_err(), "{what}");
+        }
+        assert!(Certificate::from_der(&[&der[..], &[0]].concat()).is_err(), "trailing");
+        assert!(Certificate::from_der(&[]).is_err());
+        let long = vec![0; CERTIFICATE_BYTES + 1];
+        assert_eq!(Certificate::from_der(&long).err(), Some("a certificate is larger than 64 KiB"));
+    }
+
+    // Rule C-33: what was never meant to be critical, and values that are none.
+    #[test]
+    fn known_extensions_are_well_formed() {
+        for (oid, critical, value, wanted) in [
+            (&[2, 5, 29, 14][..], true, &b"\x04\x01\x01"[..], false),
+            (&[2, 5, 29, 14], false, b"\x04\x01\x01", true),
+            (&[2, 5, 29, 14], false, b"\x04\x01\x01\x00", false),
+            (&[2, 5, 29, 35], true, b"\x30\x00", false),
+            (&[2, 5, 29, 35], false, b"\x30\x00", true),
+            (&[2, 5, 29, 19], false, b"\x30\x00", true),
+            (&[2, 5, 29, 19], false, b"\x30\x06\x01\x01\xff\x02\x01\xff", false),
+            (&[2, 5, 29, 32], true, b"\x30\x00", true),
+            (
+                &[2, 5, 29, 32],
+                false,
+                b"\x30\x0e\x30\x05\x06\x03\x2a\x03\x04\x30\x05\x06\x03\x2a\x03\x04",
+                false,
+            ),
+            (&[2, 5, 29, 31], true, b"\x30\x02\x30\x00", true),
+            (&[2, 5, 29, 31], false, b"\x05\x00", false),
+            (&[2, 5, 29, 54], true, b"\x02\x01\x00", true),
+            (&[2, 5, 29, 54], false, b"\x05\x00", false),
+            (&[2, 5, 29, 30], false, b"\x30\x00", false),
+            (&[1, 3, 6, 1, 5, 5, 7, 1, 1], true, b"\x30\x00", false),
+            (&[1, 3, 6, 1, 5, 5, 7, 1, 1], false, b"\x05\x00", false),
+        ] {
+            let mut params = signer(&[]);
+            params.custom_extensions.push(extension(oid, critical, value));
+            let issued = Issued::new(params, None);
+            assert_eq!(Certificate::from_der(&issued.der).is_ok(), wanted, "{oid:?} {critical} {value:02x?}");
+        }
+    }
+
+    // Rule C-33: hostile bytes are refused or read, and nothing else.
+    #[test]
+    fn damage_never_panics() {
+        let mut params = authority("root");
+        params.name_constraints = Some(rcgen::NameConstraints {
+            permitted_subtrees: vec![rcgen::GeneralSubtree::Rfc822Name("b.example".to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        params.subject_alt_names = vec![email("a@b.example"), crate::verify::samples::uri("https://a/")];
+        let der = Issued::new(params, None).der;
+        for at in 0..der.len() {
+            assert!(Certificate::from_der(&der[..at]).is_err());
+            for byte in [0, 1, 0x7f, 0x80, 0xff, der[at] ^ 1, der[at] ^ 0x20] {
+                let mut damaged = der.clone();
+                damaged[at] = byte;
+                if let Ok(certificate) = Certificate::from_der(&damaged) {
+                    let _ = (certificate.issuer_name(), certificate.is_signed_by(&certificate));
+                }
+            }
+        }
+    }
+
+    // Rule C-30.
+    #[test]
+    fn a_bundle_is_what_can_be_read_of_it() {
+        let (one, two) = (sample(), Issued::new(authority("root"), None));
+        let (first, second) = (one.pem(), two.pem());
+        let headers = second.replacen("-----\n", "-----\nA: b\n\n", 1);
+        let broken = pem("CERTIFICATE", &one.der[1..]);
+        for (what, bundle, wanted) in [
+            ("two", format!("{first}{second}"), Ok(2)),
+            ("text around", format!("# root\n{first}# more\n{second}x"), Ok(2)),
+            ("one that cannot be read", format!("{broken}{second}"), Ok(1)),
+            ("only such", broken.clone(), Err(Error::None)),
+            ("another label", first.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), Err(Error::None)),
+            ("another label, and one", format!("{}{second}", first.replace("CERTIFICATE", "X")), Ok(1)),
+            ("headers", headers, Err(Error::None)),
+            ("DER", String::from_utf8_lossy(&one.der).into_owned(), Err(Error::None)),
+            ("nothing", String::new(), Err(Error::None)),
+            ("many", pem("CERTIFICATE", b"x").repeat(BUNDLE) + &first, Err(Error::TooMany)),
+        ] {
+            assert_eq!(authorities(bundle.as_bytes()).map(|all| all.len()), wanted, "{what}");
+        }
+    }
+
+    // Rules C-31, C-32, C-40.
+    #[test]
+    fn a_chain_is_read_as_a_whole() {
+        let (one, two) = (sample(), Issued::new(authority("root"), None));
+        let (first, second) = (one.pem(), two.pem());
+        let broken = pem("CERTIFICATE", &one.der[1..]);
+        for (what, text, wanted) in [
+            ("nothing", String::new(), Some(0)),
+            ("blanks", " \n\u{a0}".to_owned(), Some(0)),
+            ("two", format!("{first}{second}"), Some(2)),
+            ("other labels", format!("{first}{second}").replace("CERTIFICATE", "X"), Some(2)),
+            ("blanks around", format!(" \t{first}\n\n"), Some(1)),
+            ("text before", format!("x\n{first}"), Some(1)),
+            ("text after", format!("{first}x"), None),
+            ("one that cannot be read", format!("{first}{broken}"), None),
+            ("three", first.repeat(3), None),
+        ] {
+            assert_eq!(all(text.as_bytes(), 2).ok().map(|all| all.len()), wanted, "{what}");
+        }
+    }
+
+    // Rule C-33: RFC 4055, 3.1, with the hash, the mask's hash and the salt that all others have, and other values.
+    #[test]
+    fn pss_is_read_in_its_usual_forms() {
+        let identifier = |hash: u8, mask: u8, salt: u8| {
+            let sha2 = |n: u8| [0x30, 13, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, n, 5, 0];
+            let mgf1 = [0x30, 26, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 8];
+            let parameters = [
+                &[0x30, 52, 0xa0, 15][..],
+                &sha2(hash),
+                &[0xa1, 28],
+                &mgf1,
+                &sha2(mask),
+                &[0xa2, 3, 2, 1, salt],
+            ];
+            let oid = [0x30, 65, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
+            AlgorithmIdentifierOwned::from_der(&[&oid[..], &parameters.concat()].concat()).unwrap()
+        };
+        for (hash, mask, salt, wanted) in [
+            (1, 1, 32, Some(Hash::Sha256)),
+            (2, 2, 48, Some(Hash::Sha384)),
+            (3, 3, 64, Some(Hash::Sha512)),
+            (1, 2, 32, None),
+            (1, 1, 20, None),
+            (4, 4, 28, None),
+        ] {
+            assert_eq!(pss_hash(&identifier(hash, mask, salt)), wanted, "{hash} {mask} {salt}");
+        }
+    }
+}

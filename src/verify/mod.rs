@@ -13,6 +13,8 @@ pub mod payload;
 mod pem;
 mod pki;
 mod rekor;
+#[cfg(test)]
+mod samples;
 pub mod sigstore;
 pub mod trust;
 

@@ -334,3 +334,270 @@ const NAMES: usize = 1_024;
 
 /// Most names in a message.
 const SHOWN: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use x509_cert::der::asn1::{Ia5String, OctetString};
+    use x509_cert::ext::pkix::constraints::name::GeneralSubtree;
+    use x509_cert::ext::pkix::name::GeneralName;
+    use x509_cert::ext::pkix::{NameConstraints, SubjectAltName};
+
+    use super::{Constraints, NAMES, Names};
+
+    fn ia5(text: &str) -> Ia5String {
+        Ia5String::new(text).unwrap()
+    }
+
+    /// `mail:`, `dns:`, `uri:` or `ip:` with hexadecimal digits.
+    fn name(text: &str) -> GeneralName {
+        match text.split_once(':').unwrap() {
+            ("mail", name) => GeneralName::Rfc822Name(ia5(name)),
+            ("dns", name) => GeneralName::DnsName(ia5(name)),
+            ("uri", name) => GeneralName::UniformResourceIdentifier(ia5(name)),
+            ("ip", digits) => {
+                let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+                let bytes: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+                GeneralName::IpAddress(OctetString::new(bytes).unwrap())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn names(texts: &[&str]) -> Result<Names, &'static str> {
+        Names::of(&SubjectAltName(texts.iter().map(|text| name(text)).collect()))
+    }
+
+    // Rule C-42: what Go 1.26 says of each.
+    #[test]
+    fn hosts_are_compared_as_in_tls() {
+        for (certified, host, wanted) in [
+            ("dns:a.example", "a.example", true),
+            ("dns:A.Example", "a.eXAMPLE", true),
+            ("dns:a.example", "a.example.", true),
+            ("dns:a.example.", "a.example", false),
+            ("dns:a.example.", "a.example.", true),
+            ("dns:a.example", "b.a.example", false),
+            ("dns:*.example", "a.example", true),
+            ("dns:*.example", "A.EXAMPLE.", true),
+            ("dns:*.example", "b.a.example", false),
+            ("dns:*.example", "example", false),
+            ("dns:*.example", ".example", false),
+            ("dns:*.example", "*.example", true),
+            ("dns:*.a.example", "b.c.example", false),
+            ("dns:*", "a", false),
+            ("dns:*", "*", true),
+            ("dns:*.", "a.", false),
+            ("dns:a*.example", "ab.example", false),
+            ("dns:a.*.example", "a.b.example", false),
+            ("dns:a_b.example", "A_B.example", true),
+            ("dns:-a.example", "-A.example", true),
+            ("dns:a..example", "A..example", true),
+            ("dns:*.a..example", "b.a..example", false),
+            ("dns:.", ".", false),
+            ("dns:", "", false),
+            ("dns:a.example", "a.example:443", false),
+            ("dns:a.example", "[a.example]", false),
+            ("dns:10.0.0.1", "10.0.0.1", false),
+            ("ip:0a000001", "10.0.0.1", true),
+            ("ip:0a000001", "[10.0.0.1]", true),
+            ("ip:0a000001", "::ffff:10.0.0.1", true),
+            ("ip:00000000000000000000ffff0a000001", "10.0.0.1", true),
+            ("ip:0a000001", "10.0.0.2", false),
+            ("ip:0a000001", "010.0.0.1", false),
+            ("ip:20010db8000000000000000000000001", "2001:DB8::1", true),
+            ("ip:20010db8000000000000000000000001", "[2001:db8::1]", true),
+            ("ip:20010db8000000000000000000000001", "[2001:db8::1", false),
+            ("ip:20010db8000000000000000000000001", "2001:db8::1%eth0", false),
+            ("mail:a.example", "a.example", false),
+            ("uri:https://a.example", "a.example", false),
+        ] {
+            assert_eq!(names(&[certified]).unwrap().include_host(host), wanted, "{certified} {host}");
+        }
+        assert!(names(&["dns:x", "dns:a.example"]).unwrap().include_host("a.example"));
+    }
+
+    // Rules C-35, C-42.
+    #[test]
+    fn addresses_are_compared_byte_for_byte() {
+        let names = names(&["dns:c@b.example", "uri:mailto:d@b.example", "mail:A@b.example"]).unwrap();
+        for (email, wanted) in [
+            ("A@b.example", true),
+            ("a@b.example", false),
+            ("A@B.example", false),
+            ("b.example", false),
+            ("c@b.example", false),
+            ("d@b.example", false),
+            ("", false),
+        ] {
+            assert_eq!(names.include_email(email), wanted, "{email}");
+        }
+    }
+
+    // Rule C-33: a certificate with a name that cannot be read is not read.
+    #[test]
+    fn names_are_readable() {
+        for (name, wanted) in [
+            ("uri:https://github.com/o/r/.github/workflows/x.yml@refs/heads/main", true),
+            ("uri:https://a.example:443/x?y#z", true),
+            ("uri:https://a.example:/", true),
+            ("uri:file:///x", true),
+            ("uri:urn:a:b", true),
+            ("uri:HTTPS://A_B.example/%7e", true),
+            ("uri:a.example/x", false),
+            ("uri:", false),
+            ("uri:1a:b", false),
+            ("uri:https://a.example:x/", false),
+            ("uri:https://a.example:1:2/", false),
+            ("uri:https://u@a.example/", false),
+            ("uri:https://[::1]/", false),
+            ("uri:https://a%2eexample/", false),
+            ("uri:https://a..example/", false),
+            ("uri:https://a.example./", false),
+            ("uri:https://a.example/%", false),
+            ("uri:https://a.example/%4", false),
+            ("uri:https://a.example/%zz", false),
+            ("uri:https://a.example/ ", false),
+            ("uri:https://a.example/\n", false),
+            ("uri:https://a.example/<", false),
+            ("ip:0a000001", true),
+            ("ip:0a0000", false),
+            ("ip:", false),
+            ("ip:0a0000010a000001", false),
+            ("dns:any thing", true),
+            ("mail:any thing", true),
+        ] {
+            assert_eq!(names(&[name]).is_ok(), wanted, "{name}");
+        }
+        assert!(names(&["dns:a"].repeat(NAMES)).is_ok());
+        assert!(names(&["dns:a"].repeat(NAMES + 1)).is_err());
+    }
+
+    fn constraints(permitted: &[&str], excluded: &[&str]) -> Result<Constraints, &'static str> {
+        let subtrees = |texts: &[&str]| {
+            let subtree = |text: &&str| GeneralSubtree { base: name(text), minimum: 0, maximum: None };
+            Some(texts.iter().map(subtree).collect())
+        };
+        let (permitted_subtrees, excluded_subtrees) = (subtrees(permitted), subtrees(excluded));
+        Constraints::of(&NameConstraints { permitted_subtrees, excluded_subtrees })
+    }
+
+    // Rule C-33: RFC 5280, 4.2.1.10, as Go 1.26 understands it.
+    #[test]
+    fn names_are_in_permitted_subtrees_and_in_no_excluded_one() {
+        let rows: [(&[&str], &[&str], &str, bool); 62] = [
+            (&["dns:example"], &[], "dns:example", true),
+            (&["dns:example"], &[], "dns:EXAMPLE", true),
+            (&["dns:example"], &[], "dns:a.b.example", true),
+            (&["dns:example"], &[], "dns:aexample", false),
+            (&["dns:example"], &[], "dns:example.org", false),
+            (&["dns:example"], &[], "dns:*.example", true),
+            (&["dns:.example"], &[], "dns:a.example", true),
+            (&["dns:.example"], &[], "dns:example", false),
+            (&["dns:"], &[], "dns:anything", true),
+            (&["dns:org", "dns:example"], &[], "dns:a.example", true),
+            (&["dns:a.example"], &[], "dns:*.example", false),
+            (&["dns:example"], &[], "dns:", false),
+            (&["dns:example"], &[], "dns:a..example", false),
+            (&["dns:example"], &[], "dns:a.example.", false),
+            (&["dns:example"], &[], "dns: .example", false),
+            (&["dns:example"], &[], "mail:a@b.org", true),
+            (&["dns:example"], &[], "mail:no address", false),
+            (&[], &["dns:example"], "dns:example", false),
+            (&[], &["dns:example"], "dns:a.EXAMPLE", false),
+            (&[], &["dns:example"], "dns:a.example.org", true),
+            (&[], &["dns:a.example"], "dns:example", true),
+            (&[], &["dns:a.example"], "dns:*.example", false),
+            (&[], &["dns:b.a.example"], "dns:*.example", true),
+            (&[], &["dns:"], "dns:example", false),
+            (&["dns:example"], &["dns:a.example"], "dns:b.a.example", false),
+            (&["dns:example"], &["dns:a.example"], "dns:b.example", true),
+            (&["mail:a@b.example"], &[], "mail:a@B.EXAMPLE", true),
+            (&["mail:a@b.example"], &[], "mail:A@b.example", false),
+            (&["mail:a@b.example"], &[], "mail:c@b.example", false),
+            (&["mail:b.example"], &[], "mail:c@B.example", true),
+            (&["mail:b.example"], &[], "mail:c@a.b.example", true),
+            (&["mail:.b.example"], &[], "mail:c@b.example", false),
+            (&["mail:.b.example"], &[], "mail:c@a.b.example", true),
+            (&["mail:"], &[], "mail:c@d", true),
+            (&["mail:b.example"], &[], "mail:\"c\"@b.example", false),
+            (&["mail:b.example"], &[], "mail:c@", false),
+            (&["mail:b.example"], &[], "mail:@b.example", false),
+            (&["mail:b.example"], &[], "mail:.c@b.example", false),
+            (&["mail:b.example"], &[], "mail:c..d@b.example", false),
+            (&[], &["mail:a@b.example"], "mail:a@b.example", false),
+            (&[], &["mail:a@b.example"], "mail:c@b.example", true),
+            (&[], &["mail:b.example"], "mail:c@a.b.example", false),
+            (&["mail:b.example"], &["mail:a@b.example"], "mail:a@b.example", false),
+            (&["uri:b.example"], &[], "uri:https://B.example:80/x", true),
+            (&["uri:b.example"], &[], "uri:https://a.b.example", true),
+            (&["uri:b.example"], &[], "uri:https://c.example", false),
+            (&[], &["uri:b.example"], "uri:https://a.b.example", false),
+            (&[], &["uri:b.example"], "uri:https://c.example", true),
+            (&["uri:"], &[], "uri:urn:a:b", false),
+            (&["dns:example"], &[], "uri:https://10.0.0.1/", false),
+            (&["dns:example"], &[], "uri:https://b.org/", true),
+            (&["ip:0a000000ff000000"], &[], "ip:0a010203", true),
+            (&["ip:0a000000ff000000"], &[], "ip:0b010203", false),
+            (&["ip:0a000000ff000000"], &[], "ip:20010db8000000000000000000000001", false),
+            (&["ip:0000000000000000"], &[], "ip:0b010203", true),
+            (&[], &["ip:0a000000ff000000"], "ip:0a010203", false),
+            (&[], &["ip:0a000000ff000000"], "ip:0b010203", true),
+            (&["ip:0a000000ff000000"], &[], "ip:00000000000000000000ffff0a010203", false),
+            (&[], &["ip:0a000000ff000000"], "ip:00000000000000000000ffff0b010203", false),
+            (&["dns:example"], &[], "ip:00000000000000000000ffff0b010203", true),
+            (
+                &["ip:20010db8000000000000000000000000ffffffff000000000000000000000000"],
+                &[],
+                "ip:20010db8000000000000000000000001",
+                true,
+            ),
+            (
+                &["ip:20010db8000000000000000000000000ffffffff000000000000000000000000"],
+                &[],
+                "ip:20010db9000000000000000000000001",
+                false,
+            ),
+        ];
+        for (permitted, excluded, name, wanted) in rows {
+            let allowed = constraints(permitted, excluded).unwrap().allow(&names(&[name]).unwrap());
+            assert_eq!(allowed, wanted, "{permitted:?} {excluded:?} {name}");
+        }
+        let two = names(&["dns:a.example", "dns:a.org"]).unwrap();
+        assert!(!constraints(&["dns:example"], &[]).unwrap().allow(&two), "every name counts");
+    }
+
+    // Rule C-33.
+    #[test]
+    fn constraints_are_readable() {
+        for (constraint, wanted) in [
+            ("dns:a.example.", false),
+            ("dns:a..example", false),
+            ("dns:..example", false),
+            ("dns:a b", false),
+            ("mail:a@", false),
+            ("mail:@b", false),
+            ("mail:a b", false),
+            ("uri:10.0.0.1", false),
+            ("uri:::1", false),
+            ("uri:a.example", true),
+            ("ip:0a000000ff000000", true),
+            ("ip:0a000001ff000000", false),
+            ("ip:0a000000ff00ff00", false),
+            ("ip:0a000000fe000000", true),
+            ("ip:0a000000", false),
+            ("ip:0a00000000000000000000000000000000000000000000000000000000000000", false),
+        ] {
+            assert_eq!(constraints(&[constraint], &[]).is_ok(), wanted, "{constraint}");
+        }
+        assert!(constraints(&[], &[]).is_err());
+        let far = GeneralSubtree { base: name("dns:example"), minimum: 1, maximum: None };
+        let near = GeneralSubtree { base: name("dns:example"), minimum: 0, maximum: Some(1) };
+        for subtree in [far, near] {
+            let extension =
+                NameConstraints { permitted_subtrees: Some(vec![subtree]), excluded_subtrees: None };
+            assert!(Constraints::of(&extension).is_err());
+        }
+        let many = ["dns:a"].repeat(NAMES + 1);
+        assert!(constraints(&many, &[]).is_err());
+    }
+}

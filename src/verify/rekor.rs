@@ -124,3 +124,238 @@ fn text<'v>(value: &'v Value<'_>, name: &str) -> Result<&'v str, String> {
 fn invalid(detail: impl Into<String>) -> Rejection {
     Rejection::LogEntryInvalid { detail: detail.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::KeyPair;
+
+    use super::{Entry, only_block};
+    use crate::verify::key::PublicKey;
+    use crate::verify::samples::{base64, body, logged, pem, set};
+    use crate::verify::{Rejection, Timestamp, Verified};
+
+    const PAYLOAD: &[u8] = b"payload";
+    const SIGNATURE: &[u8] = b"signature";
+    const TIME: Timestamp = Timestamp(1_720_000_000);
+    const DER: &[u8] = b"der";
+
+    fn log() -> KeyPair {
+        KeyPair::generate().unwrap()
+    }
+
+    fn read(annotation: &str, log: &KeyPair) -> Result<Verified<Entry>, String> {
+        let key = PublicKey::from_pem(log.public_key_pem().as_bytes()).unwrap();
+        Verified::of_set(annotation, &[&key]).map_err(|rejection| match rejection {
+            Rejection::LogEntryInvalid { detail } => detail,
+            other => panic!("{other}"),
+        })
+    }
+
+    fn sample() -> String {
+        body(&pem("PUBLIC KEY", DER), SIGNATURE, PAYLOAD)
+    }
+
+    /// Whether a log that has signed this payload proves what the sample says.
+    fn proves(payload: &str, canonical: &str) -> bool {
+        let log = log();
+        let Ok(entry) = read(&set(&log, payload, canonical), &log) else { return false };
+        entry.get().is_of(DER) && entry.get().check(SIGNATURE, PAYLOAD).is_ok()
+    }
+
+    fn body_proves(body: &str) -> bool {
+        let payload = logged(body, TIME);
+        proves(&payload, &payload)
+    }
+
+    // Rules C-20 to C-24.
+    #[test]
+    fn an_entry_is_for_one_signature_of_one_payload() {
+        let (log, payload) = (log(), logged(&sample(), TIME));
+        let entry = read(&set(&log, &payload, &payload), &log).unwrap();
+        let entry = entry.get();
+        assert_eq!(entry.time, TIME);
+        assert!(entry.is_of(DER) && !entry.is_of(b"dex") && !entry.is_of(b""));
+        assert!(entry.check(SIGNATURE, PAYLOAD).is_ok());
+        assert!(entry.check(b"signaturf", PAYLOAD).is_err());
+        assert!(entry.check(b"", PAYLOAD).is_err());
+        assert!(entry.check(SIGNATURE, b"payloae").is_err());
+    }
+
+    // Rule C-21: any of the logs, and no other key; only keys for ECDSA.
+    #[test]
+    fn a_log_of_the_requirement_has_signed() {
+        let (one, two) = (log(), log());
+        let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let payload = logged(&sample(), TIME);
+        let key = |log: &KeyPair| PublicKey::from_pem(log.public_key_pem().as_bytes()).unwrap();
+        let (first, second, third) = (key(&one), key(&two), key(&ed25519));
+        for (what, signer, logs, wanted) in [
+            ("the first", &one, vec![&first, &second], true),
+            ("the second", &two, vec![&first, &second], true),
+            ("another", &two, vec![&first], false),
+            ("none", &one, vec![], false),
+            ("Ed25519", &ed25519, vec![&third], false),
+        ] {
+            let set = set(signer, &payload, &payload);
+            assert_eq!(Verified::of_set(&set, &logs).is_ok(), wanted, "{what}");
+        }
+    }
+
+    // Rule C-20.
+    #[test]
+    fn the_annotation_is_strict() {
+        let (log, payload) = (log(), logged(&sample(), TIME));
+        let good = set(&log, &payload, &payload);
+        assert!(read(&good, &log).is_ok());
+        assert!(read(&format!(" {}\n", good.replacen(':', " : ", 1)), &log).is_ok());
+        for (from, to) in [
+            ("\"SignedEntryTimestamp\"", "\"signedEntryTimestamp\""),
+            ("\"SignedEntryTimestamp\":\"", "\"SignedEntryTimestamp\":\"*"),
+            ("\"SignedEntryTimestamp\":\"", "\"SignedEntryTimestamp\":null,\"x\":\""),
+            ("{\"Signed", "{\"x\":1,\"Signed"),
+            ("{\"Signed", "{\"Payload\":{},\"Signed"),
+            ("\"Payload\":", "\"payload\":"),
+            ("\"Payload\":{", "\"Payload\":[{"),
+            ("}", "}x"),
+            ("{", "[{"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            assert!(read(&bad, &log).is_err(), "{from} {to}");
+        }
+        for bad in ["", "null", "{}", "[]", "{\"SignedEntryTimestamp\":\"\",\"Payload\":null}"] {
+            assert!(read(bad, &log).is_err(), "{bad}");
+        }
+    }
+
+    // Rules C-21, C-22: what is signed is the canonical text, and that has exactly four members of their types.
+    #[test]
+    fn the_payload_is_canonical_and_strict() {
+        let good = logged(&sample(), TIME);
+        assert!(proves(&good, &good));
+        // The same in another spelling has the same canonical text.
+        for (from, to) in [
+            ("{\"body\"", "{ \"\\u0062ody\""),
+            ("1720000000", "1.72e9"),
+            ("1720000000", "1720000000.0"),
+            ("\"logIndex\":7", "\"logIndex\":70e-1"),
+            ("\"c0ffee\"", "\"\\u00630ffee\""),
+        ] {
+            let other = good.replacen(from, to, 1);
+            assert_ne!(other, good, "{from}");
+            assert!(proves(&other, &good), "{to}");
+        }
+        // Another value has not been signed.
+        for (from, to) in [
+            ("1720000000", "1720000001"),
+            ("1720000000", "\"1720000000\""),
+            ("c0ffee", "c0ffef"),
+            ("\"logIndex\":7", "\"logIndex\":7.5"),
+            ("\"logIndex\":7", "\"logIndex\":7,\"logIndex\":7"),
+            ("\"logIndex\":7", "\"logIndex\":7,\"x\":1"),
+        ] {
+            assert!(!proves(&good.replacen(from, to, 1), &good), "{to}");
+        }
+        // Signed, but not what a payload is.
+        for (from, to, wanted) in [
+            ("\"c0ffee\"", "null", true),
+            ("\"c0ffee\"", "\"\"", true),
+            ("\"c0ffee\"", "1", false),
+            ("\"c0ffee\"", "\"\u{fffd}\"", false),
+            ("1720000000", "null", true),
+            ("1720000000", "0", true),
+            ("1720000000", "-1", true),
+            ("1720000000", "1.5", false),
+            ("1720000000", "\"1720000000\"", false),
+            ("1720000000", "1e+21", false),
+            ("1720000000", "100000000000000000000", false),
+            ("\"logIndex\":7", "\"logIndex\":null", true),
+            ("\"logIndex\":7", "\"logIndex\":7.5", false),
+            ("\"logIndex\":7", "\"logIndex\":true", false),
+            ("\"logIndex\":7", "\"logIndex\":7,\"x\":1", false),
+            (",\"logIndex\":7", "", false),
+            (",\"logID\":\"c0ffee\"", "", false),
+            ("\"integratedTime\":1720000000,", "", false),
+            ("\"body\":", "\"Body\":", false),
+        ] {
+            let payload = good.replacen(from, to, 1);
+            assert_ne!(payload, good, "{from}");
+            assert_eq!(proves(&payload, &payload), wanted, "{to}");
+        }
+    }
+
+    // Rules C-23 and C-24.
+    #[test]
+    fn the_body_is_a_hashedrekord() {
+        let good = sample();
+        assert!(body_proves(&good));
+        let hash = "239f59ed55e737c77147cf55ad0c1b030b6d7ee748a7426952f9b852d5a935e5";
+        for (from, to, wanted) in [
+            ("\"hashedrekord\"", "\"Hashedrekord\"", false),
+            ("\"hashedrekord\"", "\"rekord\"", false),
+            ("\"hashedrekord\"", "\"dsse\"", false),
+            ("\"hashedrekord\"", "null", false),
+            ("\"hashedrekord\"", "1", false),
+            ("\"kind\":\"hashedrekord\",", "", false),
+            ("\"kind\"", "\"KIND\"", true),
+            ("\"kind\"", "\"\u{212a}ind\"", true),
+            ("\"kind\"", "\"kinds\"", false),
+            ("\"kind\"", "\"kind\":\"hashedrekord\",\"Kind\"", false),
+            ("\"0.0.1\"", "\"0.0.2\"", false),
+            ("\"0.0.1\"", "null", false),
+            ("\"spec\":{", "\"x\":[1e999],\"spec\":{", true),
+            ("\"spec\":{", "\"spec\":null,\"x\":{", false),
+            ("\"spec\":{", "\"spec\":{\"data\":{},", false),
+            ("\"data\":{", "\"data\":null,\"x\":{", false),
+            ("\"sha256\"", "\"SHA256\"", false),
+            ("\"sha256\"", "\"sha512\"", false),
+            ("\"algorithm\":\"sha256\",", "", false),
+            (hash, &hash.to_uppercase(), true),
+            (hash, &hash[2..], false),
+            (hash, &format!("sha256:{hash}"), false),
+            (hash, &format!("{hash}00"), false),
+            (hash, &hash.replace('e', "f"), false),
+            ("\"content\":\"c2lnbmF0dXJl\"", "\"content\":null", false),
+            ("\"content\":\"c2lnbmF0dXJl\"", "\"content\":\"\"", false),
+            ("\"content\":\"c2lnbmF0dXJl\"", "\"content\":\"*\"", false),
+            ("\"content\":\"c2lnbmF0dXJl\"", "\"content\":\"c2lnbmF0dXJl\\r\\n\"", true),
+            ("\"publicKey\"", "\"publickey\"", true),
+            ("\"publicKey\":{", "\"publicKey\":null,\"x\":{", false),
+            ("}}}}", "}}}}x", false),
+            ("}}}}", "}}}}\n", true),
+        ] {
+            let body = good.replacen(from, to, 1);
+            assert_ne!(body, good, "{from}");
+            assert_eq!(body_proves(&body), wanted, "{from} {to}");
+        }
+        for body in ["", "null", "[]", "1", "{}"] {
+            assert!(!body_proves(body), "{body}");
+        }
+    }
+
+    // Rule C-24: one PEM block, and nothing after the end of its last line.
+    #[test]
+    fn a_key_is_exactly_one_block() {
+        let block = pem("PUBLIC KEY", DER);
+        let plain = block.trim_end();
+        for (what, text, wanted) in [
+            ("a line end", block.clone(), true),
+            ("none", plain.to_owned(), true),
+            ("CRLF", block.replace('\n', "\r\n"), true),
+            ("two line ends", format!("{block}\n"), false),
+            ("a blank", format!("{block} "), false),
+            ("a blank before the line end", format!("{plain} \n"), true),
+            ("text after", format!("{block}x"), false),
+            ("two blocks", block.repeat(2), false),
+            ("text before", format!("x\n{block}"), true),
+            ("another label", pem("X", DER), true),
+            ("headers", block.replacen("-----\n", "-----\nA: b\n\n", 1), true),
+            ("other contents", pem("PUBLIC KEY", b"dex"), false),
+            ("none at all", base64(DER), false),
+            ("nothing", String::new(), false),
+        ] {
+            assert_eq!(only_block(text.as_bytes()).as_deref() == Some(DER), wanted, "{what}");
+            assert_eq!(body_proves(&body(&text, SIGNATURE, PAYLOAD)), wanted, "{what}");
+        }
+    }
+}
