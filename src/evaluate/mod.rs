@@ -524,6 +524,82 @@ mod tests {
         assert!(matches!(decide(Algorithm::Sha512), Decision::Deny(Rejection::Unsupported { .. })));
     }
 
+    // Rules P-31 to P-39: all that a requirement names is needed, files and data of every member.
+    #[test]
+    fn everything_that_a_requirement_trusts_is_needed() {
+        type Row = (&'static str, &'static [&'static str], &'static [&'static [u8]]);
+        let rows: [Row; 7] = [
+            (r#""keyPath":"/k""#, &["/k"], &[]),
+            (r#""keyPaths":["/k","/l"],"rekorPublicKeyPath":"/r""#, &["/k", "/l", "/r"], &[]),
+            (r#""keyDatas":["YQ==","Yg=="],"rekorPublicKeyDatas":["Yw=="]"#, &[], &[b"a", b"b", b"c"]),
+            (
+                r#""fulcio":{"caPath":"/c","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyPaths":["/r","/s"]"#,
+                &["/c", "/r", "/s"],
+                &[],
+            ),
+            (
+                r#""fulcio":{"caData":"YQ==","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyData":"Yg==""#,
+                &[],
+                &[b"a", b"b"],
+            ),
+            (
+                r#""pki":{"caRootsPath":"/c","caIntermediatesPath":"/d","subjectEmail":"e"}"#,
+                &["/c", "/d"],
+                &[],
+            ),
+            (
+                r#""pki":{"caRootsData":"YQ==","caIntermediatesData":"Yg==","subjectHostname":"h"}"#,
+                &[],
+                &[b"a", b"b"],
+            ),
+        ];
+        for (members, files, data) in rows {
+            let policy = format!(r#"{{"default":[{{"type":"sigstoreSigned",{members}}}]}}"#);
+            let policy = Policy::parse(policy.as_bytes()).unwrap();
+            let image = ImageReference::docker(Named::parse("a.example/b:1").unwrap()).unwrap();
+            let (subject, platform) = (Subject::Either, Platform::host());
+            let question = Question { require_signature: false, subject, platform };
+            let needs = plan(&policy, &image, &question).needs();
+            assert!(needs.manifest && needs.signatures, "{members}");
+            assert!(needs.key_files.iter().eq(files.iter().copied()), "{members}");
+            assert!(needs.key_data.iter().map(AsRef::as_ref).eq(data.iter().copied()), "{members}");
+        }
+    }
+
+    // Rules E-16, T-15: files that were not read are found out when there is a signature, and nothing stands in for them.
+    #[test]
+    fn missing_trust_refuses_every_signature() {
+        for members in [
+            r#""keyPath":"/k""#,
+            r#""keyData":"YQ==","rekorPublicKeyPath":"/r""#,
+            r#""fulcio":{"caPath":"/c","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyData":"YQ==""#,
+            r#""fulcio":{"caData":"YQ==","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyPath":"/r""#,
+            r#""pki":{"caRootsPath":"/c","subjectEmail":"e"}"#,
+            r#""pki":{"caRootsData":"YQ==","caIntermediatesPath":"/d","subjectEmail":"e"}"#,
+        ] {
+            let policy = format!(r#"{{"default":[{{"type":"sigstoreSigned",{members}}}]}}"#);
+            let mut evidence = Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
+            let decide = |evidence: &Evidence| judge(&policy, "a.example/b:1", Subject::Either, evidence);
+            assert!(
+                matches!(decide(&evidence), Decision::Deny(Rejection::Unsigned { .. })),
+                "no signature: {members}"
+            );
+            let layer = UntrustedSigstore {
+                mime_type: sigstore::SIGNATURE_MIME_TYPE.to_owned(),
+                payload: b"x".to_vec(),
+                annotations: [("dev.cosignproject.cosign/signature".to_owned(), "YQ==".to_owned())].into(),
+            };
+            let signature = UntrustedSignature::Sigstore(layer);
+            if let Some(manifest) = &mut evidence.top_level {
+                manifest.signatures.push(LocatedSignature { location: String::new(), signature });
+            }
+            assert!(
+                matches!(decide(&evidence), Decision::Deny(Rejection::KeyFileInvalid { .. })),
+                "a signature: {members}"
+            );
+        }
+    }
+
     #[test]
     fn what_can_only_be_refused_needs_nothing() {
         for requirement in [

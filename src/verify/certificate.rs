@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use x509_cert::certificate::{Certificate as Syntax, Version};
-use x509_cert::der::asn1::{Any, BitStringRef, Ia5StringRef, ObjectIdentifier, Utf8StringRef};
+use x509_cert::der::asn1::{Any, BitStringRef, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode, Tag, Tagged};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::{
@@ -281,17 +281,14 @@ fn check_form(syntax: &Syntax) -> Result<(), &'static str> {
 /// Whether every part of a name is a string of a known kind; RFC 5280, 4.1.2.4.
 fn is_text(name: &Name) -> bool {
     let is_string = |value: &Any| {
-        let bytes = value.value();
-        match value.tag() {
-            Tag::Utf8String => Utf8StringRef::new(bytes).is_ok(),
-            Tag::Ia5String => Ia5StringRef::new(bytes).is_ok(),
-            // Go also takes `*` and `&`, which authorities use.
-            Tag::PrintableString => {
-                bytes.iter().all(|b| b.is_ascii_alphanumeric() || b" '()+,-./:=?*&".contains(b))
-            }
-            Tag::NumericString => bytes.iter().all(|b| b.is_ascii_digit() || *b == b' '),
-            tag => tag == Tag::TeletexString,
-        }
+        let (bytes, is) = (value.value(), |tag| value.tag() == tag);
+        // Go also takes `*` and `&`, which authorities use.
+        let is_printable = |b: &u8| b.is_ascii_alphanumeric() || b" '()+,-./:=?*&".contains(b);
+        is(Tag::TeletexString)
+            || is(Tag::Utf8String) && std::str::from_utf8(bytes).is_ok()
+            || is(Tag::Ia5String) && bytes.is_ascii()
+            || is(Tag::PrintableString) && bytes.iter().all(is_printable)
+            || is(Tag::NumericString) && bytes.iter().all(|b| b.is_ascii_digit() || *b == b' ')
     };
     name.0.iter().flat_map(|part| part.0.iter()).all(|attribute| is_string(&attribute.value))
 }

@@ -87,15 +87,11 @@ fn issuer(certificate: &Certificate) -> Result<Vec<u8>, &'static str> {
 /// The text of a DER string in one of the kinds that can hold a URL.
 fn der_string(value: &[u8]) -> Result<Vec<u8>, &'static str> {
     let string = AnyRef::from_der(value).ok().filter(|any| {
-        let bytes = any.value();
-        match any.tag() {
-            Tag::Utf8String => std::str::from_utf8(bytes).is_ok(),
-            Tag::Ia5String => bytes.is_ascii(),
-            Tag::PrintableString => {
-                bytes.iter().all(|b| b.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(b))
-            }
-            _ => false,
-        }
+        let (bytes, is) = (any.value(), |tag| any.tag() == tag);
+        let is_printable = |b: &u8| b.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(b);
+        is(Tag::Utf8String) && std::str::from_utf8(bytes).is_ok()
+            || is(Tag::Ia5String) && bytes.is_ascii()
+            || is(Tag::PrintableString) && bytes.iter().all(is_printable)
     });
     string.map(|any| any.value().to_vec()).ok_or("its OIDC issuer is not a DER string")
 }

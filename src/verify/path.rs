@@ -174,12 +174,13 @@ mod tests {
     const LEAF_EXPIRED: &str = "leaf";
 
     fn outcome(result: Result<(), Rejection>) -> Option<&'static str> {
-        match result {
-            Ok(()) => None,
-            Err(Rejection::SigningCertificateUntrusted { detail }) => Some(detail),
-            Err(Rejection::SigningCertificateExpired { .. }) => Some(LEAF_EXPIRED),
-            Err(other) => panic!("{other}"),
-        }
+        result.err().map(|rejection| {
+            if let Rejection::SigningCertificateUntrusted { detail } = rejection {
+                return detail;
+            }
+            assert!(matches!(rejection, Rejection::SigningCertificateExpired { .. }), "{rejection}");
+            LEAF_EXPIRED
+        })
     }
 
     fn find(

@@ -143,11 +143,11 @@ mod tests {
         KeyPair::generate().unwrap()
     }
 
-    fn read(annotation: &str, log: &KeyPair) -> Result<Verified<Entry>, String> {
+    fn read(annotation: &str, log: &KeyPair) -> Result<Verified<Entry>, Rejection> {
         let key = PublicKey::from_pem(log.public_key_pem().as_bytes()).unwrap();
-        Verified::of_set(annotation, &[&key]).map_err(|rejection| match rejection {
-            Rejection::LogEntryInvalid { detail } => detail,
-            other => panic!("{other}"),
+        Verified::of_set(annotation, &[&key]).map_err(|rejection| {
+            assert!(matches!(rejection, Rejection::LogEntryInvalid { .. }), "{rejection}");
+            rejection
         })
     }
 

@@ -332,6 +332,9 @@ mod tests {
     const V1: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 1];
     const V2: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 8];
 
+    /// An extension and its value.
+    type Value<'a> = (&'static [u64], &'a [u8]);
+
     fn der_string(tag: u8, text: &str) -> Vec<u8> {
         [&[tag, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
     }
@@ -349,7 +352,7 @@ mod tests {
             Self { root, between, log: KeyPair::generate().unwrap() }
         }
 
-        fn leaf(&self, names: &[SanType], extensions: &[(&[u64], &[u8])]) -> Issued {
+        fn leaf(&self, names: &[SanType], extensions: &[Value<'_>]) -> Issued {
             let mut params = signer(names);
             for (oid, value) in extensions {
                 params.custom_extensions.push(extension(oid, false, value));
@@ -483,13 +486,13 @@ mod tests {
         let (old, new) = (ISSUER.as_bytes(), der_string(0x0c, ISSUER));
         let (other_old, other_new) = (&b"https://x"[..], der_string(0x0c, "https://x"));
         let trailing = [&new[..], &[0]].concat();
-        let judge = |names: &[SanType], extensions: &[(&[u64], &[u8])]| {
+        let judge = |names: &[SanType], extensions: &[Value<'_>]| {
             let leaf = world.leaf(names, extensions);
             code(&world.layer(&leaf, MIDDLE), &world.fulcio(), MIDDLE)
         };
         let mail = [email("a@b.example")];
         let (mismatch, invalid) = (Some(Code::SignerMismatch), Some(Code::SigningCertificateInvalid));
-        let rows: [(&str, &[(&[u64], &[u8])], Option<Code>); 15] = [
+        let rows: [(&str, &[Value<'_>], Option<Code>); 15] = [
             ("the older", &[(V1, old)], None),
             ("the newer", &[(V2, &new)], None),
             ("both", &[(V1, old), (V2, &new)], None),
@@ -509,7 +512,7 @@ mod tests {
         for (what, extensions, wanted) in rows {
             assert_eq!(judge(&mail, extensions), wanted, "{what}");
         }
-        let twice: &[(&[u64], &[u8])] = &[(V1, old), (V1, old)];
+        let twice: &[Value<'_>] = &[(V1, old), (V1, old)];
         assert_eq!(judge(&mail, twice), invalid, "an extension twice");
         for (names, wanted) in [
             (vec![email("a@b.example")], None),
