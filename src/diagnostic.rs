@@ -116,7 +116,7 @@ codes! {
     InvalidValue = "invalid-value",
     /// The signing key has expired.
     KeyExpired = "key-expired",
-    /// A key file holds no usable key.
+    /// A file of keys or certificates holds none that can be used.
     KeyFileInvalid = "key-file-invalid",
     /// A key file cannot be read.
     KeyFileUnreadable = "key-file-unreadable",
@@ -128,11 +128,11 @@ codes! {
     KeyUnusable = "key-unusable",
     /// A local image cannot be read.
     LocalImageInvalid = "local-image-invalid",
-    /// A log entry does not prove what it should.
+    /// The proof that a signature was logged does not hold.
     LogEntryInvalid = "log-entry-invalid",
     /// A log entry is about another signature.
     LogEntryMismatch = "log-entry-mismatch",
-    /// A log entry is demanded and there is none.
+    /// A signature has no proof that it was logged.
     LogEntryMissing = "log-entry-missing",
     /// A signature in a lookaside store cannot be read.
     LookasideUnavailable = "lookaside-unavailable",
@@ -178,6 +178,15 @@ codes! {
     SignatureRequired = "signature-required",
     /// The signature has expired.
     SignatureExpired = "signature-expired",
+    /// The certificate of a signature is for another signer.
+    /// The certificate of a signature was not valid at the time that counts.
+    SigningCertificateExpired = "signing-certificate-expired",
+    /// The certificate of a signature cannot be read.
+    SigningCertificateInvalid = "signing-certificate-invalid",
+    /// A signature has no certificate.
+    SigningCertificateMissing = "signing-certificate-missing",
+    /// The certificate of a signature is not from an authority that the policy trusts.
+    SigningCertificateUntrusted = "signing-certificate-untrusted",
     /// A file of storage.conf cannot be used.
     StorageConfInvalid = "storage-conf-invalid",
     /// The deadline passed.

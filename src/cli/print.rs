@@ -196,8 +196,14 @@ fn push_signature(text: &mut String, signature: &SignatureReport) {
     match &signature.signer {
         Some(signer) if signature.accepted => {
             let time = signature.time.as_ref().map(|t| format!(", {}", escape(t))).unwrap_or_default();
-            let kind = if signer.kind == "openpgp" { "OpenPGP key" } else { "public key" };
-            text.push_str(&format!("    counts      {location}: {kind} {}{time}\n", escape(&signer.id)));
+            let who = match (&signer.subject, &signer.issuer) {
+                (Some(subject), Some(issuer)) => format!("{} by way of {}", escape(subject), escape(issuer)),
+                (None, _) | (_, None) if signer.kind == "openpgp" => {
+                    format!("OpenPGP key {}", escape(&signer.id))
+                }
+                (None, _) | (_, None) => format!("public key {}", escape(&signer.id)),
+            };
+            text.push_str(&format!("    counts      {location}: {who}{time}\n"));
         }
         Some(_) | None => {
             let message = escape(signature.message.as_deref().unwrap_or_default());

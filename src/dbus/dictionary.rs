@@ -207,7 +207,12 @@ mod tests {
             accepted: true,
             code: None,
             message: None,
-            signer: Some(SignerReport { kind: "openpgp".into(), id: "AB".into() }),
+            signer: Some(SignerReport {
+                kind: "certificate".into(),
+                id: "AB".into(),
+                issuer: Some("https://issuer.example".into()),
+                subject: Some("a@b.example".into()),
+            }),
             time: None,
         };
         report.requirements = vec![RequirementReport {

@@ -316,7 +316,7 @@ impl Verifier {
     ///   scope a{sv}  transport s, name s, file s, line t, column t
     ///   requirements aa{sv}  subject s, digest s, type s, satisfied b, code s, message s, and
     ///     signatures aa{sv}: kind s, location s, accepted b, code s, message s, time s, and signer a{sv}:
-    ///     kind s, id s
+    ///     kind s, id s, issuer s, subject s
     ///   problems aa{sv}  empty, because a policy that is not valid is an error
     ///   warnings as  things to know that do not change the answer
     ///   requests t  the number of requests that were made

@@ -9,11 +9,14 @@ use std::sync::Arc;
 use crate::digest::{Algorithm, Digest};
 use crate::manifest;
 use crate::nonempty::NonEmpty;
+use crate::policy::certificate::FulcioSubject;
 use crate::policy::{
-    KeySource, KeyType, Match, Policy, Requirement, SignedBy, SignedIdentity, Signer, SigstoreSigned,
+    KeySource, KeyType, Match, Pki, PkiSubject, Policy, Requirement, SignedBy, SignedIdentity, Signer,
+    SigstoreSigned,
 };
 use crate::reference::{ImageReference, Place, Transport};
 use crate::verify::payload::SignedName;
+use crate::verify::sigstore::{Subject as CertificateSubject, Trust};
 use crate::verify::trust::KeyMaterial;
 use crate::verify::{
     Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore,
@@ -53,12 +56,8 @@ impl<'p> Plan<'p> {
         for check in checks {
             match check {
                 Check::Nothing => {}
-                Check::SimpleSigning { keys, .. } | Check::Sigstore { keys, .. } => {
-                    needs.manifest = true;
-                    needs.signatures = true;
-                    needs.key_files.extend(keys.paths().iter().cloned());
-                    needs.key_data.extend(keys.data().iter().cloned());
-                }
+                Check::SimpleSigning { keys, .. } => needs.add([keys]),
+                Check::Sigstore { signer, .. } => needs.add(signer.sources()),
             }
         }
         needs
@@ -70,7 +69,11 @@ impl<'p> Plan<'p> {
         let (decision, authenticated) = self.decide(&subjects);
         let resolved_digest = evidence.top_level.as_ref().and_then(|m| manifest::digest(&m.bytes).ok());
         let warnings = self.warnings(&subjects, &decision);
-        let others = if self.others_know_more() { Others::UNKNOWN } else { others(&subjects, evidence) };
+        let others = match self.image.transport() {
+            // Other tools have no images of this transport.
+            Transport::Ostree => Others::UNKNOWN,
+            _ => others(&subjects, evidence),
+        };
         Verdict {
             decision,
             authenticated,
@@ -107,14 +110,6 @@ impl<'p> Plan<'p> {
             Subject::TopLevel => vec![top_level()],
             Subject::Both | Subject::Either => vec![top_level(), instance()],
         }
-    }
-
-    /// Whether other tools can say of the image what this version cannot, or have no images of its transport.
-    fn others_know_more(&self) -> bool {
-        let requirements = &self.matched.requirements;
-        let no_tool_accepts = requirements.iter().any(|r| foregone(r).is_some() && !is_checked_by_others(r));
-        self.image.transport() == Transport::Ostree
-            || !no_tool_accepts && requirements.iter().any(is_checked_by_others)
     }
 
     fn decide(&self, subjects: &[SubjectVerdict]) -> (Decision, bool) {
@@ -206,11 +201,19 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
     }
 }
 
+/// Why `keyless` and `trustedRoot…` are never satisfied yet.
+const TRUSTED_ROOT: Rejection =
+    Rejection::Unsupported { what: "a certificate of a trusted root (\"keyless\", \"trustedRoot…\")" };
+
+/// Why most members of `fulcio` are never satisfied yet.
+const MEMBERS_OF_OURS: Rejection =
+    Rejection::Unsupported { what: "members of \"fulcio\" that containers-policy.json(5) does not have" };
+
 /// What evidence can satisfy a requirement; those that nothing can satisfy have none.
 enum Check<'p> {
     Nothing,
     SimpleSigning { keys: &'p KeySource, identity: &'p SignedIdentity },
-    Sigstore { keys: &'p KeySource, identity: &'p SignedIdentity },
+    Sigstore { signer: &'p Signer, identity: &'p SignedIdentity },
 }
 
 impl<'p> Check<'p> {
@@ -232,27 +235,29 @@ impl<'p> Check<'p> {
                 unsupported("a signature over the manifest itself (\"messageSignature\")")
             }
             Requirement::SigstoreSigned(SigstoreSigned { signer, identity, .. }) => match signer {
-                Signer::Certificate { .. } => {
-                    unsupported("a certificate of a trusted root (\"keyless\", \"trustedRoot…\")")
+                Signer::Certificate { .. } => Err(TRUSTED_ROOT),
+                Signer::Fulcio { fulcio, .. }
+                    if matches!(fulcio.identity.subject, FulcioSubject::Pins(_)) =>
+                {
+                    Err(MEMBERS_OF_OURS)
                 }
-                Signer::Keys { keys, rekor: None } => Ok(Self::Sigstore { keys, identity }),
-                Signer::Keys { rekor: Some(_), .. } => {
-                    unsupported("a transparency log entry (\"rekorPublicKey…\")")
+                Signer::Fulcio { .. } | Signer::Keys { .. } | Signer::Pki(_) => {
+                    Ok(Self::Sigstore { signer, identity })
                 }
-                Signer::Fulcio { .. } => unsupported("a \"fulcio\" certificate"),
-                Signer::Pki(_) => unsupported("a \"pki\" certificate"),
             },
         }
     }
 }
 
-/// Whether other tools check this requirement although this version cannot.
-fn is_checked_by_others(requirement: &Requirement) -> bool {
-    let Requirement::SigstoreSigned(SigstoreSigned { signer, .. }) = requirement else { return false };
-    match signer {
-        Signer::Keys { rekor, .. } => rekor.is_some(),
-        Signer::Fulcio { .. } | Signer::Pki(_) => true,
-        Signer::Certificate { .. } => false,
+impl Needs {
+    /// Signatures, and the keys and certificates to check them with.
+    fn add<'p>(&mut self, sources: impl IntoIterator<Item = &'p KeySource>) {
+        self.manifest = true;
+        self.signatures = true;
+        for source in sources {
+            self.key_files.extend(source.paths().iter().cloned());
+            self.key_data.extend(source.data().iter().cloned());
+        }
     }
 }
 
@@ -306,7 +311,7 @@ impl Context<'_> {
         let (signatures, rejections) = match check {
             Check::Nothing => (Vec::new(), None),
             Check::SimpleSigning { keys, identity } => self.simple_signing(keys, identity, signatures),
-            Check::Sigstore { keys, identity } => self.sigstore(keys, identity, signatures),
+            Check::Sigstore { signer, identity } => self.sigstore(signer, identity, signatures),
         };
         RequirementVerdict {
             kind: requirement.kind(),
@@ -344,7 +349,7 @@ impl Context<'_> {
     /// Rule E-14: the first acceptable cosign signature.
     fn sigstore(
         &self,
-        keys: &KeySource,
+        signer: &Signer,
         identity: &SignedIdentity,
         signatures: &[LocatedSignature],
     ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
@@ -366,11 +371,51 @@ impl Context<'_> {
         } else {
             Rejection::Unsigned { other_format, other_type }
         };
-        let keys = self.keys(keys);
+        let trust = self.trust(signer);
         first_accepted(&candidates, "sigstore", unsigned, |layer| {
-            let claim = sigstore::verify(layer, &usable(&keys)?)?;
+            let claim = sigstore::verify(layer, trust.as_ref().map_err(Clone::clone)?, self.now)?;
             self.check_claim(claim, identity)
         })
+    }
+
+    /// What a requirement trusts; every file must be in the evidence.
+    fn trust<'p>(&self, signer: &'p Signer) -> Result<Trust<'p>, Rejection> {
+        Ok(match signer {
+            Signer::Keys { keys, rekor: None } => Trust::Keys { keys: self.keys(keys)? },
+            Signer::Keys { keys, rekor: Some(rekor) } => {
+                Trust::LoggedKeys { keys: self.keys(keys)?, logs: self.keys(rekor)? }
+            }
+            Signer::Fulcio { fulcio, rekor } => Trust::Fulcio {
+                authorities: self.certificates(&fulcio.ca)?,
+                logs: self.keys(rekor)?,
+                issuer: &fulcio.identity.oidc_issuer,
+                email: match &fulcio.identity.subject {
+                    FulcioSubject::Email(email) => email,
+                    FulcioSubject::Pins(_) => return Err(MEMBERS_OF_OURS),
+                },
+            },
+            Signer::Certificate { .. } => return Err(TRUSTED_ROOT),
+            Signer::Pki(Pki { roots, intermediates, subject }) => Trust::Pki {
+                authorities: self.certificates(roots)?,
+                intermediates: intermediates.as_ref().map(|source| self.certificates(source)).transpose()?,
+                subject: match subject {
+                    PkiSubject::Email(email) => CertificateSubject::Email(email),
+                    PkiSubject::Hostname(hostname) => CertificateSubject::Hostname(hostname),
+                    PkiSubject::Both { email, hostname } => CertificateSubject::Both { email, hostname },
+                },
+            },
+        })
+    }
+
+    /// The one file or datum with certificates.
+    fn certificates(&self, source: &KeySource) -> Result<Arc<KeyMaterial>, Rejection> {
+        match <[Arc<KeyMaterial>; 1]>::try_from(self.keys(source)?) {
+            Ok([material]) => Ok(material),
+            Err(all) => Err(Rejection::KeyFileInvalid {
+                source: format!("a list of {}", all.len()),
+                detail: "there must be exactly one source of certificates",
+            }),
+        }
     }
 
     /// The keys of a requirement; every file must be in the evidence.
@@ -487,8 +532,6 @@ mod tests {
     #[test]
     fn what_other_tools_say_is_known_from_what_was_judged() {
         let key = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}"#;
-        let rekor = r#"{"default":[{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}]}"#;
-        let hopeless = rekor.replace("]}", r#",{"type":"reject"}]}"#);
         let index = || ManifestEvidence { media_type: manifest::OCI_INDEX.to_owned(), ..manifest(b"{}") };
         let typed =
             |bytes| ManifestEvidence { media_type: manifest::OCI_MANIFEST.to_owned(), ..manifest(bytes) };
@@ -510,9 +553,6 @@ mod tests {
             (key, Subject::TopLevel, alone(), None, None),
             (ANYTHING, Subject::Either, untyped(), None, None),
             (key, Subject::Either, untyped(), no, no),
-            // Others can check what this version cannot.
-            (rekor, Subject::Either, whole(), None, None),
-            (hopeless.as_str(), Subject::Either, whole(), no, no),
         ] {
             let policy = Policy::parse(policy.as_bytes()).unwrap();
             let image = ImageReference::docker(Named::parse("a.example/b:1").unwrap()).unwrap();
@@ -531,13 +571,88 @@ mod tests {
         assert!(matches!(decide(Algorithm::Sha512), Decision::Deny(Rejection::Unsupported { .. })));
     }
 
+    // Rules P-31 to P-39: all that a requirement names is needed, files and data of every member.
+    #[test]
+    fn everything_that_a_requirement_trusts_is_needed() {
+        type Row = (&'static str, &'static [&'static str], &'static [&'static [u8]]);
+        let rows: [Row; 7] = [
+            (r#""keyPath":"/k""#, &["/k"], &[]),
+            (r#""keyPaths":["/k","/l"],"rekorPublicKeyPath":"/r""#, &["/k", "/l", "/r"], &[]),
+            (r#""keyDatas":["YQ==","Yg=="],"rekorPublicKeyDatas":["Yw=="]"#, &[], &[b"a", b"b", b"c"]),
+            (
+                r#""fulcio":{"caPath":"/c","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyPaths":["/r","/s"]"#,
+                &["/c", "/r", "/s"],
+                &[],
+            ),
+            (
+                r#""fulcio":{"caData":"YQ==","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyData":"Yg==""#,
+                &[],
+                &[b"a", b"b"],
+            ),
+            (
+                r#""pki":{"caRootsPath":"/c","caIntermediatesPath":"/d","subjectEmail":"e"}"#,
+                &["/c", "/d"],
+                &[],
+            ),
+            (
+                r#""pki":{"caRootsData":"YQ==","caIntermediatesData":"Yg==","subjectHostname":"h"}"#,
+                &[],
+                &[b"a", b"b"],
+            ),
+        ];
+        for (members, files, data) in rows {
+            let policy = format!(r#"{{"default":[{{"type":"sigstoreSigned",{members}}}]}}"#);
+            let policy = Policy::parse(policy.as_bytes()).unwrap();
+            let image = ImageReference::docker(Named::parse("a.example/b:1").unwrap()).unwrap();
+            let (subject, platform) = (Subject::Either, Platform::host());
+            let question = Question { require_signature: false, subject, platform };
+            let needs = plan(&policy, &image, &question).needs();
+            assert!(needs.manifest && needs.signatures, "{members}");
+            assert!(needs.key_files.iter().eq(files.iter().copied()), "{members}");
+            assert!(needs.key_data.iter().map(AsRef::as_ref).eq(data.iter().copied()), "{members}");
+        }
+    }
+
+    // Rules E-16, T-15: files that were not read are found out when there is a signature, and nothing stands in for them.
+    #[test]
+    fn missing_trust_refuses_every_signature() {
+        for members in [
+            r#""keyPath":"/k""#,
+            r#""keyData":"YQ==","rekorPublicKeyPath":"/r""#,
+            r#""fulcio":{"caPath":"/c","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyData":"YQ==""#,
+            r#""fulcio":{"caData":"YQ==","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyPath":"/r""#,
+            r#""pki":{"caRootsPath":"/c","subjectEmail":"e"}"#,
+            r#""pki":{"caRootsData":"YQ==","caIntermediatesPath":"/d","subjectEmail":"e"}"#,
+        ] {
+            let policy = format!(r#"{{"default":[{{"type":"sigstoreSigned",{members}}}]}}"#);
+            let mut evidence = Evidence { top_level: Some(manifest(b"x")), ..Evidence::default() };
+            let decide = |evidence: &Evidence| judge(&policy, "a.example/b:1", Subject::Either, evidence);
+            assert!(
+                matches!(decide(&evidence), Decision::Deny(Rejection::Unsigned { .. })),
+                "no signature: {members}"
+            );
+            let layer = UntrustedSigstore {
+                mime_type: sigstore::SIGNATURE_MIME_TYPE.to_owned(),
+                payload: b"x".to_vec(),
+                annotations: [("dev.cosignproject.cosign/signature".to_owned(), "YQ==".to_owned())].into(),
+            };
+            let signature = UntrustedSignature::Sigstore(layer);
+            if let Some(manifest) = &mut evidence.top_level {
+                manifest.signatures.push(LocatedSignature { location: String::new(), signature });
+            }
+            assert!(
+                matches!(decide(&evidence), Decision::Deny(Rejection::KeyFileInvalid { .. })),
+                "a signature: {members}"
+            );
+        }
+    }
+
     #[test]
     fn what_can_only_be_refused_needs_nothing() {
         for requirement in [
             r#"{"type":"reject"}"#,
             r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}"#,
             r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}"#,
-            r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r"}"#,
             r#"{"type":"sigstoreSigned","keyPath":"/k","messageSignature":true}"#,
             r#"{"type":"sigstoreSigned","keyless":{"issuer":"i","subject":"s"}}"#,
         ] {

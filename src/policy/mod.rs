@@ -190,6 +190,19 @@ pub enum Signer {
     Pki(Pki),
 }
 
+impl Signer {
+    /// Every file and datum that it names, but for trusted roots.
+    pub fn sources(&self) -> impl Iterator<Item = &KeySource> {
+        let (first, second) = match self {
+            Self::Certificate { .. } => (None, None),
+            Self::Fulcio { fulcio, rekor } => (Some(&fulcio.ca), Some(rekor)),
+            Self::Keys { keys, rekor } => (Some(keys), rekor.as_ref()),
+            Self::Pki(pki) => (Some(&pki.roots), pki.intermediates.as_ref()),
+        };
+        first.into_iter().chain(second)
+    }
+}
+
 /// `pki` (rule P-39).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pki {

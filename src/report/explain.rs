@@ -9,7 +9,9 @@ use crate::policy::certificate::{
     CertificateIdentity, FulcioIdentity, FulcioSubject, Keyless, KeylessSubject, MaxAge, Refs, Repository,
     Reusable, RootSource, TrustedRoot, Workflows,
 };
-use crate::policy::{KeySource, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned};
+use crate::policy::{
+    KeySource, Pki, PkiSubject, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned,
+};
 
 use super::SCHEMA;
 
@@ -178,19 +180,27 @@ fn sigstore(signed: &SigstoreSigned) -> String {
         Signer::Certificate { identity, root } => {
             format!("a sigstore signature with a certificate {}, {}", holder(identity), rooted(root))
         }
-        Signer::Fulcio { fulcio, .. } => {
-            format!(
-                "a sigstore signature with a certificate {}, and its log entry",
-                fulcio_holder(&fulcio.identity)
-            )
-        }
+        Signer::Fulcio { fulcio, .. } => format!(
+            "a sigstore signature with a certificate {}, issued by an authority in {}, and its log entry",
+            fulcio_holder(&fulcio.identity),
+            source(&fulcio.ca)
+        ),
         Signer::Keys { keys, rekor: None } => {
             format!("a sigstore signature by the public key in {}", source(keys))
         }
         Signer::Keys { keys, rekor: Some(_) } => {
             format!("a sigstore signature by the public key in {}, and its log entry", source(keys))
         }
-        Signer::Pki(_) => "a sigstore signature with a certificate of the given authority".to_owned(),
+        Signer::Pki(Pki { roots, subject, .. }) => {
+            let subject = match subject {
+                PkiSubject::Email(name) | PkiSubject::Hostname(name) => format!("\"{name}\""),
+                PkiSubject::Both { email, hostname } => format!("\"{email}\" and \"{hostname}\""),
+            };
+            format!(
+                "a sigstore signature with a certificate for {subject} that is valid now, issued by an authority in {}",
+                source(roots)
+            )
+        }
     };
     if signed.message_signature {
         words.push_str("; one over the manifest itself counts too");

@@ -182,10 +182,31 @@ pub struct SignatureReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SignerReport {
-    /// `openpgp` or `public-key`.
+    /// `openpgp`, `public-key` or `certificate`.
     pub kind: String,
     /// OpenPGP fingerprint, or SHA-256 of the SubjectPublicKeyInfo.
     pub id: String,
+    /// Of a certificate: who vouches for the name.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Of a certificate: the name that the policy asks for.
+    #[serde(default)]
+    pub subject: Option<String>,
+}
+
+impl SignerReport {
+    fn of(signer: &Signer) -> Self {
+        let key = |kind: &str, id: String| Self { kind: kind.to_owned(), id, issuer: None, subject: None };
+        match signer {
+            Signer::Certificate { spki, issuer, subject } => Self {
+                issuer: Some(issuer.clone()),
+                subject: Some(subject.clone()),
+                ..key("certificate", spki.to_string())
+            },
+            Signer::OpenPgp { fingerprint } => key("openpgp", fingerprint.clone()),
+            Signer::PublicKey { spki } => key("public-key", spki.to_string()),
+        }
+    }
 }
 
 impl Report {
@@ -337,14 +358,7 @@ fn signature(verdict: &SignatureVerdict) -> SignatureReport {
         accepted: accepted.is_some(),
         code: rejection.map(|r| r.code().to_string()),
         message: rejection.map(ToString::to_string),
-        signer: accepted.map(|(signer, _)| match signer {
-            Signer::OpenPgp { fingerprint } => {
-                SignerReport { kind: "openpgp".to_owned(), id: fingerprint.clone() }
-            }
-            Signer::PublicKey { spki } => {
-                SignerReport { kind: "public-key".to_owned(), id: spki.to_string() }
-            }
-        }),
+        signer: accepted.map(|(signer, _)| SignerReport::of(signer)),
         time: accepted.and_then(|(_, time)| time.map(|t| t.to_string())),
     }
 }

@@ -3,12 +3,21 @@
 //! Nothing here knows policy.json, opens a file, or asks the time.
 
 pub mod bundle;
+mod canonical;
+mod certificate;
+mod fulcio;
 pub mod identity;
-
+pub mod key;
+mod names;
 pub mod openpgp;
+mod path;
 pub mod payload;
 mod pem;
+mod pki;
 mod protojson;
+mod rekor;
+#[cfg(test)]
+mod samples;
 pub mod sigstore;
 pub mod trust;
 pub mod trusted_root;
@@ -184,9 +193,18 @@ pub struct Claim {
     pub time: Option<Timestamp>,
 }
 
-/// The key behind a verified signature.
+/// The key behind a verified signature, or the name that a certificate gives its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Signer {
+    /// The holder of a certificate.
+    Certificate {
+        /// SHA-256 of its key's SubjectPublicKeyInfo.
+        spki: Digest,
+        /// Who vouches for the name: the OIDC issuer that Fulcio recorded, or the name of the authority.
+        issuer: String,
+        /// The name in it that the policy asks for.
+        subject: String,
+    },
     /// An OpenPGP certificate.
     OpenPgp {
         /// Fingerprint of the primary key, upper-case hexadecimal.
@@ -323,8 +341,6 @@ pub enum Rejection {
     },
     /// A log entry does not prove what it should.
     LogEntryInvalid {
-        /// Its index.
-        index: u64,
         /// What is wrong with it.
         detail: String,
     },
@@ -382,6 +398,27 @@ pub enum Rejection {
     },
     /// No proven time, where one is demanded.
     TimestampMissing,
+    /// The signing certificate was not valid when it counts.
+    SigningCertificateExpired {
+        /// When that is.
+        time: Timestamp,
+        /// Valid from then on.
+        not_before: Timestamp,
+        /// Valid until then.
+        not_after: Timestamp,
+    },
+    /// The signing certificate, or one that came with it, cannot be read.
+    SigningCertificateInvalid {
+        /// What is wrong with it.
+        detail: &'static str,
+    },
+    /// The requirement wants a certificate, and the signature has none.
+    SigningCertificateMissing,
+    /// The signing certificate does not lead to an authority of the requirement, or not for this purpose.
+    SigningCertificateUntrusted {
+        /// Why not.
+        detail: &'static str,
+    },
     /// No signature that this requirement could use.
     Unsigned {
         /// Signatures of another format that were passed over.
@@ -441,6 +478,10 @@ impl Rejection {
             Self::SignerMismatch { part, .. } => part.code(),
             Self::TimestampInvalid { .. } => Code::TimestampInvalid,
             Self::TimestampMissing => Code::TimestampMissing,
+            Self::SigningCertificateExpired { .. } => Code::SigningCertificateExpired,
+            Self::SigningCertificateInvalid { .. } => Code::SigningCertificateInvalid,
+            Self::SigningCertificateMissing => Code::SigningCertificateMissing,
+            Self::SigningCertificateUntrusted { .. } => Code::SigningCertificateUntrusted,
             Self::Unsigned { .. } => Code::Unsigned,
             Self::Unsupported { .. } => Code::Unsupported,
             Self::WeakAlgorithm { .. } => Code::WeakAlgorithm,
@@ -453,28 +494,37 @@ impl Rejection {
             Self::RejectedByPolicy | Self::Unsupported { .. } => 9,
             Self::AnnotationMismatch { .. } | Self::DigestMismatch { .. } | Self::ManifestInvalid => 8,
             Self::IdentityMismatch { .. } | Self::IdentityNotSigned { .. } => 7,
-            Self::IdentityExtensionMissing { .. }
+            Self::BundleCertificate { .. }
+            | Self::IdentityExtensionMissing { .. }
             | Self::IdentityForeignCaller { .. }
             | Self::IdentityForeignWorkflow { .. }
             | Self::IdentityInconsistent { .. }
-            | Self::SignerMismatch { .. } => 6,
-            Self::BundleCertificate { .. }
-            | Self::LogEntryInvalid { .. }
+            | Self::KeyExpired { .. }
+            | Self::KeyRevoked { .. }
             | Self::LogEntryMismatch { .. }
-            | Self::LogEntryMissing
             | Self::SctInvalid { .. }
+            | Self::SignatureExpired
+            | Self::SignerMismatch { .. }
+            | Self::SigningCertificateExpired { .. }
             | Self::TimestampInvalid { .. }
             | Self::TimestampMissing => 6,
-            Self::KeyRevoked { .. } | Self::KeyExpired { .. } | Self::SignatureExpired => 6,
             Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
             Self::IdentityMalformed(_) | Self::MalformedPayload { .. } => 4,
             Self::KeyFileInvalid { .. } => 4,
-            Self::BadSignature | Self::BundleSignature | Self::BundleSubject { .. } => 3,
-            Self::BundleSigner { .. } | Self::KeyUnknown { .. } => 2,
+            Self::BadSignature
+            | Self::BundleSignature
+            | Self::BundleSubject { .. }
+            | Self::LogEntryInvalid { .. } => 3,
+            Self::BundleSigner { .. }
+            | Self::KeyUnknown { .. }
+            | Self::SigningCertificateUntrusted { .. } => 2,
             Self::BundleMalformed { .. }
             | Self::BundleUnsupported { .. }
+            | Self::LogEntryMissing
             | Self::MalformedSignature { .. }
-            | Self::NotASignature { .. } => 1,
+            | Self::NotASignature { .. }
+            | Self::SigningCertificateInvalid { .. }
+            | Self::SigningCertificateMissing => 1,
             Self::AttachmentsDisabled | Self::SignatureRequired | Self::Unsigned { .. } => 0,
         }
     }
@@ -543,12 +593,14 @@ impl Rejection {
             }
             Self::KeyUnusable { .. } => "ask the publisher for a signature by a key that may sign",
             Self::LogEntryInvalid { .. } => {
-                "check that the trusted root lists the log which the publisher uses; otherwise do not use the image"
+                "if the publisher uses another log, or the log has a new key, correct \"rekorPublicKey...\" or the trusted root in the policy; otherwise do not use the image"
             }
             Self::LogEntryMismatch { .. } => {
                 "the log entry was taken from another signature; do not use the image, and ask its publisher"
             }
-            Self::LogEntryMissing => "ask the publisher to sign with a transparency log",
+            Self::LogEntryMissing => {
+                "ask the publisher to sign with an upload to the log; with public keys \"rekorPublicKey...\" may be dropped from the policy if that is not wanted"
+            }
             Self::MalformedPayload { .. } | Self::MalformedSignature { .. } => {
                 "the signature cannot be used; ask the publisher to sign again"
             }
@@ -575,6 +627,15 @@ impl Rejection {
                 "check that the trusted root lists the timestamp authority which the publisher uses"
             }
             Self::TimestampMissing => "ask the publisher to sign with a timestamp authority",
+            Self::SigningCertificateExpired { .. } => {
+                "ask the publisher to sign again; if the certificate is valid today, check the clock"
+            }
+            Self::SigningCertificateInvalid { .. } | Self::SigningCertificateMissing => {
+                "the signature cannot be used for this requirement; ask the publisher to sign again with a certificate"
+            }
+            Self::SigningCertificateUntrusted { .. } => {
+                "check that the requirement has the publisher's authority, and the certificates between if they do not come with the signature"
+            }
             Self::Unsigned { .. } => {
                 "check that the publisher signs this image, and where; \"vouchd explain\" shows where signatures are looked for"
             }
@@ -650,20 +711,22 @@ impl fmt::Display for Rejection {
                 write!(f, "the signature names no image, and the policy wants {}", escape(wanted))
             }
             Self::KeyExpired { key } => write!(f, "the signing key {} has expired", escape(key)),
-            Self::KeyFileInvalid { source, detail } => write!(f, "{} is no usable key: {detail}", escape(source)),
+            Self::KeyFileInvalid { source, detail } => write!(f, "{} cannot be used: {detail}", escape(source)),
             Self::KeyRevoked { key } => write!(f, "the signing key {} has been revoked", escape(key)),
             Self::KeyUnknown { key: Some(key) } => {
                 write!(f, "signed by the key {}, which the policy does not accept", escape(key))
             }
             Self::KeyUnknown { key: None } => f.write_str("signed by a key that the policy does not accept"),
             Self::KeyUnusable { key, detail } => write!(f, "the key {} cannot be used: {detail}", escape(key)),
-            Self::LogEntryInvalid { index, detail } => {
-                write!(f, "the log entry {index} proves nothing: {}", escape(detail))
+            Self::LogEntryInvalid { detail } => {
+                write!(f, "the proof that the signature was logged does not hold: {}", escape(detail))
             }
             Self::LogEntryMismatch { index, what } => {
                 write!(f, "the log entry {index} is about another signature: the {what} is another")
             }
-            Self::LogEntryMissing => f.write_str("no log entry proves that the signature is public"),
+            Self::LogEntryMissing => {
+                f.write_str("there must be proof that the signature was logged, and it has none")
+            }
             Self::MalformedPayload { detail } => write!(f, "the signed payload is malformed: {}", escape(detail)),
             Self::MalformedSignature { detail } => write!(f, "the signature is malformed: {detail}"),
             Self::ManifestInvalid => f.write_str("the manifest can be read in more than one way, or its embedded signatures are malformed"),
@@ -685,6 +748,17 @@ impl fmt::Display for Rejection {
             ),
             Self::TimestampInvalid { detail } => write!(f, "a timestamp proves no time: {}", escape(detail)),
             Self::TimestampMissing => f.write_str("nothing proves when the signature was made"),
+            Self::SigningCertificateExpired { time, not_before, not_after } => write!(
+                f,
+                "the certificate was valid from {not_before} to {not_after}, and must be at {time}"
+            ),
+            Self::SigningCertificateInvalid { detail } => {
+                write!(f, "the certificate of the signature cannot be read: {detail}")
+            }
+            Self::SigningCertificateMissing => f.write_str("the signature must come with a certificate, and has none"),
+            Self::SigningCertificateUntrusted { detail } => {
+                write!(f, "the certificate of the signature is not trusted: {detail}")
+            }
             Self::Unsigned { other_format, other_type } => {
                 f.write_str("a signature is required, and the image has none")?;
                 match (other_format, other_type) {

@@ -84,7 +84,7 @@ fn parse(bytes: &[u8], format: Format) -> Result<Payload, String> {
 }
 
 /// The members of those names: each once, and no others.
-fn exact_members<'v, 'a, const N: usize>(
+pub(in crate::verify) fn exact_members<'v, 'a, const N: usize>(
     value: &'v Value<'a>,
     names: [&str; N],
     what: &str,

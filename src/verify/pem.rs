@@ -20,6 +20,20 @@ pub(in crate::verify) struct Block<'a> {
     pub label: &'a [u8],
     /// What the base64 decodes to, possibly nothing.
     pub contents: Vec<u8>,
+    /// Whether lines with a colon precede the base64.
+    pub has_headers: bool,
+    /// What follows the END line and its line end.
+    pub rest: &'a [u8],
+}
+
+/// All blocks, in order.
+pub(in crate::verify) fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let block = first_block(rest)?;
+        rest = block.rest;
+        Some(block)
+    })
 }
 
 /// The first block that is whole; what is not is skipped, up to its END line (rule C-3).
@@ -32,7 +46,7 @@ pub(in crate::verify) fn first_block(bytes: &[u8]) -> Option<Block<'_>> {
         let (before, after) = rest.split_at_checked(end + 1)?;
         rest = after.strip_prefix(END)?;
         let Some((label, body)) = opening(before) else { continue };
-        let (line, _) = split_line(rest);
+        let (line, next) = split_line(rest);
         let base64 = skip_headers(body);
         if base64.is_empty() {
             // The END line follows at once and would be a header too: the reference gives up here.
@@ -48,7 +62,8 @@ pub(in crate::verify) fn first_block(bytes: &[u8]) -> Option<Block<'_>> {
             continue;
         }
         if let Some(contents) = decode(base64) {
-            return Some(Block { label, contents });
+            let has_headers = base64.len() != body.len();
+            return Some(Block { label, contents, has_headers, rest: next });
         }
     }
 }

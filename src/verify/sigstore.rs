@@ -1,302 +1,592 @@
-//! sigstoreSigned with public keys: a payload and its annotation → [`Verified`] claim (rules C-1 to C-13).
+//! sigstoreSigned: a payload and its annotations → [`Verified`] claim (rules C-1 to C-13).
 
-use ::sigstore::crypto::{CosignVerificationKey, Signature};
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P521_SHA256_ASN1, EcdsaVerificationAlgorithm,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
-};
-use x509_cert::der::asn1::{AnyRef, BitString, Null, ObjectIdentifier, UintRef};
-use x509_cert::der::{Decode, Encode, Reader, SliceReader};
-use x509_cert::spki::{AlgorithmIdentifier, SubjectPublicKeyInfo, SubjectPublicKeyInfoRef};
+use std::sync::Arc;
 
-use crate::digest::Digest;
 use crate::json;
 
+use super::certificate::{self, Certificate};
+use super::fulcio::{self, Identity};
+use super::key::{KeyError, PublicKey};
+use super::pki;
+use super::rekor::Entry;
 use super::trust::KeyMaterial;
-use super::{Claim, Payload, Rejection, SIGNATURE_BYTES, Signer, UntrustedSigstore, Verified, pem};
+use super::{Claim, Payload, Rejection, SIGNATURE_BYTES, Signer, Timestamp, UntrustedSigstore, Verified};
+
+pub use super::pki::Subject;
 
 /// The media type of a cosign signature layer (rule C-1).
 pub const SIGNATURE_MIME_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 
-/// The annotation that holds the signature in base64 (rule C-2).
-const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
-
-/// Why a key member or file of sigstoreSigned holds no usable public key (rules C-3, C-4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// A key of an algorithm that cannot verify.
-    Algorithm,
-    /// A PEM block of another kind.
-    Kind,
-    /// No PEM block.
-    NoPem,
-    /// The block does not hold a SubjectPublicKeyInfo.
-    Spki,
-}
-
-impl KeyError {
-    /// What is wrong, to follow the name of the key.
-    pub fn detail(self) -> &'static str {
-        match self {
-            Self::Algorithm => "its algorithm is none of ECDSA on P-256, P-384 or P-521, RSA, and Ed25519",
-            Self::Kind => {
-                "its first PEM block is not a PUBLIC KEY; a certificate, private key or OpenPGP key cannot be used here"
-            }
-            Self::NoPem => "it holds no PEM block that begins with \"-----BEGIN PUBLIC KEY-----\"",
-            Self::Spki => "its PEM block does not hold a public key",
-        }
-    }
-}
-
-/// A public key that sigstoreSigned can name.
+/// Whose signatures count, with what is trusted to tell. Nothing is taken from anywhere else (T-15).
 #[derive(Clone, Debug)]
-pub struct PublicKey {
-    verifier: Verifier,
-    der: Vec<u8>,
-    spki: Digest,
+pub enum Trust<'p> {
+    /// A certificate by Fulcio, valid when a log took the signature.
+    Fulcio {
+        /// Certificates of the authority.
+        authorities: Arc<KeyMaterial>,
+        /// Keys of logs, any of which will do.
+        logs: Vec<Arc<KeyMaterial>>,
+        /// The OIDC issuer.
+        issuer: &'p str,
+        /// The e-mail address.
+        email: &'p str,
+    },
+    /// Public keys, any of which will do.
+    Keys {
+        /// The keys.
+        keys: Vec<Arc<KeyMaterial>>,
+    },
+    /// The same, and a log must have taken the signature.
+    LoggedKeys {
+        /// The keys.
+        keys: Vec<Arc<KeyMaterial>>,
+        /// Keys of logs, any of which will do.
+        logs: Vec<Arc<KeyMaterial>>,
+    },
+    /// A certificate by an authority of one's own, valid now.
+    Pki {
+        /// Certificates of the authority.
+        authorities: Arc<KeyMaterial>,
+        /// Certificates between, besides those that come with the signature.
+        intermediates: Option<Arc<KeyMaterial>>,
+        /// Who must have signed.
+        subject: Subject<'p>,
+    },
 }
 
-/// Attachments are always hashed with SHA-256, whatever the curve (rule C-4), but the sigstore crate
-/// pairs the larger curves with longer hashes; those two go to the library below it.
-#[derive(Clone, Debug)]
-enum Verifier {
-    Cosign(CosignVerificationKey),
-    Curve { algorithm: &'static EcdsaVerificationAlgorithm, spki: Vec<u8> },
-}
-
-impl PublicKey {
-    /// Reads the first PEM block; whatever follows it is ignored (rule C-3).
-    pub fn from_pem(bytes: &[u8]) -> Result<Self, KeyError> {
-        let block = pem::first_block(bytes).ok_or(KeyError::NoPem)?;
-        match block.label {
-            b"PUBLIC KEY" => Self::from_spki(&block.contents),
-            b"RSA PUBLIC KEY" => Self::from_spki(&wrap_rsa(&block.contents)?),
-            _ => Err(KeyError::Kind),
+/// Verifies one signature layer. All that is trusted must be usable, whatever the signature is (rules C-3, C-6, C-10).
+pub fn verify(
+    signature: &UntrustedSigstore,
+    trust: &Trust<'_>,
+    now: Timestamp,
+) -> Result<Verified<Claim>, Rejection> {
+    let certified: PublicKey;
+    let (keys, names, time) = match trust {
+        Trust::Fulcio { authorities, logs, issuer, email } => {
+            let authorities = certificates(authorities, KeyMaterial::authorities)?;
+            let logs = usable(logs, KeyMaterial::log_key)?;
+            let layer = Layer::of(signature)?;
+            let entry = layer.entry(&logs)?;
+            let identity = Identity { issuer, email };
+            let leaf = fulcio::verify(&entry, layer.certificate()?, layer.chain(), authorities, identity)?;
+            certified = key_of(&leaf)?;
+            let names = ((*issuer).to_owned(), (*email).to_owned());
+            (vec![&certified], Some(names), Some(entry.get().time))
         }
-    }
-
-    /// Reads a DER SubjectPublicKeyInfo, RFC 5280, 4.1.2.7, and nothing that Go's crypto/x509 refuses:
-    /// a key that does not load refuses the image even if another would have matched (rule C-3).
-    pub(in crate::verify) fn from_spki(der: &[u8]) -> Result<Self, KeyError> {
-        let info = SubjectPublicKeyInfoRef::from_der(der).map_err(|_| KeyError::Spki)?;
-        let key = info.subject_public_key.as_bytes().ok_or(KeyError::Spki)?;
-        let parameters = info.algorithm.parameters;
-        let (well_formed, algorithm, verifier): (bool, &'static dyn VerificationAlgorithm, _) =
-            match info.algorithm.oid {
-                RSA => (
-                    parameters == Some(AnyRef::from(Null)) && is_rsa_key(key),
-                    &RSA_PKCS1_2048_8192_SHA256,
-                    Verifier::Cosign(CosignVerificationKey::RSA_PKCS1_SHA256(der.to_vec())),
-                ),
-                ED25519 => (
-                    parameters.is_none() && key.len() == 32,
-                    &aws_lc_rs::signature::ED25519,
-                    Verifier::Cosign(CosignVerificationKey::ED25519(der.to_vec())),
-                ),
-                EC => match info.algorithm.parameters_oid().map_err(|_| KeyError::Spki)? {
-                    P256 => (
-                        is_uncompressed(key, 32),
-                        &ECDSA_P256_SHA256_ASN1,
-                        Verifier::Cosign(CosignVerificationKey::ECDSA_P256_SHA256_ASN1(der.to_vec())),
-                    ),
-                    P384 => (
-                        is_uncompressed(key, 48),
-                        &ECDSA_P384_SHA256_ASN1,
-                        Verifier::Curve { algorithm: &ECDSA_P384_SHA256_ASN1, spki: der.to_vec() },
-                    ),
-                    P521 => (
-                        is_uncompressed(key, 66),
-                        &ECDSA_P521_SHA256_ASN1,
-                        Verifier::Curve { algorithm: &ECDSA_P521_SHA256_ASN1, spki: der.to_vec() },
-                    ),
-                    _ => return Err(KeyError::Algorithm),
-                },
-                _ => return Err(KeyError::Algorithm),
+        Trust::Keys { keys } => (usable(keys, KeyMaterial::public_key)?, None, None),
+        Trust::LoggedKeys { keys, logs } => {
+            let keys = usable(keys, KeyMaterial::public_key)?;
+            let logs = usable(logs, KeyMaterial::log_key)?;
+            let entry = Layer::of(signature)?.entry(&logs)?;
+            // The entry names one key, and only that one is tried (rule C-6).
+            let key = keys.into_iter().find(|key| entry.get().is_of(key.spki())).ok_or_else(|| {
+                let detail = "it is for a key that the policy does not accept".to_owned();
+                Rejection::LogEntryInvalid { detail }
+            })?;
+            (vec![key], None, None)
+        }
+        Trust::Pki { authorities, intermediates, subject } => {
+            let authorities = certificates(authorities, KeyMaterial::authorities)?;
+            let between = match intermediates {
+                Some(material) => certificates(material, KeyMaterial::intermediates)?,
+                None => &[],
             };
-        // The library below finds, among others, that a point is not on its curve.
-        if !well_formed || ParsedPublicKey::new(algorithm, der).is_err() {
-            return Err(KeyError::Spki);
+            let layer = Layer::of(signature)?;
+            let leaf = pki::verify(layer.certificate()?, layer.chain(), authorities, between, *subject, now)?;
+            certified = key_of(&leaf)?;
+            (vec![&certified], Some((leaf.issuer_name(), subject.words())), None)
         }
-        Ok(Self { verifier, der: der.to_vec(), spki: Digest::sha256(der) })
-    }
+    };
+    let layer = Layer::of(signature)?;
+    let key = keys.into_iter().find(|key| key.verifies(layer.payload, &layer.signature));
+    let spki = key.ok_or(Rejection::BadSignature)?.id().clone();
+    let signer = match names {
+        Some((issuer, subject)) => Signer::Certificate { spki, issuer, subject },
+        None => Signer::PublicKey { spki },
+    };
+    let payload = Payload::parse_cosign(layer.payload)?;
+    Ok(Verified::assert(Claim { payload, signer, time }))
+}
 
-    /// Its SubjectPublicKeyInfo.
-    pub(in crate::verify) fn der(&self) -> &[u8] {
-        &self.der
-    }
+/// A signature layer with its signature decoded (rule C-2).
+struct Layer<'s> {
+    payload: &'s [u8],
+    signature: Vec<u8>,
+    source: &'s UntrustedSigstore,
+}
 
-    /// SHA-256 of its SubjectPublicKeyInfo.
-    pub(in crate::verify) fn spki(&self) -> &Digest {
-        &self.spki
-    }
-
-    fn verifies(&self, payload: &[u8], signature: &[u8]) -> bool {
-        match &self.verifier {
-            Verifier::Cosign(key) => key.verify_signature(Signature::Raw(signature), payload).is_ok(),
-            Verifier::Curve { algorithm, spki } => {
-                UnparsedPublicKey::new(*algorithm, spki).verify(payload, signature).is_ok()
-            }
+impl<'s> Layer<'s> {
+    fn of(source: &'s UntrustedSigstore) -> Result<Self, Rejection> {
+        let malformed = |detail| Rejection::MalformedSignature { detail };
+        if source.payload.len() > SIGNATURE_BYTES {
+            return Err(malformed("the payload is larger than 4 MiB"));
         }
+        let encoded = source
+            .annotations
+            .get(SIGNATURE_ANNOTATION)
+            .ok_or(malformed("the layer has no signature annotation"))?;
+        let signature =
+            json::decode_base64(encoded).ok_or(malformed("the signature annotation is not base64"))?;
+        Ok(Self { payload: &source.payload, signature, source })
+    }
+
+    /// What a log has signed for, which must be this signature of this payload (rule C-24).
+    fn entry(&self, logs: &[&PublicKey]) -> Result<Verified<Entry>, Rejection> {
+        let set = self.source.annotations.get(BUNDLE_ANNOTATION).ok_or(Rejection::LogEntryMissing)?;
+        let entry = Verified::of_set(set, logs)?;
+        entry.get().check(&self.signature, self.payload)?;
+        Ok(entry)
+    }
+
+    fn certificate(&self) -> Result<&'s str, Rejection> {
+        let found = self.source.annotations.get(CERTIFICATE_ANNOTATION);
+        found.map(String::as_str).ok_or(Rejection::SigningCertificateMissing)
+    }
+
+    fn chain(&self) -> Option<&'s String> {
+        self.source.annotations.get(CHAIN_ANNOTATION)
     }
 }
 
-/// Whether `key` is an uncompressed point of two coordinates of `length` bytes; SEC 1, 2.3.3.
-fn is_uncompressed(key: &[u8], length: usize) -> bool {
-    matches!(key, [4, point @ ..] if point.len() == 2 * length)
-}
-
-/// Whether `key` is a PKCS#1 RSAPublicKey, RFC 8017, appendix A.1.1, with an exponent that Go can use.
-fn is_rsa_key(key: &[u8]) -> bool {
-    let Ok(mut reader) = SliceReader::new(key) else { return false };
-    let exponent = reader.sequence(|fields| {
-        fields.decode::<UintRef<'_>>()?;
-        fields.decode::<u32>()
-    });
-    reader.is_finished() && exponent.is_ok_and(|exponent| i32::try_from(exponent).is_ok())
-}
-
-/// A PKCS#1 RSAPublicKey as a SubjectPublicKeyInfo; RFC 8017, appendix A.1.1, and RFC 3279, 2.3.1.
-fn wrap_rsa(der: &[u8]) -> Result<Vec<u8>, KeyError> {
-    let algorithm = AlgorithmIdentifier { oid: RSA, parameters: Some(AnyRef::from(Null)) };
-    BitString::from_bytes(der)
-        .and_then(|subject_public_key| SubjectPublicKeyInfo { algorithm, subject_public_key }.to_der())
-        .map_err(|_| KeyError::Spki)
-}
-
-/// Verifies one signature layer with any of `keys`; all of them must be usable (rules C-3, C-5, C-10).
-pub fn verify(signature: &UntrustedSigstore, keys: &[&KeyMaterial]) -> Result<Verified<Claim>, Rejection> {
-    let mut usable = Vec::with_capacity(keys.len());
-    for material in keys {
-        usable.push(material.public_key().map_err(|error| Rejection::KeyFileInvalid {
+/// Every key, or why one of them cannot be used (rule C-3).
+fn usable<'k>(
+    materials: &'k [Arc<KeyMaterial>],
+    read: impl Fn(&'k KeyMaterial) -> Result<&'k PublicKey, KeyError>,
+) -> Result<Vec<&'k PublicKey>, Rejection> {
+    let one = |material: &'k Arc<KeyMaterial>| {
+        read(material).map_err(|error| Rejection::KeyFileInvalid {
             source: material.source().to_owned(),
             detail: error.detail(),
-        })?);
-    }
-    if signature.payload.len() > SIGNATURE_BYTES {
-        return Err(Rejection::MalformedSignature { detail: "the payload is larger than 4 MiB" });
-    }
-    let encoded = signature
-        .annotations
-        .get(SIGNATURE_ANNOTATION)
-        .ok_or(Rejection::MalformedSignature { detail: "the layer has no signature annotation" })?;
-    let raw = json::decode_base64(encoded)
-        .ok_or(Rejection::MalformedSignature { detail: "the signature annotation is not base64" })?;
-    let key = usable
-        .into_iter()
-        .find(|key| key.verifies(&signature.payload, &raw))
-        .ok_or(Rejection::BadSignature)?;
-    let payload = Payload::parse_cosign(&signature.payload)?;
-    Ok(Verified::assert(Claim { payload, signer: Signer::PublicKey { spki: key.spki.clone() }, time: None }))
+        })
+    };
+    materials.iter().map(one).collect()
 }
 
-/// RFC 3279, 2.3.5.
-const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
-/// RFC 8410, 3.
-const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
-/// RFC 5480, 2.1.1.1.
-const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
-/// RFC 5480, 2.1.1.1.
-const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-/// RFC 5480, 2.1.1.1.
-const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
-/// RFC 3279, 2.3.1.
-const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+fn certificates<'k>(
+    material: &'k KeyMaterial,
+    read: impl Fn(&'k KeyMaterial) -> Result<&'k [Certificate], certificate::Error>,
+) -> Result<&'k [Certificate], Rejection> {
+    read(material).map_err(|error| Rejection::KeyFileInvalid {
+        source: material.source().to_owned(),
+        detail: error.detail(),
+    })
+}
+
+fn key_of(certificate: &Certificate) -> Result<PublicKey, Rejection> {
+    let detail = "its key is of an algorithm that is not known";
+    certificate.key.clone().ok_or(Rejection::SigningCertificateInvalid { detail })
+}
+
+/// Rule C-2.
+const BUNDLE_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
+/// Rule C-2.
+const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
+/// Rule C-2.
+const CHAIN_ANNOTATION: &str = "dev.sigstore.cosign/chain";
+/// Rule C-2.
+const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 
 #[cfg(test)]
 mod tests {
-    use x509_cert::der::Decode;
-    use x509_cert::der::asn1::{Any, BitString};
+    use std::sync::Arc;
 
-    use super::{AlgorithmIdentifier, EC, ED25519, Encode, KeyError, P256, P384, PublicKey, RSA};
-    use super::{AnyRef, Null, ObjectIdentifier, SubjectPublicKeyInfo};
+    use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SanType, SigningKey};
 
-    /// The generator of P-256; SEC 2, 2.4.2.
-    const POINT: [u8; 65] = *b"\x04\
-        \x6b\x17\xd1\xf2\xe1\x2c\x42\x47\xf8\xbc\xe6\xe5\x63\xa4\x40\xf2\
-        \x77\x03\x7d\x81\x2d\xeb\x33\xa0\xf4\xa1\x39\x45\xd8\x98\xc2\x96\
-        \x4f\xe3\x42\xe2\xfe\x1a\x7f\x9b\x8e\xe7\xeb\x4a\x7c\x0f\x9e\x16\
-        \x2b\xce\x33\x57\x6b\x31\x5e\xce\xcb\xb6\x40\x68\x37\xbf\x51\xf5";
+    use super::{
+        BUNDLE_ANNOTATION, CERTIFICATE_ANNOTATION, CHAIN_ANNOTATION, SIGNATURE_ANNOTATION, Subject, Trust,
+        verify,
+    };
+    use crate::diagnostic::Code;
+    use crate::verify::samples::{
+        FIRST, Issued, LAST, MIDDLE, authority, base64, body, dns, email, extension, logged, pem, set,
+        signer, uri,
+    };
+    use crate::verify::trust::KeyMaterial;
+    use crate::verify::{Signer, Timestamp, UntrustedSigstore};
 
-    fn load(oid: ObjectIdentifier, parameters: Option<Any>, key: &[u8]) -> Result<PublicKey, KeyError> {
-        let subject_public_key = BitString::from_bytes(key).unwrap();
-        let algorithm = AlgorithmIdentifier { oid, parameters };
-        PublicKey::from_spki(&SubjectPublicKeyInfo { algorithm, subject_public_key }.to_der().unwrap())
+    const ISSUER: &str = "https://issuer.example";
+    const PAYLOAD: &[u8] = br#"{"critical":{"type":"cosign container image signature","image":{"docker-manifest-digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},"identity":{"docker-reference":"a/b"}},"optional":null}"#;
+
+    fn material(text: &str) -> Arc<KeyMaterial> {
+        Arc::new(KeyMaterial::of_policy(text.as_bytes()))
     }
 
-    fn null() -> Option<Any> {
-        Some(Any::from(AnyRef::from(Null)))
+    fn public(keys: &[&KeyPair]) -> Vec<Arc<KeyMaterial>> {
+        keys.iter().map(|key| material(&key.public_key_pem())).collect()
     }
 
-    /// A PKCS#1 key with a modulus of 2048 bits.
-    fn rsa(exponent: &[u8]) -> Vec<u8> {
-        let integer = [&[2, u8::try_from(exponent.len()).unwrap()], exponent].concat();
-        let modulus = [&[0x02, 0x82, 0x01, 0x01, 0x00][..], &[0xff; 256]].concat();
-        let length = u16::try_from(modulus.len() + integer.len()).unwrap().to_be_bytes();
-        [&[0x30, 0x82][..], &length, &modulus, &integer].concat()
-    }
-
-    #[test]
-    fn an_ec_key_is_an_uncompressed_point_on_its_curve() {
-        let load = |curve: ObjectIdentifier, key: &[u8]| load(EC, Some(Any::from(curve)), key).is_ok();
-        let with = |at: usize, byte: u8| {
-            let mut point = POINT;
-            point[at] = byte;
-            point
+    fn layer(key: &KeyPair, annotations: &[(&str, &str)]) -> UntrustedSigstore {
+        let mut layer = UntrustedSigstore {
+            mime_type: super::SIGNATURE_MIME_TYPE.to_owned(),
+            payload: PAYLOAD.to_vec(),
+            annotations: [(SIGNATURE_ANNOTATION.to_owned(), base64(&key.sign(PAYLOAD).unwrap()))].into(),
         };
-        assert!(load(P256, &POINT));
-        assert!(!load(P384, &POINT), "another curve");
-        assert!(!load(P256, &with(64, 0xf4)), "not on the curve");
-        assert!(!load(P256, &with(0, 7)), "hybrid");
-        assert!(!load(P256, &with(0, 3)), "compressed but too long");
-        assert!(!load(P256, &with(0, 3)[..33]), "compressed");
-        assert!(!load(P256, &POINT[..64]), "too short");
-        assert!(!load(P256, &[&POINT[..], &[0]].concat()), "too long");
-        assert!(!load(P256, &[0]), "infinity");
-        assert!(!load(P256, &[]), "empty");
+        layer.annotations.extend(annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+        layer
     }
 
-    #[test]
-    fn parameters_are_what_the_algorithm_wants() {
-        let key = rsa(&[1, 0, 1]);
-        let filled = Any::from_der(&[0x04, 0x01, 0x00]).unwrap();
-        assert!(load(RSA, null(), &key).is_ok());
-        assert!(load(RSA, None, &key).is_err());
-        assert!(load(RSA, Some(filled), &key).is_err());
-        assert!(load(RSA, Some(Any::from(P256)), &key).is_err());
-        assert!(load(ED25519, None, &POINT[1..33]).is_ok());
-        assert!(load(ED25519, null(), &POINT[1..33]).is_err());
-        assert!(load(ED25519, None, &POINT[1..34]).is_err());
-        assert!(load(EC, None, &POINT).is_err());
-        assert!(load(EC, null(), &POINT).is_err());
+    /// Adds what `log` says of the layer's signature by `verifier`, a PEM block.
+    fn add_entry(layer: &mut UntrustedSigstore, log: &KeyPair, verifier: &str, time: Timestamp) {
+        let signature = crate::json::decode_base64(&layer.annotations[SIGNATURE_ANNOTATION]).unwrap();
+        let payload = logged(&body(verifier, &signature, PAYLOAD), time);
+        layer.annotations.insert(BUNDLE_ANNOTATION.to_owned(), set(log, &payload, &payload));
     }
 
+    fn code(layer: &UntrustedSigstore, trust: &Trust<'_>, now: Timestamp) -> Option<Code> {
+        verify(layer, trust, now).err().map(|rejection| rejection.code())
+    }
+
+    fn keys() -> [KeyPair; 3] {
+        [(); 3].map(|()| KeyPair::generate().unwrap())
+    }
+
+    // Rules C-5, C-6, C-25.
     #[test]
-    fn an_rsa_exponent_is_odd_and_fits_31_bits() {
-        for (exponent, ok) in [
-            (&[3][..], true),
-            (&[1, 0, 1], true),
-            (&[0x7f, 0xff, 0xff, 0xff], true),
-            (&[0, 0x80, 0, 0, 1], false),
-            (&[1, 0, 0, 0, 1], false),
-            (&[1], false),
-            (&[2], false),
-            (&[0xff], false),
-            (&[0, 3], false),
+    fn a_log_entry_names_the_one_key_that_is_tried() {
+        let [one, two, log] = keys();
+        let logged = |signer: &KeyPair, named: &KeyPair| {
+            let mut layer = layer(signer, &[]);
+            add_entry(&mut layer, &log, &named.public_key_pem(), MIDDLE);
+            layer
+        };
+        let trust =
+            |keys: &[&KeyPair], log: &KeyPair| Trust::LoggedKeys { keys: public(keys), logs: public(&[log]) };
+        let both = trust(&[&one, &two], &log);
+        for (what, layer, trust, wanted) in [
+            ("the first", logged(&one, &one), &both, None),
+            ("the second", logged(&two, &two), &both, None),
+            ("signed by another than the entry names", logged(&two, &one), &both, Some(Code::BadSignature)),
+            ("a key of nobody", logged(&two, &two), &trust(&[&one], &log), Some(Code::LogEntryInvalid)),
+            ("another log", logged(&one, &one), &trust(&[&one], &two), Some(Code::LogEntryInvalid)),
+            ("no entry", layer(&one, &[]), &both, Some(Code::LogEntryMissing)),
+            (
+                "no logs",
+                logged(&one, &one),
+                &Trust::LoggedKeys { keys: public(&[&one]), logs: Vec::new() },
+                Some(Code::LogEntryInvalid),
+            ),
+            // Without keys of logs nobody looks at the entry.
+            (
+                "an entry of nobody",
+                layer(&one, &[(BUNDLE_ANNOTATION, "x")]),
+                &Trust::Keys { keys: public(&[&two, &one]) },
+                None,
+            ),
         ] {
-            assert_eq!(load(RSA, null(), &rsa(exponent)).is_ok(), ok, "{exponent:?}");
+            assert_eq!(code(&layer, trust, MIDDLE), wanted, "{what}");
+        }
+        let claim = verify(&logged(&one, &one), &both, MIDDLE).unwrap();
+        assert_eq!(claim.get().time, None, "the log's time is not the signer's");
+        assert!(matches!(&claim.get().signer, Signer::PublicKey { .. }));
+    }
+
+    // Rules C-3, E-17: all that is trusted must be usable, whatever is attached.
+    #[test]
+    fn everything_trusted_is_loaded_first() {
+        let [one, log, _] = keys();
+        let root = Issued::new(authority("root"), None);
+        let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let rsa = KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+        let garbage = || material("x");
+        let with = |mut list: Vec<Arc<KeyMaterial>>, other| {
+            list.push(other);
+            list
+        };
+        let fulcio =
+            |authorities, logs| Trust::Fulcio { authorities, logs, issuer: ISSUER, email: "a@b.example" };
+        let pki = |authorities, intermediates| Trust::Pki {
+            authorities,
+            intermediates,
+            subject: Subject::Email("a"),
+        };
+        let mut layer = layer(&one, &[]);
+        for (what, trust) in [
+            ("a second key", Trust::Keys { keys: with(public(&[&one]), garbage()) }),
+            ("a certificate as key", Trust::Keys { keys: with(public(&[&one]), material(&root.pem())) }),
+            (
+                "a log key",
+                Trust::LoggedKeys { keys: public(&[&one]), logs: with(public(&[&log]), garbage()) },
+            ),
+            (
+                "an Ed25519 log key",
+                Trust::LoggedKeys { keys: public(&[&one]), logs: public(&[&log, &ed25519]) },
+            ),
+            ("an RSA log key", fulcio(material(&root.pem()), public(&[&log, &rsa]))),
+            ("authorities", fulcio(garbage(), public(&[&log]))),
+            ("a key as authority", fulcio(material(&one.public_key_pem()), public(&[&log]))),
+            ("authorities of pki", pki(garbage(), None)),
+            ("intermediates", pki(material(&root.pem()), Some(garbage()))),
+            (
+                "a broken intermediate",
+                pki(material(&root.pem()), Some(material(&(root.pem() + &pem("CERTIFICATE", b"x"))))),
+            ),
+        ] {
+            assert_eq!(code(&layer, &trust, MIDDLE), Some(Code::KeyFileInvalid), "{what}");
+        }
+        layer.annotations.clear();
+        let trust = Trust::Keys { keys: public(&[&one]) };
+        assert_eq!(code(&layer, &trust, MIDDLE), Some(Code::MalformedSignature));
+    }
+
+    /// Fulcio's extensions for an issuer, the older and the newer.
+    const V1: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 1];
+    const V2: &[u64] = &[1, 3, 6, 1, 4, 1, 57264, 1, 8];
+
+    /// An extension and its value.
+    type Value<'a> = (&'static [u64], &'a [u8]);
+
+    fn der_string(tag: u8, text: &str) -> Vec<u8> {
+        [&[tag, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+    }
+
+    struct World {
+        root: Issued,
+        between: Issued,
+        log: KeyPair,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let root = Issued::new(authority("root"), None);
+            let between = Issued::new(authority("between"), Some(&root));
+            Self { root, between, log: KeyPair::generate().unwrap() }
+        }
+
+        fn leaf(&self, names: &[SanType], extensions: &[Value<'_>]) -> Issued {
+            let mut params = signer(names);
+            for (oid, value) in extensions {
+                params.custom_extensions.push(extension(oid, false, value));
+            }
+            Issued::new(params, Some(&self.between))
+        }
+
+        fn layer(&self, leaf: &Issued, time: Timestamp) -> UntrustedSigstore {
+            let chain = self.between.pem() + &self.root.pem();
+            let mut layer =
+                layer(&leaf.key, &[(CERTIFICATE_ANNOTATION, &leaf.pem()), (CHAIN_ANNOTATION, &chain)]);
+            add_entry(&mut layer, &self.log, &leaf.pem(), time);
+            layer
+        }
+
+        fn fulcio(&self) -> Trust<'static> {
+            let (authorities, logs) = (material(&self.root.pem()), public(&[&self.log]));
+            Trust::Fulcio { authorities, logs, issuer: ISSUER, email: "a@b.example" }
+        }
+
+        fn pki(&self, subject: Subject<'static>) -> Trust<'static> {
+            Trust::Pki { authorities: material(&self.root.pem()), intermediates: None, subject }
         }
     }
 
+    // Rules C-6, C-33: the certificate is judged at the time of the log, whatever the time is now.
     #[test]
-    fn nothing_follows_a_key() {
-        let key = rsa(&[1, 0, 1]);
-        assert!(load(RSA, null(), &[&key[..], &[0]].concat()).is_err());
-        let algorithm = AlgorithmIdentifier { oid: ED25519, parameters: None::<Any> };
-        let subject_public_key = BitString::from_bytes(&POINT[1..33]).unwrap();
-        let mut der = SubjectPublicKeyInfo { algorithm, subject_public_key }.to_der().unwrap();
-        assert!(PublicKey::from_spki(&der).is_ok());
-        der.push(0);
-        assert!(PublicKey::from_spki(&der).is_err());
+    fn fulcio_certificates_are_judged_when_they_were_logged() {
+        let world = World::new();
+        let leaf = world.leaf(&[email("a@b.example")], &[(V1, ISSUER.as_bytes())]);
+        for (logged, wanted) in [
+            (FIRST.0 - 1, Some(Code::SigningCertificateExpired)),
+            (FIRST.0, None),
+            (LAST.0, None),
+            (LAST.0 + 1, Some(Code::SigningCertificateExpired)),
+            (0, Some(Code::SigningCertificateExpired)),
+        ] {
+            for now in [Timestamp(0), MIDDLE, Timestamp(i64::MAX)] {
+                let layer = world.layer(&leaf, Timestamp(logged));
+                assert_eq!(code(&layer, &world.fulcio(), now), wanted, "{logged}");
+            }
+        }
+        let claim = verify(&world.layer(&leaf, MIDDLE), &world.fulcio(), LAST).unwrap();
+        assert_eq!(claim.get().time, Some(MIDDLE));
+        let Signer::Certificate { issuer, subject, .. } = &claim.get().signer else { panic!() };
+        assert_eq!((issuer.as_str(), subject.as_str()), (ISSUER, "a@b.example"));
+    }
+
+    // Rules C-6, C-24, C-31, C-32.
+    #[test]
+    fn every_annotation_of_fulcio_belongs_together() {
+        let world = World::new();
+        let leaf = world.leaf(&[email("a@b.example")], &[(V1, ISSUER.as_bytes())]);
+        let other = world.leaf(&[email("a@b.example")], &[(V1, ISSUER.as_bytes())]);
+        let (first, chain) = (leaf.pem(), world.between.pem() + &world.root.pem());
+        let rows: [(&str, &str, Option<String>, Option<Code>); 16] = [
+            ("as made", CHAIN_ANNOTATION, Some(chain.clone()), None),
+            ("no entry", BUNDLE_ANNOTATION, None, Some(Code::LogEntryMissing)),
+            ("no certificate", CERTIFICATE_ANNOTATION, None, Some(Code::SigningCertificateMissing)),
+            ("no chain", CHAIN_ANNOTATION, None, Some(Code::SigningCertificateUntrusted)),
+            (
+                "an empty chain",
+                CHAIN_ANNOTATION,
+                Some(String::new()),
+                Some(Code::SigningCertificateUntrusted),
+            ),
+            (
+                "a chain without its end",
+                CHAIN_ANNOTATION,
+                Some(world.between.pem()),
+                Some(Code::SigningCertificateUntrusted),
+            ),
+            (
+                "a chain upside down",
+                CHAIN_ANNOTATION,
+                Some(world.root.pem() + &world.between.pem()),
+                Some(Code::SigningCertificateUntrusted),
+            ),
+            ("a chain with the leaf", CHAIN_ANNOTATION, Some(first.clone() + &chain), None),
+            (
+                "a chain that is none",
+                CHAIN_ANNOTATION,
+                Some("x".to_owned()),
+                Some(Code::SigningCertificateInvalid),
+            ),
+            (
+                "a chain with more",
+                CHAIN_ANNOTATION,
+                Some(chain.clone() + "x"),
+                Some(Code::SigningCertificateInvalid),
+            ),
+            (
+                "a chain that is too long",
+                CHAIN_ANNOTATION,
+                Some(world.between.pem().repeat(65)),
+                Some(Code::SigningCertificateInvalid),
+            ),
+            ("a chain that is long", CHAIN_ANNOTATION, Some(world.between.pem().repeat(64)), None),
+            ("another certificate", CERTIFICATE_ANNOTATION, Some(other.pem()), Some(Code::LogEntryInvalid)),
+            ("another label", CERTIFICATE_ANNOTATION, Some(first.replace("CERTIFICATE", "X")), None),
+            (
+                "two certificates",
+                CERTIFICATE_ANNOTATION,
+                Some(first.clone() + &first),
+                Some(Code::LogEntryInvalid),
+            ),
+            ("a line more", CERTIFICATE_ANNOTATION, Some(first.clone() + "\n"), Some(Code::LogEntryInvalid)),
+        ];
+        for (what, annotation, value, wanted) in rows {
+            let mut layer = world.layer(&leaf, MIDDLE);
+            match value {
+                Some(value) => layer.annotations.insert(annotation.to_owned(), value),
+                None => layer.annotations.remove(annotation),
+            };
+            assert_eq!(code(&layer, &world.fulcio(), MIDDLE), wanted, "{what}");
+        }
+        let mut layer = world.layer(&leaf, MIDDLE);
+        layer.payload = layer.payload.to_ascii_uppercase();
+        assert_eq!(code(&layer, &world.fulcio(), MIDDLE), Some(Code::LogEntryInvalid));
+        // Logged, but signed by another key than the certificate's.
+        let mut layer =
+            super::tests::layer(&other.key, &[(CERTIFICATE_ANNOTATION, &first), (CHAIN_ANNOTATION, &chain)]);
+        add_entry(&mut layer, &world.log, &first, MIDDLE);
+        assert_eq!(code(&layer, &world.fulcio(), MIDDLE), Some(Code::BadSignature));
+    }
+
+    // Rules C-34 and C-35.
+    #[test]
+    fn fulcio_certificates_name_issuer_and_address() {
+        let world = World::new();
+        let (old, new) = (ISSUER.as_bytes(), der_string(0x0c, ISSUER));
+        let (other_old, other_new) = (&b"https://x"[..], der_string(0x0c, "https://x"));
+        let trailing = [&new[..], &[0]].concat();
+        let judge = |names: &[SanType], extensions: &[Value<'_>]| {
+            let leaf = world.leaf(names, extensions);
+            code(&world.layer(&leaf, MIDDLE), &world.fulcio(), MIDDLE)
+        };
+        let mail = [email("a@b.example")];
+        let (mismatch, invalid) =
+            (Some(Code::IdentityMismatchSubject), Some(Code::SigningCertificateInvalid));
+        let rows: [(&str, &[Value<'_>], Option<Code>); 15] = [
+            ("the older", &[(V1, old)], None),
+            ("the newer", &[(V2, &new)], None),
+            ("both", &[(V1, old), (V2, &new)], None),
+            ("none", &[], invalid),
+            ("both, that differ", &[(V1, other_old), (V2, &new)], invalid),
+            ("both, that differ the other way", &[(V1, old), (V2, &other_new)], invalid),
+            ("another", &[(V1, other_old)], mismatch),
+            ("another in the newer", &[(V2, &other_new)], mismatch),
+            ("a longer one", &[(V1, b"https://issuer.example/")], mismatch),
+            ("a DER string in the older", &[(V1, &new)], mismatch),
+            ("plain text in the newer", &[(V2, old)], invalid),
+            ("trailing bytes", &[(V2, &trailing)], invalid),
+            ("PrintableString", &[(V2, &der_string(0x13, ISSUER))], None),
+            ("OctetString", &[(V2, &der_string(0x04, ISSUER))], invalid),
+            ("a good older and a broken newer", &[(V1, old), (V2, b"\x0c")], invalid),
+        ];
+        for (what, extensions, wanted) in rows {
+            assert_eq!(judge(&mail, extensions), wanted, "{what}");
+        }
+        let twice: &[Value<'_>] = &[(V1, old), (V1, old)];
+        assert_eq!(judge(&mail, twice), invalid, "an extension twice");
+        for (names, wanted) in [
+            (vec![email("a@b.example")], None),
+            (vec![uri("https://x.example/y"), email("a@b.example"), dns("x")], None),
+            (vec![email("A@b.example")], mismatch),
+            (vec![uri("mailto:a@b.example")], mismatch),
+            (vec![dns("a@b.example")], mismatch),
+            (vec![], mismatch),
+        ] {
+            assert_eq!(judge(&names, &[(V1, old)]), wanted, "{names:?}");
+        }
+    }
+
+    // Rules C-6, C-40, C-41 and C-42.
+    #[test]
+    fn pki_certificates_are_judged_now() {
+        let world = World::new();
+        let leaf = world.leaf(&[email("a@b.example"), dns("*.b.example")], &[]);
+        let layer = world.layer(&leaf, MIDDLE);
+        let (mail, host) = (Subject::Email("a@b.example"), Subject::Hostname("H.b.example"));
+        let both = |email, hostname| Subject::Both { email, hostname };
+        let mismatch = Some(Code::IdentityMismatchSubject);
+        for (subject, now, wanted) in [
+            (mail, MIDDLE, None),
+            (host, MIDDLE, None),
+            (both("a@b.example", "h.b.example"), MIDDLE, None),
+            (both("a@b.example", "b.example"), MIDDLE, mismatch),
+            (both("c@b.example", "h.b.example"), MIDDLE, mismatch),
+            (Subject::Email("h.b.example"), MIDDLE, mismatch),
+            (Subject::Hostname("a@b.example"), MIDDLE, mismatch),
+            (mail, FIRST, None),
+            (mail, LAST, None),
+            (mail, Timestamp(FIRST.0 - 1), Some(Code::SigningCertificateExpired)),
+            (mail, Timestamp(LAST.0 + 1), Some(Code::SigningCertificateExpired)),
+        ] {
+            assert_eq!(code(&layer, &world.pki(subject), now), wanted, "{subject:?} {now}");
+        }
+        let claim = verify(&layer, &world.pki(mail), MIDDLE).unwrap();
+        assert_eq!(claim.get().time, None);
+        let Signer::Certificate { issuer, subject, .. } = &claim.get().signer else { panic!() };
+        assert_eq!((issuer.as_str(), subject.as_str()), ("CN=between", "a@b.example"));
+        // What stands between may come from the policy, and the log does not matter.
+        let mut alone = layer.clone();
+        alone.annotations.remove(CHAIN_ANNOTATION);
+        alone.annotations.remove(BUNDLE_ANNOTATION);
+        assert_eq!(code(&alone, &world.pki(mail), MIDDLE), Some(Code::SigningCertificateUntrusted));
+        let intermediates = Some(material(&(world.root.pem() + &world.between.pem())));
+        let trust = Trust::Pki { authorities: material(&world.root.pem()), intermediates, subject: mail };
+        assert_eq!(code(&alone, &trust, MIDDLE), None);
+        alone.annotations.remove(CERTIFICATE_ANNOTATION);
+        assert_eq!(code(&alone, &trust, MIDDLE), Some(Code::SigningCertificateMissing));
+        // A key that is not the certificate's, and a purpose that is not this one.
+        let [stranger, ..] = keys();
+        let mut forged = layer.clone();
+        forged.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), base64(&stranger.sign(PAYLOAD).unwrap()));
+        assert_eq!(code(&forged, &world.pki(mail), MIDDLE), Some(Code::BadSignature));
+        let mut params = signer(&[email("a@b.example")]);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::EmailProtection];
+        let leaf = Issued::new(params, Some(&world.between));
+        let layer = world.layer(&leaf, MIDDLE);
+        assert_eq!(code(&layer, &world.pki(mail), MIDDLE), Some(Code::SigningCertificateUntrusted));
+    }
+
+    // Rules C-33 and C-41: a critical SAN without known names is tolerated for Fulcio only, and names nobody.
+    #[test]
+    fn names_of_unknown_forms_name_nobody() {
+        let world = World::new();
+        let mut params = signer(&[]);
+        params.custom_extensions.push(extension(&[2, 5, 29, 17], true, b"\x30\x05\x88\x03\x2a\x03\x04"));
+        params.custom_extensions.push(extension(V1, false, ISSUER.as_bytes()));
+        let layer = world.layer(&Issued::new(params, Some(&world.between)), MIDDLE);
+        assert_eq!(code(&layer, &world.fulcio(), MIDDLE), Some(Code::IdentityMismatchSubject));
+        let mail = Subject::Email("a@b.example");
+        assert_eq!(code(&layer, &world.pki(mail), MIDDLE), Some(Code::SigningCertificateUntrusted));
     }
 }

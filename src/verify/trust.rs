@@ -2,8 +2,9 @@
 
 use std::sync::OnceLock;
 
+use super::certificate::{self, Certificate};
+use super::key::{KeyError, PublicKey};
 use super::openpgp::Certificates;
-use super::sigstore::{KeyError, PublicKey};
 
 /// The bytes that a policy gives as keys, from a file or from the policy itself.
 #[derive(Debug)]
@@ -13,12 +14,21 @@ pub struct KeyMaterial {
     bytes: Vec<u8>,
     certificates: OnceLock<Certificates>,
     public_key: OnceLock<Result<PublicKey, KeyError>>,
+    authorities: OnceLock<Result<Vec<Certificate>, certificate::Error>>,
+    intermediates: OnceLock<Result<Vec<Certificate>, certificate::Error>>,
 }
 
 impl KeyMaterial {
     /// Keeps `bytes`; whether they hold a key is found when one is needed (rule P-13).
     pub fn new(source: String, bytes: Vec<u8>) -> Self {
-        Self { source, bytes, certificates: OnceLock::new(), public_key: OnceLock::new() }
+        Self {
+            source,
+            bytes,
+            certificates: OnceLock::new(),
+            public_key: OnceLock::new(),
+            authorities: OnceLock::new(),
+            intermediates: OnceLock::new(),
+        }
     }
 
     /// Keys that stand in the policy itself.
@@ -44,5 +54,21 @@ impl KeyMaterial {
     /// The public key in it (rule C-3).
     pub fn public_key(&self) -> Result<&PublicKey, KeyError> {
         self.public_key.get_or_init(|| PublicKey::from_pem(&self.bytes)).as_ref().map_err(|e| *e)
+    }
+    /// The public key of a transparency log in it (rule C-3).
+    pub(in crate::verify) fn log_key(&self) -> Result<&PublicKey, KeyError> {
+        self.public_key().and_then(|key| if key.is_ecdsa() { Ok(key) } else { Err(KeyError::NotEcdsa) })
+    }
+
+    /// The authorities in it (rule C-30).
+    pub(in crate::verify) fn authorities(&self) -> Result<&[Certificate], certificate::Error> {
+        let all = self.authorities.get_or_init(|| certificate::authorities(&self.bytes));
+        all.as_deref().map_err(|e| *e)
+    }
+
+    /// The certificates in it that are no authorities by themselves (rule C-40).
+    pub(in crate::verify) fn intermediates(&self) -> Result<&[Certificate], certificate::Error> {
+        let all = self.intermediates.get_or_init(|| certificate::all(&self.bytes, certificate::BUNDLE));
+        all.as_deref().map_err(|e| *e)
     }
 }

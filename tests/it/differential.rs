@@ -694,7 +694,7 @@ fn sigstore_rows(world: &World) -> Vec<Row> {
         row("cosign, with the payload of simple signing", trusted(), "cos/simple:1", "malformed-payload"),
         row("cosign, an index, itself signed", trusted(), "cos/index:1", "unsigned"),
         row("cosign, an index, its instance signed", trusted(), "cos/instance:1", "allowed"),
-        row("cosign, a log entry is wanted", with(trusted(), "rekorPublicKeyPath", path("other.pub")), "cos/good:1", "unsupported").reason("missing dev.sigstore.cosign/bundle annotation"),
+        row("cosign, a log entry is wanted", with(trusted(), "rekorPublicKeyPath", path("other.pub")), "cos/good:1", "log-entry-missing").reason("missing dev.sigstore.cosign/bundle annotation"),
         two,
         one,
         row("signed with cosign, gpg is wanted", world.good(), "cos/good:1", "unsigned"),

@@ -8,7 +8,7 @@ use aws_lc_rs::signature::{
 
 use crate::digest::Digest;
 
-use crate::verify::sigstore::PublicKey;
+use crate::verify::key::PublicKey;
 
 /// A public key that verifies with its own hash: SHA-256 for P-256 and RSA, SHA-384 for P-384, SHA-512 for P-521, none
 /// for Ed25519 (design decision 5).
@@ -36,8 +36,8 @@ impl Key {
             (&ED25519, false),
         ];
         algorithms.into_iter().find_map(|(algorithm, takes_sha256)| {
-            let parsed = ParsedPublicKey::new(algorithm, key.der()).ok()?;
-            Some(Self { parsed, takes_sha256, der: key.der().to_vec(), spki: key.spki().clone() })
+            let parsed = ParsedPublicKey::new(algorithm, key.spki()).ok()?;
+            Some(Self { parsed, takes_sha256, der: key.spki().to_vec(), spki: key.id().clone() })
         })
     }
 

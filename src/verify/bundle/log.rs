@@ -362,7 +362,7 @@ fn logged_hash(value: &Value<'_>) -> Result<Digest, String> {
 
 /// The entry does not prove what it should.
 pub(super) fn invalid(entry: &Entry, detail: impl Into<String>) -> Rejection {
-    Rejection::LogEntryInvalid { index: entry.log_index, detail: detail.into() }
+    Rejection::LogEntryInvalid { detail: format!("entry {}: {}", entry.log_index, detail.into()) }
 }
 
 #[cfg(test)]

@@ -541,7 +541,7 @@ fn rebuild_entry(entry: &wire::Entry) -> Json {
 }
 
 /// An error of sigstore-verify in our words.
-fn rejection(error: Error, bundle: &Bundle, artifact: &Digest) -> Rejection {
+fn rejection(error: Error, artifact: &Digest) -> Rejection {
     let detail = error.to_string();
     match error {
         Error::Certificate(CertificateError::Sct(detail)) | Error::InvalidTrustRoot(detail) => {
@@ -554,10 +554,7 @@ fn rejection(error: Error, bundle: &Bundle, artifact: &Digest) -> Rejection {
         Error::TransparencyLog(TransparencyLogError::IntegratedTime(detail)) => {
             Rejection::BundleCertificate { detail }
         }
-        Error::TransparencyLog(_) => Rejection::LogEntryInvalid {
-            index: bundle.entries.first().map_or(0, |entry| entry.log_index),
-            detail,
-        },
+        Error::TransparencyLog(_) => Rejection::LogEntryInvalid { detail },
         Error::InvalidBundle(_) | Error::Types(_) | Error::Bundle(_) => Rejection::BundleMalformed { detail },
         Error::UnsupportedBundle(what) | Error::UnsupportedArtifact(what) => {
             Rejection::BundleUnsupported { what }
