@@ -158,9 +158,8 @@ impl Case {
         let text = format!(r#"{{"default":[{requirement}]}}"#);
         let signature = LocatedSignature { location: "signature-1".to_owned(), signature };
         let manifest = ManifestEvidence {
-            bytes: MANIFEST.to_vec(),
-            media_type: vouchd::manifest::OCI_MANIFEST.to_owned(),
             signatures: vec![signature],
+            ..ManifestEvidence::new(MANIFEST.to_vec(), vouchd::manifest::OCI_MANIFEST.to_owned())
         };
         let key_files =
             BTreeMap::from([("/key".to_owned(), Arc::new(KeyMaterial::new("/key".to_owned(), key)))]);

@@ -296,6 +296,17 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// The beginning of a text from outside, at most 256 characters, to be kept for a message (T-28).
+pub fn clip(text: &str) -> String {
+    match text.char_indices().nth(CLIPPED) {
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "…",
+        None => text.to_owned(),
+    }
+}
+
+/// Most characters of a text from outside in a message.
+const CLIPPED: usize = 256;
+
 /// A JSON text with the same characters escaped as JSON does it.
 pub fn escape_json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -122,6 +122,16 @@ impl From<Error> for Box<Undecided> {
     }
 }
 
+/// A judgement.
+struct Judged {
+    verdict: Verdict,
+    /// The name that pins what was granted, and whether the policy also accepts that name.
+    pinned: Option<ImageReference>,
+    pinned_accepted: Option<bool>,
+    /// The evidence, if more of it could turn a no into a yes.
+    refused: Option<Evidence>,
+}
+
 /// What would be required of an image, and where its signatures would be looked for.
 #[derive(Clone, Debug)]
 pub struct Explanation {
@@ -330,20 +340,33 @@ impl Engine {
         let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
             .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));
-        let Gathered { evidence, source, mut warnings } =
+        let Gathered { evidence, source, mut warnings, place } =
             gathered.map_err(|error| undecided(error.into()))?;
-        let judgement = {
+        let judge = async |evidence| {
             let (engine, policy, image) = (Arc::clone(self), Arc::clone(&policy), image.clone());
-            let (question, budget) = (question.clone(), budget.clone());
-            move || {
+            let (question, needs, budget) = (question.clone(), needs.clone(), budget.clone());
+            let judgement = move || {
                 let judged = engine.judge(&policy.policy, &image, &question, &needs, evidence, now);
                 // The bytes are given back when nobody holds them any more.
                 drop(budget);
                 Ok(judged)
-            }
+            };
+            blocking(&self.judging, judgement, "the judgement", deadline).await
         };
-        let judged = blocking(&self.judging, judgement, "the judgement", deadline).await;
-        let (verdict, pinned, pinned_accepted) = judged.map_err(undecided)?;
+        let mut judged = judge(evidence).await.map_err(undecided)?;
+        if let Some(mut evidence) = judged.refused.take()
+            && let Some(place) = place
+        {
+            let adding = tokio::time::timeout_at(deadline, place.add_referrers(&mut evidence, question));
+            let timed_out = |_| fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() };
+            let failure = adding.await.map_err(timed_out).map_err(|error| undecided(error.into()))?;
+            judged = judge(evidence).await.map_err(undecided)?;
+            // What was not to be had might have been the signature.
+            if let (Some(_), Some(failure)) = (&judged.refused, failure) {
+                return Err(Box::new(undecided(failure.into())));
+            }
+        }
+        let Judged { verdict, pinned, pinned_accepted, refused: _ } = judged;
         warnings.extend(note);
         let requests = budget.requests_made();
         Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests })
@@ -359,21 +382,25 @@ impl Engine {
         needs: &Needs,
         evidence: Evidence,
         now: Timestamp,
-    ) -> (Verdict, Option<ImageReference>, Option<bool>) {
-        let verdict = evaluate::plan(policy, image, question).judge(&evidence, now);
+    ) -> Judged {
+        let plan = evaluate::plan(policy, image, question);
+        let verdict = plan.judge(&evidence, now);
+        if plan.wants_referrers(&verdict) {
+            return Judged { verdict, pinned: None, pinned_accepted: Some(false), refused: Some(evidence) };
+        }
         let granted = match &verdict.decision {
             Decision::Allow(grant) => grant.digest(),
             Decision::Deny(_) => None,
         };
         let Some(pinned) = granted.and_then(|digest| image.pinned(digest)) else {
-            return (verdict, None, Some(false));
+            return Judged { verdict, pinned: None, pinned_accepted: Some(false), refused: None };
         };
         // A name that pins already has just been judged.
         let accepted = pinned.policy_identity() == image.policy_identity()
             || self.accepts_pinned(policy, &pinned, question, needs, evidence, now);
         // What is elsewhere, as where mirrors are for digests alone, was not looked at.
         let known = !accepted || self.has_the_same_stores(image, &pinned);
-        (verdict, Some(pinned), known.then_some(accepted))
+        Judged { verdict, pinned: Some(pinned), pinned_accepted: known.then_some(accepted), refused: None }
     }
 
     /// Whether manifests and signatures of both names are looked for in the same places.

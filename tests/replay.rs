@@ -261,9 +261,11 @@ fn signature_verify(case: &Value) -> Answer {
     };
     let plan = evaluate::plan(&policy, &image, &question);
     let manifest = ManifestEvidence {
-        bytes: bytes(case, "manifest_b64")?,
-        media_type: text(case, "manifest_mime_type").unwrap_or_default().to_owned(),
         signatures: signatures(case)?,
+        ..ManifestEvidence::new(
+            bytes(case, "manifest_b64")?,
+            text(case, "manifest_mime_type").unwrap_or_default().to_owned(),
+        )
     };
     let mut evidence = Evidence { key_files: BTreeMap::new(), ..Evidence::default() };
     let files = case.get("files").and_then(Value::as_object).cloned().unwrap_or_default();

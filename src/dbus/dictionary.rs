@@ -214,6 +214,7 @@ mod tests {
                 subject: Some("a@b.example".into()),
             }),
             time: None,
+            reference_bound: None,
         };
         report.requirements = vec![RequirementReport {
             subject: "instance".into(),

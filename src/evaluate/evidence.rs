@@ -15,6 +15,8 @@ pub struct Needs {
     pub manifest: bool,
     /// The signatures of every manifest that is gathered.
     pub signatures: bool,
+    /// Sigstore attachments, whatever registries.d says of them: requirements of ours imply them (design decision 3.4).
+    pub attachments: bool,
     /// Key files, as the policy spells them.
     pub key_files: BTreeSet<String>,
     /// Keys that stand in the policy itself.
@@ -61,8 +63,17 @@ pub struct ManifestEvidence {
     pub bytes: Vec<u8>,
     /// The type that the source claimed; it never decides what the digest is.
     pub media_type: String,
-    /// In the order of their stores.
+    /// Those that other tools find, too, in the order of their stores.
     pub signatures: Vec<LocatedSignature>,
+    /// Those of manifests that refer to this one, where only vouchd looks.
+    pub referrers: Vec<LocatedSignature>,
+}
+
+impl ManifestEvidence {
+    /// A manifest whose signatures are not known yet.
+    pub fn new(bytes: Vec<u8>, media_type: String) -> Self {
+        Self { bytes, media_type, signatures: Vec::new(), referrers: Vec::new() }
+    }
 }
 
 /// An instance of an index.

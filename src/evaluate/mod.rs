@@ -9,23 +9,26 @@ use std::sync::Arc;
 use crate::digest::{Algorithm, Digest};
 use crate::manifest;
 use crate::nonempty::NonEmpty;
-use crate::policy::certificate::FulcioSubject;
+use crate::policy::certificate::{FulcioSubject, MaxAge, RootSource, TrustedRoot};
 use crate::policy::{
     KeySource, KeyType, Match, Pki, PkiSubject, Policy, Requirement, SignedBy, SignedIdentity, Signer,
     SigstoreSigned,
 };
 use crate::reference::{ImageReference, Place, Transport};
+use crate::verify::bundle::{BundleSigner, Lacking, Subject as BundleSubject};
+use crate::verify::identity::SigningIdentity;
 use crate::verify::payload::SignedName;
 use crate::verify::sigstore::{Subject as CertificateSubject, Trust};
 use crate::verify::trust::KeyMaterial;
 use crate::verify::{
-    Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp, sigstore,
+    self, Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, bundle, openpgp,
+    sigstore, trusted_root,
 };
 
 use evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
-use identity::Binding;
 use verdict::{
-    Decision, Grant, Others, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, Verdict,
+    Accepted, Decision, Grant, Others, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict,
+    Support, Verdict,
 };
 
 /// The requirements that apply to an image, and how the question is meant.
@@ -34,11 +37,13 @@ pub struct Plan<'p> {
     image: &'p ImageReference,
     question: &'p Question,
     matched: Match<'p>,
+    /// Whether other tools can read the policy.
+    is_common: bool,
 }
 
 /// Chooses the scope (rules S-20 to S-22).
 pub fn plan<'p>(policy: &'p Policy, image: &'p ImageReference, question: &'p Question) -> Plan<'p> {
-    Plan { image, question, matched: policy.lookup(image) }
+    Plan { image, question, matched: policy.lookup(image), is_common: policy.is_common() }
 }
 
 impl<'p> Plan<'p> {
@@ -57,10 +62,32 @@ impl<'p> Plan<'p> {
             match check {
                 Check::Nothing => {}
                 Check::SimpleSigning { keys, .. } => needs.add([keys]),
-                Check::Sigstore { signer, .. } => needs.add(signer.sources()),
+                Check::Sigstore(SigstoreSigned { signer, .. }) => {
+                    needs.add(signer.sources());
+                    needs.add_root(signer);
+                }
             }
         }
         needs
+    }
+
+    /// Whether the answer is no, and signatures in manifests that refer to those judged could change it.
+    pub fn wants_referrers(&self, verdict: &Verdict) -> bool {
+        let may_change = |subject: &SubjectVerdict| {
+            self.matched.requirements.iter().zip(&subject.requirements).all(|(requirement, judged)| {
+                judged.outcome == Outcome::Accepted || counts_bundles(requirement)
+            })
+        };
+        let (subjects, refused) = (&verdict.subjects, |s: &&SubjectVerdict| !s.is_accepted());
+        let is_denied = matches!(verdict.decision, Decision::Deny(_));
+        is_denied
+            && subjects.iter().any(|s| refused(&s))
+            && match self.question.subject {
+                Subject::Both => subjects.iter().all(may_change),
+                Subject::Either | Subject::Instance | Subject::TopLevel => {
+                    subjects.iter().filter(refused).any(may_change)
+                }
+            }
     }
 
     /// The verdict. It depends on nothing but its arguments, and always exists.
@@ -69,10 +96,13 @@ impl<'p> Plan<'p> {
         let (decision, authenticated) = self.decide(&subjects);
         let resolved_digest = evidence.top_level.as_ref().and_then(|m| manifest::digest(&m.bytes).ok());
         let warnings = self.warnings(&subjects, &decision);
-        let others = match self.image.transport() {
+        let others = if self.image.transport() == Transport::Ostree {
             // Other tools have no images of this transport.
-            Transport::Ostree => Others::UNKNOWN,
-            _ => others(&subjects, evidence),
+            Others::UNKNOWN
+        } else if self.is_common {
+            others(&subjects, evidence)
+        } else {
+            Others::REFUSE
         };
         Verdict {
             decision,
@@ -177,9 +207,7 @@ impl<'p> Plan<'p> {
                     if let Err(rejection) = annotations {
                         return refused(requirement, rejection);
                     }
-                    let context = Context { image: self.image, evidence, now, digest };
-                    let signatures = manifest.map(|m| m.signatures.as_slice()).unwrap_or_default();
-                    context.judge(requirement, check, signatures)
+                    Context { image: self.image, evidence, now, digest, manifest }.judge(requirement, check)
                 }
             })
             .collect();
@@ -201,10 +229,6 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
     }
 }
 
-/// Why `keyless` and `trustedRoot…` are never satisfied yet.
-const TRUSTED_ROOT: Rejection =
-    Rejection::Unsupported { what: "a certificate of a trusted root (\"keyless\", \"trustedRoot…\")" };
-
 /// Why most members of `fulcio` are never satisfied yet.
 const MEMBERS_OF_OURS: Rejection =
     Rejection::Unsupported { what: "members of \"fulcio\" that containers-policy.json(5) does not have" };
@@ -213,7 +237,7 @@ const MEMBERS_OF_OURS: Rejection =
 enum Check<'p> {
     Nothing,
     SimpleSigning { keys: &'p KeySource, identity: &'p SignedIdentity },
-    Sigstore { signer: &'p Signer, identity: &'p SignedIdentity },
+    Sigstore(&'p SigstoreSigned),
 }
 
 impl<'p> Check<'p> {
@@ -230,22 +254,33 @@ impl<'p> Check<'p> {
                     unsupported("a \"keyType\" other than \"GPGKeys\", as no tool can")
                 }
             },
-            // It lets more signatures count, and this version finds none of them.
-            Requirement::SigstoreSigned(SigstoreSigned { message_signature: true, .. }) => {
-                unsupported("a signature over the manifest itself (\"messageSignature\")")
+            Requirement::SigstoreSigned(SigstoreSigned {
+                signer: Signer::Certificate { root: TrustedRoot { max_age: MaxAge::Seconds(_), .. }, .. },
+                ..
+            }) => unsupported("the age of a trusted root (\"trustedRootMaxAge\")"),
+            Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Fulcio { fulcio, .. }, .. })
+                if matches!(fulcio.identity.subject, FulcioSubject::Pins(_)) =>
+            {
+                Err(MEMBERS_OF_OURS)
             }
-            Requirement::SigstoreSigned(SigstoreSigned { signer, identity, .. }) => match signer {
-                Signer::Certificate { .. } => Err(TRUSTED_ROOT),
-                Signer::Fulcio { fulcio, .. }
-                    if matches!(fulcio.identity.subject, FulcioSubject::Pins(_)) =>
-                {
-                    Err(MEMBERS_OF_OURS)
-                }
-                Signer::Fulcio { .. } | Signer::Keys { .. } | Signer::Pki(_) => {
-                    Ok(Self::Sigstore { signer, identity })
-                }
-            },
+            // It lets more signatures count, and this version finds none of them.
+            Requirement::SigstoreSigned(SigstoreSigned { message_signature: true, .. })
+                if !counts_bundles(requirement) =>
+            {
+                unsupported("\"messageSignature\" with \"fulcio\", \"pki\" or \"rekorPublicKey...\"")
+            }
+            Requirement::SigstoreSigned(signed) => Ok(Self::Sigstore(signed)),
         }
+    }
+}
+
+/// Whether Sigstore bundles can satisfy the requirement. What they prove is not what `rekorPublicKey...`, `pki` and
+/// authorities in the policy ask for (T-15).
+fn counts_bundles(requirement: &Requirement) -> bool {
+    let Requirement::SigstoreSigned(SigstoreSigned { signer, .. }) = requirement else { return false };
+    match signer {
+        Signer::Certificate { .. } | Signer::Keys { rekor: None, .. } => true,
+        Signer::Fulcio { .. } | Signer::Keys { rekor: Some(_), .. } | Signer::Pki(_) => false,
     }
 }
 
@@ -259,11 +294,22 @@ impl Needs {
             self.key_data.extend(source.data().iter().cloned());
         }
     }
+
+    /// The trusted root, if certificates are judged with one.
+    fn add_root(&mut self, signer: &Signer) {
+        let Signer::Certificate { root, .. } = signer else { return };
+        self.attachments = true;
+        match &root.source {
+            RootSource::Data(data) => drop(self.key_data.insert(Arc::clone(data))),
+            RootSource::Host => {}
+            RootSource::Path(path) => drop(self.key_files.insert(path.clone())),
+        }
+    }
 }
 
 /// What tools say that judge one of the manifests only, or want less of both than was asked.
 fn others(subjects: &[SubjectVerdict], evidence: &Evidence) -> Others {
-    let accepted = |role| subjects.iter().find(|s| s.role == role).map(SubjectVerdict::is_accepted);
+    let accepted = |role| subjects.iter().find(|s| s.role == role).map(SubjectVerdict::is_accepted_by_others);
     let (top_level, instance) = (accepted(Role::TopLevel), accepted(Role::Instance));
     let is_index = |m: &ManifestEvidence| manifest::index_type(&m.bytes, &m.media_type) != Ok(None);
     // An index that is not the one that was asked for has no instances.
@@ -289,8 +335,15 @@ fn refused(requirement: &Requirement, rejection: Rejection) -> RequirementVerdic
         kind: requirement.kind(),
         verifies_signatures: requirement.verifies_signatures(),
         outcome: Outcome::Rejected(NonEmpty::one(rejection)),
+        support: Support::Common,
         signatures: Vec::new(),
     }
+}
+
+/// What may be a sigstore signature.
+enum Candidate<'e> {
+    Attachment(&'e UntrustedSigstore),
+    Bundle(&'e [u8]),
 }
 
 /// What one requirement is judged with.
@@ -299,24 +352,26 @@ struct Context<'e> {
     evidence: &'e Evidence,
     now: Timestamp,
     digest: Option<&'e Digest>,
+    manifest: Option<&'e ManifestEvidence>,
 }
 
-impl Context<'_> {
-    fn judge(
-        &self,
-        requirement: &Requirement,
-        check: Check<'_>,
-        signatures: &[LocatedSignature],
-    ) -> RequirementVerdict {
+impl<'e> Context<'e> {
+    fn judge(&self, requirement: &Requirement, check: Check<'_>) -> RequirementVerdict {
+        let mut support = Support::Common;
         let (signatures, rejections) = match check {
             Check::Nothing => (Vec::new(), None),
-            Check::SimpleSigning { keys, identity } => self.simple_signing(keys, identity, signatures),
-            Check::Sigstore { signer, identity } => self.sigstore(signer, identity, signatures),
+            Check::SimpleSigning { keys, identity } => self.simple_signing(keys, identity),
+            Check::Sigstore(signed) => {
+                let (signatures, rejections, found) = self.sigstore(signed);
+                support = found;
+                (signatures, rejections)
+            }
         };
         RequirementVerdict {
             kind: requirement.kind(),
             verifies_signatures: requirement.verifies_signatures(),
             outcome: rejections.map_or(Outcome::Accepted, Outcome::Rejected),
+            support,
             signatures,
         }
     }
@@ -326,11 +381,10 @@ impl Context<'_> {
         &self,
         keys: &KeySource,
         identity: &SignedIdentity,
-        signatures: &[LocatedSignature],
     ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
         let mut candidates = Vec::new();
         let mut other_format = 0_usize;
-        for located in signatures {
+        for (located, _) in self.located() {
             match &located.signature {
                 UntrustedSignature::SimpleSigning(blob) => candidates.push((located, blob)),
                 UntrustedSignature::Bundle(_) | UntrustedSignature::Sigstore(_) => {
@@ -342,40 +396,127 @@ impl Context<'_> {
         let keys = self.keys(keys);
         first_accepted(&candidates, "simple-signing", unsigned, |blob| {
             let claim = openpgp::verify(blob, &usable(&keys)?, self.now)?;
-            self.check_claim(claim, identity)
+            self.check_claim(&claim, identity)
         })
     }
 
-    /// Rule E-14: the first acceptable cosign signature.
+    /// Every signature of the manifest, and whether other tools find it.
+    fn located(&self) -> impl Iterator<Item = (&'e LocatedSignature, Support)> {
+        self.manifest.into_iter().flat_map(|manifest| {
+            let common = manifest.signatures.iter().map(|located| (located, Support::Common));
+            common.chain(manifest.referrers.iter().map(|located| (located, Support::Ours)))
+        })
+    }
+
+    /// Rule E-14: the first acceptable signature of cosign, as an attachment or as a bundle.
     fn sigstore(
         &self,
-        signer: &Signer,
-        identity: &SignedIdentity,
-        signatures: &[LocatedSignature],
-    ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
-        let mut candidates: Vec<(&LocatedSignature, &UntrustedSigstore)> = Vec::new();
+        signed: &SigstoreSigned,
+    ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>, Support) {
+        let mut candidates: Vec<(&LocatedSignature, Candidate<'_>)> = Vec::new();
+        let mut supports = Vec::new();
         let (mut other_format, mut other_type) = (0_usize, 0_usize);
-        for located in signatures {
+        for (located, support) in self.located() {
+            let before = candidates.len();
             match &located.signature {
                 UntrustedSignature::Sigstore(layer) if layer.mime_type == sigstore::SIGNATURE_MIME_TYPE => {
-                    candidates.push((located, layer));
+                    candidates.push((located, Candidate::Attachment(layer)));
                 }
-                UntrustedSignature::Bundle(_) | UntrustedSignature::Sigstore(_) => {
-                    other_type = other_type.saturating_add(1)
-                }
+                UntrustedSignature::Bundle(bundle) => candidates.push((located, Candidate::Bundle(bundle))),
+                UntrustedSignature::Sigstore(_) => other_type = other_type.saturating_add(1),
                 UntrustedSignature::SimpleSigning(_) => other_format = other_format.saturating_add(1),
             }
+            supports.extend((candidates.len() > before).then_some(support));
         }
         let unsigned = if self.evidence.attachments_disabled && other_type == 0 {
             Rejection::AttachmentsDisabled
         } else {
             Rejection::Unsigned { other_format, other_type }
         };
-        let trust = self.trust(signer);
-        first_accepted(&candidates, "sigstore", unsigned, |layer| {
-            let claim = sigstore::verify(layer, trust.as_ref().map_err(Clone::clone)?, self.now)?;
-            self.check_claim(claim, identity)
-        })
+        let trust = self.trust(&signed.signer);
+        let (verdicts, rejections) =
+            first_accepted(&candidates, "sigstore", unsigned, |candidate| match candidate {
+                Candidate::Attachment(layer) => {
+                    let claim = sigstore::verify(layer, trust.as_ref().map_err(Clone::clone)?, self.now)?;
+                    self.check_claim(&claim, &signed.identity)
+                }
+                Candidate::Bundle(bundle) => self.bundle(bundle, signed),
+            });
+        // The last one that was looked at is the one that counts.
+        let support = match (&rejections, verdicts.len().checked_sub(1).and_then(|last| supports.get(last))) {
+            (None, Some(support)) => *support,
+            (None, None) | (Some(_), _) => Support::Common,
+        };
+        (verdicts, rejections, support)
+    }
+
+    /// A Sigstore bundle: first what it proves, then whose it is, then the name.
+    fn bundle(&self, bundle: &[u8], signed: &SigstoreSigned) -> Result<Accepted, Rejection> {
+        let (manifest, digest) = self.manifest.zip(self.digest).ok_or(Rejection::ManifestInvalid)?;
+        let verify = |trust: bundle::Trust<'_>| {
+            bundle::verify_manifest(bundle, &manifest.bytes, digest, trust, signed.message_signature)
+        };
+        let other = |what: &str| Rejection::BundleUnsupported { what: what.to_owned() };
+        let (claim, signer) = match &signed.signer {
+            Signer::Certificate { identity, root } => {
+                let claim = self.with_root(&root.source, |root, lacking| {
+                    verify(bundle::Trust::Certificates { root, lacking })
+                })?;
+                let BundleSigner::Certificate { der, spki } = &claim.get().signer else {
+                    return Err(Rejection::BundleSigner { wanted_certificate: true });
+                };
+                let holder = SigningIdentity::from_certificate(der).map_err(Rejection::IdentityMalformed)?;
+                identity::check_signer(identity, &holder)?;
+                let signer = verify::Signer::Certificate {
+                    spki: spki.clone(),
+                    issuer: holder.issuer().unwrap_or_default().to_owned(),
+                    subject: holder.subject().as_str().to_owned(),
+                };
+                (claim, signer)
+            }
+            Signer::Keys { keys, rekor: None } => {
+                let keys = self.keys(keys)?;
+                let keys: Vec<&KeyMaterial> = keys.iter().map(AsRef::as_ref).collect();
+                let claim = verify(bundle::Trust::Keys { keys: &keys, root: None })?;
+                let BundleSigner::PublicKey { spki } = &claim.get().signer else {
+                    return Err(Rejection::BundleSigner { wanted_certificate: false });
+                };
+                let signer = verify::Signer::PublicKey { spki: spki.clone() };
+                (claim, signer)
+            }
+            Signer::Fulcio { .. } => {
+                return Err(other("a bundle for \"fulcio\" with an authority of its own"));
+            }
+            Signer::Keys { rekor: Some(_), .. } => return Err(other("a bundle for \"rekorPublicKey...\"")),
+            Signer::Pki(_) => return Err(other("a bundle for \"pki\"")),
+        };
+        let name = match &claim.get().subject {
+            BundleSubject::Message => SignedName::Unnamed,
+            BundleSubject::Statement { subjects, .. } => {
+                SignedName::of_subjects(subjects.iter().map(|subject| subject.name.as_deref()))
+            }
+        };
+        let binding = identity::check_name(&signed.identity, self.image.docker_reference(), &name)?;
+        Ok(Accepted { signer, time: claim.get().times.first().copied(), binding })
+    }
+
+    /// Uses a trusted root. What one lacks is waived only if the requirement names that root itself (T-14).
+    fn with_root<T>(
+        &self,
+        source: &RootSource,
+        verify: impl Fn(&trusted_root::TrustedRoot, Lacking) -> Result<T, Rejection>,
+    ) -> Result<T, Rejection> {
+        let source = match source {
+            RootSource::Host => return verify(trusted_root::TrustedRoot::embedded(), Lacking::Refused),
+            RootSource::Data(data) => KeySource::Data(Arc::clone(data)),
+            RootSource::Path(path) => KeySource::Path(path.clone()),
+        };
+        let material = self.certificates(&source)?;
+        let root = material.trusted_root().map_err(|error| Rejection::TrustedRootInvalid {
+            source: material.source().to_owned(),
+            detail: error.detail.clone(),
+        })?;
+        verify(root, Lacking::Waived)
     }
 
     /// What a requirement trusts; every file must be in the evidence.
@@ -394,7 +535,10 @@ impl Context<'_> {
                     FulcioSubject::Pins(_) => return Err(MEMBERS_OF_OURS),
                 },
             },
-            Signer::Certificate { .. } => return Err(TRUSTED_ROOT),
+            Signer::Certificate { .. } => {
+                let what = "an attachment of cosign 2 for a trusted root".to_owned();
+                return Err(Rejection::BundleUnsupported { what });
+            }
             Signer::Pki(Pki { roots, intermediates, subject }) => Trust::Pki {
                 authorities: self.certificates(roots)?,
                 intermediates: intermediates.as_ref().map(|source| self.certificates(source)).transpose()?,
@@ -436,12 +580,8 @@ impl Context<'_> {
     }
 
     /// Rule E-23: first the digest, then the identity.
-    fn check_claim(
-        &self,
-        claim: Verified<Claim>,
-        identity: &SignedIdentity,
-    ) -> Result<Verified<Claim>, Rejection> {
-        let payload = &claim.get().payload;
+    fn check_claim(&self, claim: &Verified<Claim>, identity: &SignedIdentity) -> Result<Accepted, Rejection> {
+        let Claim { payload, signer, time } = claim.get();
         let found = self.digest.ok_or(Rejection::ManifestInvalid)?;
         if payload.manifest_digest != *found {
             let wanted = payload.manifest_digest.clone();
@@ -449,7 +589,8 @@ impl Context<'_> {
         }
         let image = self.image.docker_reference();
         let signed = SignedName::Named(payload.docker_reference.clone());
-        identity::check_name(identity, image, &signed).map(|_: Binding| claim)
+        let binding = identity::check_name(identity, image, &signed)?;
+        Ok(Accepted { signer: signer.clone(), time: *time, binding })
     }
 }
 
@@ -466,7 +607,7 @@ fn first_accepted<T>(
     candidates: &[(&LocatedSignature, T)],
     kind: &'static str,
     unsigned: Rejection,
-    verify: impl Fn(&T) -> Result<Verified<Claim>, Rejection>,
+    verify: impl Fn(&T) -> Result<Accepted, Rejection>,
 ) -> (Vec<SignatureVerdict>, Option<NonEmpty<Rejection>>) {
     let mut verdicts = Vec::new();
     let mut rejections = Vec::new();
@@ -476,11 +617,7 @@ fn first_accepted<T>(
         if let Err(rejection) = &result {
             rejections.push(rejection.clone());
         }
-        verdicts.push(SignatureVerdict {
-            kind,
-            location: located.location.clone(),
-            result: result.map(|claim| (claim.get().signer.clone(), claim.get().time)),
-        });
+        verdicts.push(SignatureVerdict { kind, location: located.location.clone(), result });
         if accepted {
             return (verdicts, None);
         }
@@ -497,7 +634,7 @@ mod tests {
     use crate::reference::Named;
 
     fn manifest(bytes: &[u8]) -> ManifestEvidence {
-        ManifestEvidence { bytes: bytes.to_vec(), media_type: String::new(), signatures: Vec::new() }
+        ManifestEvidence::new(bytes.to_vec(), String::new())
     }
 
     fn judge(policy: &str, image: &str, subject: Subject, evidence: &Evidence) -> Decision {
@@ -653,8 +790,8 @@ mod tests {
             r#"{"type":"reject"}"#,
             r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}"#,
             r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}"#,
-            r#"{"type":"sigstoreSigned","keyPath":"/k","messageSignature":true}"#,
-            r#"{"type":"sigstoreSigned","keyless":{"issuer":"i","subject":"s"}}"#,
+            r#"{"type":"sigstoreSigned","keyless":{"issuer":"i","subject":"s"},"trustedRootMaxAge":"30d"}"#,
+            r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r","messageSignature":true}"#,
         ] {
             for list in [
                 requirement.to_owned(),

@@ -2,6 +2,7 @@
 
 use crate::diagnostic::Span;
 use crate::digest::Digest;
+use crate::evaluate::identity::Binding;
 use crate::nonempty::NonEmpty;
 use crate::policy::Scope;
 use crate::reference::Transport;
@@ -39,6 +40,8 @@ pub struct Others {
 }
 
 impl Others {
+    /// They refuse, whatever they are asked.
+    pub const REFUSE: Self = Self { copy: Some(false), image_proxy: Some(false) };
     /// Nothing is known of them.
     pub const UNKNOWN: Self = Self { copy: None, image_proxy: None };
 }
@@ -114,6 +117,11 @@ impl SubjectVerdict {
         self.rejection().is_none()
     }
 
+    /// Whether all requirements are satisfied by what other tools find, too.
+    pub fn is_accepted_by_others(&self) -> bool {
+        self.is_accepted() && self.requirements.iter().all(|r| r.support == Support::Common)
+    }
+
     /// Whether a requirement that verifies signatures is satisfied.
     pub fn is_authenticated(&self) -> bool {
         self.requirements.iter().any(|r| r.verifies_signatures && r.outcome == Outcome::Accepted)
@@ -129,8 +137,19 @@ pub struct RequirementVerdict {
     pub verifies_signatures: bool,
     /// The result.
     pub outcome: Outcome,
+    /// Whether other tools reach the same result.
+    pub support: Support,
     /// The signatures that were looked at, in order; none after the first that was accepted (rule E-13).
     pub signatures: Vec<SignatureVerdict>,
+}
+
+/// Whether other tools know what satisfied a requirement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// They do.
+    Common,
+    /// They find no such signature, and refuse.
+    Ours,
 }
 
 /// The result of one requirement.
@@ -150,5 +169,16 @@ pub struct SignatureVerdict {
     /// Where it was found. Untrusted: escape before printing.
     pub location: String,
     /// Who signed and when, or why it does not count.
-    pub result: Result<(Signer, Option<Timestamp>), Rejection>,
+    pub result: Result<Accepted, Rejection>,
+}
+
+/// What is known of a signature that counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Who signed.
+    pub signer: Signer,
+    /// When, if the signature proves it or the signer says it.
+    pub time: Option<Timestamp>,
+    /// How it is bound to the name that was asked for (T-16).
+    pub binding: Binding,
 }

@@ -42,14 +42,51 @@ pub const SIGNATURE_BYTES: usize = crate::verify::SIGNATURE_BYTES;
 pub const KEY_FILE_BYTES: usize = 4 << 20;
 
 /// What was gathered, and what to know about it.
-#[derive(Clone, Debug, Default)]
-pub struct Gathered {
+#[derive(Debug, Default)]
+pub struct Gathered<'a> {
     /// The evidence.
     pub evidence: Evidence,
     /// Where the image really came from, if that is a registry: perhaps a mirror (rule M-7).
     pub source: Option<Named>,
     /// Things to know that change nothing. Untrusted: escape before printing.
     pub warnings: Vec<String>,
+    /// Where more is to be had.
+    pub place: Option<Place<'a>>,
+}
+
+/// Where an image was found, to ask for what other tools do not look for.
+pub struct Place<'a>(Box<RegistrySource<'a>>);
+
+impl fmt::Debug for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.0.endpoint).finish()
+    }
+}
+
+impl Place<'_> {
+    /// Adds the signatures in manifests that refer to those that are judged.
+    ///
+    /// What is returned is why they may not be all: "not to be had" is not "none" (design decision 3.4).
+    pub async fn add_referrers(&self, evidence: &mut Evidence, question: &Question) -> Option<Error> {
+        let Self(source) = self;
+        if !source.attachments {
+            return None;
+        }
+        let Evidence { top_level, instance, .. } = evidence;
+        let is_judged = instance.is_none() || question.subject != Subject::Instance;
+        let top_level = top_level.as_mut().filter(|_| is_judged);
+        let instance = instance.as_mut().map(|instance| &mut instance.manifest);
+        let add = async |manifest: Option<&mut ManifestEvidence>| {
+            let manifest = manifest?;
+            // A manifest without a digest is refused whatever refers to it.
+            let digest = manifest::digest(&manifest.bytes).ok()?;
+            let found = referrers::signatures(source.client, &source.errand(), &digest).await;
+            manifest.referrers = found.signatures;
+            found.failure
+        };
+        let (one, other) = tokio::join!(add(top_level), add(instance));
+        one.or(other)
+    }
 }
 
 /// The one who gathers: connections, tokens and key files that outlive a verification.
@@ -87,15 +124,15 @@ impl Client {
     }
 
     /// Gathers what `needs` says, and nothing else. Where the caller supplied credentials, no others are shown (T-25).
-    pub async fn gather(
-        &self,
+    pub async fn gather<'a>(
+        &'a self,
         image: &ImageReference,
         needs: &Needs,
         question: &Question,
         supplied: Option<&credentials::Source>,
-        budget: &Budget,
+        budget: &'a Budget,
         deadline: Instant,
-    ) -> Result<Gathered, Error> {
+    ) -> Result<Gathered<'a>, Error> {
         let (keys, wanted) = (Arc::clone(&self.keys), needs.clone());
         let mut evidence = blocking(move || {
             let mut evidence = Evidence::default();
@@ -159,7 +196,7 @@ impl Client {
         };
         let Some(index_type) = index_type else {
             evidence.top_level = Some(signed_top_level(top_level).await?);
-            return Ok(Gathered { evidence, source: origin, warnings });
+            return Ok(Gathered { evidence, source: origin, warnings, place: source.into_place() });
         };
         let wanted =
             manifest::choose_instance(&top_level.bytes, index_type, &question.platform).map_err(|error| {
@@ -189,7 +226,7 @@ impl Client {
         let (top_level, instance) = tokio::try_join!(top_level, instance)?;
         evidence.top_level = Some(top_level);
         evidence.instance = Some(InstanceEvidence { digest: wanted, manifest: instance });
-        Ok(Gathered { evidence, source: origin, warnings })
+        Ok(Gathered { evidence, source: origin, warnings, place: source.into_place() })
     }
 
     /// The first endpoint that has the manifest; everything else is asked of that one alone (rules M-5, M-6).
@@ -213,6 +250,7 @@ impl Client {
             let until = share(Instant::now(), deadline, left);
             let attempt = async {
                 let mut source = self.source(endpoint, &locations, &proxies, (budget, deadline))?;
+                source.attachments |= needs.attachments;
                 let stores = credentials::Stores {
                     names: locations.registries_conf.credential_helpers(),
                     named_in: locations.registries_conf.credential_helpers_file(),

@@ -50,7 +50,8 @@ pub async fn signatures(client: &Client, errand: &Errand<'_>, digest: &Digest) -
         found.fail(too_many(errand));
         wanted.truncate(REFERRERS);
     }
-    let fetches = wanted.iter().map(|referrer| fetch(client, errand, referrer, digest));
+    let fetches =
+        wanted.into_iter().map(async |referrer: Digest| fetch(client, errand, &referrer, digest).await);
     let mut answers = stream::iter(fetches).buffered(AT_A_TIME);
     while let Some(answer) = answers.next().await {
         match answer {

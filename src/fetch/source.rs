@@ -8,7 +8,7 @@ use crate::config::{Endpoint, LookasideUrl};
 use crate::digest::{Algorithm, Digest};
 use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
 use crate::fetch::registry::{self, Errand, Proxies};
-use crate::fetch::{Budget, Error, attachment, blocking, credentials, extension, local, lookaside};
+use crate::fetch::{Budget, Error, Place, attachment, blocking, credentials, extension, local, lookaside};
 use crate::manifest;
 
 /// Where the manifests and signatures of one image come from.
@@ -22,6 +22,7 @@ pub(super) struct RegistrySource<'a> {
     pub(super) proxies: Arc<Proxies>,
     pub(super) endpoint: Endpoint,
     pub(super) lookaside: LookasideUrl,
+    /// Whether sigstore attachments are looked for, and referrers if they can help.
     pub(super) attachments: bool,
     /// Whether the registry keeps simple signing signatures itself (rule X-1).
     pub(super) keeps_signatures: bool,
@@ -32,7 +33,7 @@ pub(super) struct RegistrySource<'a> {
     pub(super) deadline: Instant,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
     /// The manifest that the name means, or that of an instance.
     pub(super) async fn manifest(&self, instance: Option<&Digest>) -> Result<ManifestEvidence, Error> {
         let instance = instance.cloned();
@@ -65,6 +66,14 @@ impl Source<'_> {
                 Ok(digest) => source.signatures(&digest).await,
                 Err(_) => Ok(Vec::new()),
             },
+        }
+    }
+
+    /// Where more is to be had.
+    pub(super) fn into_place(self) -> Option<Place<'a>> {
+        match self {
+            Self::Local(_) => None,
+            Self::Registry(source) => Some(Place(source)),
         }
     }
 
@@ -121,11 +130,7 @@ impl<'a> RegistrySource<'a> {
 
     pub(super) async fn manifest(&self, reference: &str) -> Result<ManifestEvidence, Error> {
         let document = self.client.manifest(&self.errand(), reference).await?;
-        Ok(ManifestEvidence {
-            bytes: document.bytes,
-            media_type: document.media_type,
-            signatures: Vec::new(),
-        })
+        Ok(ManifestEvidence::new(document.bytes, document.media_type))
     }
 
     pub(super) async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {

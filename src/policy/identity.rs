@@ -87,6 +87,11 @@ impl SignedIdentity {
         }
     }
 
+    /// Whether other tools know it.
+    pub fn is_common(&self) -> bool {
+        !self.accepts_unnamed()
+    }
+
     /// Whether a signature that names no image at all may be used; the digest still binds it to one (T-16).
     pub fn accepts_unnamed(&self) -> bool {
         match self {

@@ -24,6 +24,8 @@ pub use identity::SignedIdentity;
 pub struct Policy {
     default: Entry,
     transports: HashMap<String, HashMap<String, Entry>>,
+    /// Whether other tools can read it.
+    is_common: bool,
 }
 
 /// The requirements of one scope, and where the scope stands.
@@ -68,6 +70,23 @@ impl Requirement {
             Self::SignedBaseLayer(_) => "signedBaseLayer",
             Self::SignedBy(_) => "signedBy",
             Self::SigstoreSigned(_) => "sigstoreSigned",
+        }
+    }
+
+    /// Whether other tools know every member of it.
+    fn is_common(&self) -> bool {
+        match self {
+            Self::InsecureAcceptAnything | Self::Reject => true,
+            Self::SignedBaseLayer(identity) | Self::SignedBy(SignedBy { identity, .. }) => {
+                identity.is_common()
+            }
+            Self::SigstoreSigned(signed) => {
+                let SigstoreSigned { signer, identity, message_signature, manifest_annotations } = signed;
+                identity.is_common()
+                    && signer.is_common()
+                    && !message_signature
+                    && manifest_annotations.is_empty()
+            }
         }
     }
 
@@ -191,6 +210,18 @@ pub enum Signer {
 }
 
 impl Signer {
+    /// Whether other tools know every member of it.
+    fn is_common(&self) -> bool {
+        match self {
+            Self::Certificate { .. } => false,
+            Self::Fulcio { fulcio, .. } => match fulcio.identity.subject {
+                FulcioSubject::Email(_) => true,
+                FulcioSubject::Pins(_) => false,
+            },
+            Self::Keys { .. } | Self::Pki(_) => true,
+        }
+    }
+
     /// Every file and datum that it names, but for trusted roots.
     pub fn sources(&self) -> impl Iterator<Item = &KeySource> {
         let (first, second) = match self {
@@ -265,6 +296,17 @@ impl fmt::Display for Scope {
 }
 
 impl Policy {
+    fn new(default: Entry, transports: HashMap<String, HashMap<String, Entry>>) -> Self {
+        let scopes = transports.values().flat_map(HashMap::values).chain([&default]);
+        let is_common = scopes.flat_map(|entry| entry.requirements.iter()).all(Requirement::is_common);
+        Self { default, transports, is_common }
+    }
+
+    /// Whether other tools can read it. They refuse every image while it has one member that they do not know.
+    pub fn is_common(&self) -> bool {
+        self.is_common
+    }
+
     /// The one scope whose requirements apply: the first hit, nothing merged (rules S-20, S-21).
     pub fn lookup(&self, image: &ImageReference) -> Match<'_> {
         let transport = image.transport().name();

@@ -129,10 +129,7 @@ impl Parser {
             Some(value) => self.requirements(value),
             None => self.missing(&object, "default"),
         };
-        Some(Policy {
-            default: Entry { requirements: default?, span: default_span },
-            transports: transports?,
-        })
+        Some(Policy::new(Entry { requirements: default?, span: default_span }, transports?))
     }
 
     fn missing<T>(&mut self, object: &Object<'_, '_>, name: &str) -> Option<T> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Position, Span};
 use crate::engine::{Answer, Error, LoadedPolicy, Undecided};
+use crate::evaluate::identity::Binding;
 use crate::evaluate::verdict::{
     Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict,
 };
@@ -174,8 +175,11 @@ pub struct SignatureReport {
     pub message: Option<String>,
     /// Who signed, if it verified.
     pub signer: Option<SignerReport>,
-    /// When, as the signer says.
+    /// When: as the signer says, or as the signature proves if it comes with a certificate.
     pub time: Option<String>,
+    /// Whether the name of the image is signed, and not its digest alone (T-16).
+    #[serde(default)]
+    pub reference_bound: Option<bool>,
 }
 
 /// A verified signer.
@@ -358,7 +362,8 @@ fn signature(verdict: &SignatureVerdict) -> SignatureReport {
         accepted: accepted.is_some(),
         code: rejection.map(|r| r.code().to_string()),
         message: rejection.map(ToString::to_string),
-        signer: accepted.map(|(signer, _)| SignerReport::of(signer)),
-        time: accepted.and_then(|(_, time)| time.map(|t| t.to_string())),
+        signer: accepted.map(|accepted| SignerReport::of(&accepted.signer)),
+        time: accepted.and_then(|accepted| accepted.time.map(|t| t.to_string())),
+        reference_bound: accepted.map(|accepted| accepted.binding == Binding::Name),
     }
 }

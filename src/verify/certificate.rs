@@ -143,7 +143,7 @@ impl Certificate {
     /// Reads a certificate. What is not exactly DER is refused, so that every part can be had by encoding it again.
     pub(in crate::verify) fn from_der(der: &[u8]) -> Result<Self, &'static str> {
         if der.len() > CERTIFICATE_BYTES {
-            return Err("a certificate is larger than 64 KiB");
+            return Err("a certificate is larger than 16 KiB");
         }
         let malformed = |_| "a certificate is not exactly DER";
         let syntax = Syntax::from_der(der).map_err(malformed)?;
@@ -409,7 +409,7 @@ fn pss_hash(identifier: &AlgorithmIdentifierOwned) -> Option<Hash> {
 const MALFORMED: &str = "an extension of a certificate is malformed";
 
 /// Most bytes of a certificate. Those of Fulcio have less than 1 KiB, and of authorities seldom more than 4 KiB.
-const CERTIFICATE_BYTES: usize = 64 << 10;
+const CERTIFICATE_BYTES: usize = super::identity::CERTIFICATE_BYTES;
 
 /// Most certificates in a bundle of authorities or intermediates. Hosts trust some 150 for the web.
 pub(in crate::verify) const BUNDLE: usize = 1_024;
@@ -509,7 +509,7 @@ mod tests {
         assert!(Certificate::from_der(&[&der[..], &[0]].concat()).is_err(), "trailing");
         assert!(Certificate::from_der(&[]).is_err());
         let long = vec![0; CERTIFICATE_BYTES + 1];
-        assert_eq!(Certificate::from_der(&long).err(), Some("a certificate is larger than 64 KiB"));
+        assert_eq!(Certificate::from_der(&long).err(), Some("a certificate is larger than 16 KiB"));
     }
 
     // Rule C-33: what was never meant to be critical, and values that are none.

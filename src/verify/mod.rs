@@ -398,6 +398,13 @@ pub enum Rejection {
     },
     /// No proven time, where one is demanded.
     TimestampMissing,
+    /// The trusted root that the policy names cannot be used.
+    TrustedRootInvalid {
+        /// The file, or the member that holds it.
+        source: String,
+        /// What is wrong with it.
+        detail: String,
+    },
     /// The signing certificate was not valid when it counts.
     SigningCertificateExpired {
         /// When that is.
@@ -478,6 +485,7 @@ impl Rejection {
             Self::SignerMismatch { part, .. } => part.code(),
             Self::TimestampInvalid { .. } => Code::TimestampInvalid,
             Self::TimestampMissing => Code::TimestampMissing,
+            Self::TrustedRootInvalid { .. } => Code::TrustedRootInvalid,
             Self::SigningCertificateExpired { .. } => Code::SigningCertificateExpired,
             Self::SigningCertificateInvalid { .. } => Code::SigningCertificateInvalid,
             Self::SigningCertificateMissing => Code::SigningCertificateMissing,
@@ -510,7 +518,7 @@ impl Rejection {
             | Self::TimestampMissing => 6,
             Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
             Self::IdentityMalformed(_) | Self::MalformedPayload { .. } => 4,
-            Self::KeyFileInvalid { .. } => 4,
+            Self::KeyFileInvalid { .. } | Self::TrustedRootInvalid { .. } => 4,
             Self::BadSignature
             | Self::BundleSignature
             | Self::BundleSubject { .. }
@@ -627,6 +635,9 @@ impl Rejection {
                 "check that the trusted root lists the timestamp authority which the publisher uses"
             }
             Self::TimestampMissing => "ask the publisher to sign with a timestamp authority",
+            Self::TrustedRootInvalid { .. } => {
+                "replace it with the trusted_root.json of the Sigstore instance; \"cosign trusted-root create\" writes one"
+            }
             Self::SigningCertificateExpired { .. } => {
                 "ask the publisher to sign again; if the certificate is valid today, check the clock"
             }
@@ -748,6 +759,9 @@ impl fmt::Display for Rejection {
             ),
             Self::TimestampInvalid { detail } => write!(f, "a timestamp proves no time: {}", escape(detail)),
             Self::TimestampMissing => f.write_str("nothing proves when the signature was made"),
+            Self::TrustedRootInvalid { source, detail } => {
+                write!(f, "the trusted root in {} cannot be used: {}", escape(source), escape(detail))
+            }
             Self::SigningCertificateExpired { time, not_before, not_after } => write!(
                 f,
                 "the certificate was valid from {not_before} to {not_after}, and must be at {time}"

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::diagnostic::clip;
 use crate::json::{self, Data, Member, Value};
 
 /// The members of an object.
@@ -28,7 +29,7 @@ impl<'v, 'a> Message<'v, 'a> {
         let message = Self::object(name, value)?;
         match message.members.iter().find(|member| !known.contains(&&*member.key)) {
             None => Ok(message),
-            Some(member) => Err(format!("{name} has the unknown member \"{}\"", member.key)),
+            Some(member) => Err(format!("{name} has the unknown member \"{}\"", clip(&member.key))),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::certificate::{self, Certificate};
 use super::key::{KeyError, PublicKey};
 use super::openpgp::Certificates;
+use super::trusted_root::{TrustedRoot, TrustedRootError};
 
 /// The bytes that a policy gives as keys, from a file or from the policy itself.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct KeyMaterial {
     public_key: OnceLock<Result<PublicKey, KeyError>>,
     authorities: OnceLock<Result<Vec<Certificate>, certificate::Error>>,
     intermediates: OnceLock<Result<Vec<Certificate>, certificate::Error>>,
+    trusted_root: OnceLock<Result<TrustedRoot, TrustedRootError>>,
 }
 
 impl KeyMaterial {
@@ -28,6 +30,7 @@ impl KeyMaterial {
             public_key: OnceLock::new(),
             authorities: OnceLock::new(),
             intermediates: OnceLock::new(),
+            trusted_root: OnceLock::new(),
         }
     }
 
@@ -55,6 +58,12 @@ impl KeyMaterial {
     pub fn public_key(&self) -> Result<&PublicKey, KeyError> {
         self.public_key.get_or_init(|| PublicKey::from_pem(&self.bytes)).as_ref().map_err(|e| *e)
     }
+
+    /// The Sigstore trusted root in it.
+    pub fn trusted_root(&self) -> Result<&TrustedRoot, &TrustedRootError> {
+        self.trusted_root.get_or_init(|| TrustedRoot::parse(&self.bytes)).as_ref()
+    }
+
     /// The public key of a transparency log in it (rule C-3).
     pub(in crate::verify) fn log_key(&self) -> Result<&PublicKey, KeyError> {
         self.public_key().and_then(|key| if key.is_ecdsa() { Ok(key) } else { Err(KeyError::NotEcdsa) })

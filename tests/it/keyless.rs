@@ -1018,7 +1018,7 @@ fn verdict(
     let image = ImageReference::docker(Named::parse("quay.io/acme/os:1").unwrap()).unwrap();
     let question = Question { require_signature, subject: Subject::Either, platform: Platform::host() };
     let manifest =
-        ManifestEvidence { bytes: manifest.as_bytes().to_vec(), media_type: String::new(), signatures };
+        ManifestEvidence { signatures, ..ManifestEvidence::new(manifest.as_bytes().to_vec(), String::new()) };
     let evidence = Evidence { top_level: Some(manifest), ..Evidence::default() };
     let verdict = plan(policy, &image, &question).judge(&evidence, Timestamp(0));
     match verdict.decision {

@@ -18,7 +18,7 @@ pub fn read_dir(path: &str, instance: Option<&Digest>, budget: &Budget) -> Resul
     let name = format!("{}manifest.json", prefix(instance));
     let bytes = read(&Path::new(path).join(name), MANIFEST_BYTES, budget)?;
     let media_type = manifest::sniff_media_type(&bytes).to_owned();
-    Ok(ManifestEvidence { bytes, media_type, signatures: Vec::new() })
+    Ok(ManifestEvidence::new(bytes, media_type))
 }
 
 /// As in the reference, a directory of a later version is not read, because its files may mean something else.

@@ -52,7 +52,7 @@ pub(super) fn read(
     )
     .into_bytes();
     budget.bytes(bytes.len())?;
-    Ok(ManifestEvidence { bytes, media_type: DOCKER_MANIFEST.to_owned(), signatures: Vec::new() })
+    Ok(ManifestEvidence::new(bytes, DOCKER_MANIFEST.to_owned()))
 }
 
 /// What manifest.json says of one image.

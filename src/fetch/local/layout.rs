@@ -74,7 +74,7 @@ impl Layout<'_> {
             });
         }
         let media_type = manifest::sniff_media_type(&bytes).to_owned();
-        Ok(ManifestEvidence { bytes, media_type, signatures: Vec::new() })
+        Ok(ManifestEvidence::new(bytes, media_type))
     }
 
     fn read(&self, name: &str, budget: &Budget) -> Result<Vec<u8>, Error> {

@@ -429,5 +429,5 @@ fn evidence(path: &Path, bytes: Vec<u8>, wanted: &Digest) -> Result<ManifestEvid
         return Err(Error::DigestMismatch { location, wanted: wanted.clone(), found });
     }
     let media_type = manifest::sniff_media_type(&bytes).to_owned();
-    Ok(ManifestEvidence { bytes, media_type, signatures: Vec::new() })
+    Ok(ManifestEvidence::new(bytes, media_type))
 }

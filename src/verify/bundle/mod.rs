@@ -17,6 +17,7 @@ use sigstore_verify::types::{self, Sha256Hash, SignatureBytes, TimestampToken};
 use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogError, VerificationPolicy};
 use x509_cert::der::{Decode, Encode};
 
+use crate::diagnostic::clip;
 use crate::digest::{Algorithm, Digest};
 use crate::nonempty::NonEmpty;
 
@@ -104,6 +105,8 @@ pub enum BundleSigner {
     Certificate {
         /// The leaf in DER. Its names have been judged by nobody yet.
         der: Vec<u8>,
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        spki: Digest,
     },
     /// The holder of one of the keys.
     PublicKey {
@@ -117,8 +120,8 @@ pub enum BundleSigner {
 pub struct LogEntry {
     /// The name of the log.
     pub log: String,
-    /// The index in it.
-    pub index: u64,
+    /// The index in it, unless nobody signed that.
+    pub index: Option<u64>,
 }
 
 /// Verifies a bundle as a signature on an image (design decision 5): version 0.3, predicate type of cosign's signatures
@@ -189,7 +192,7 @@ impl Content {
             Self::Dsse { payload_type, payload, .. } if payload_type == PAYLOAD_TYPE => {
                 Statement::parse(payload, &artifact.sha256).map(ReadSubject::Statement)
             }
-            Self::Dsse { payload_type, .. } => Err(Rejection::NotASignature { what: payload_type.clone() }),
+            Self::Dsse { payload_type, .. } => Err(Rejection::NotASignature { what: clip(payload_type) }),
             Self::Message { digest: None, .. } => Ok(ReadSubject::Message),
             Self::Message { digest: Some((algorithm, value)), .. } => {
                 let found = match artifact.bytes {
@@ -237,7 +240,8 @@ fn verify(
                 return Err(Rejection::TimestampMissing);
             }
             check_certificate(bundle, leaf, artifact, root, waived, &proven.times)?;
-            (BundleSigner::Certificate { der: leaf.clone() }, proven.times, proven.log_entries)
+            let signer = BundleSigner::Certificate { der: leaf.clone(), spki: key.spki().clone() };
+            (signer, proven.times, proven.log_entries)
         }
         (Trust::Keys { keys, root }, Material::PublicKey) => {
             let key = signing_key(keys, &what, signature)?;
@@ -324,7 +328,7 @@ fn prove(bundle: &Bundle, root: &TrustedRoot, signed: &Signed<'_>) -> Result<Pro
         return Err(Rejection::LogEntryMissing);
     }
     let mut log_entries = Vec::with_capacity(bundle.entries.len());
-    let mut times = timestamps(bundle, root)?;
+    let mut times = Vec::new();
     let mut without_time = Vec::new();
     for entry in &bundle.entries {
         let unknown = || log::invalid(entry, "the trusted root does not list its log");
@@ -359,8 +363,9 @@ fn prove(bundle: &Bundle, root: &TrustedRoot, signed: &Signed<'_>) -> Result<Pro
             }
             None => without_time.push((log, entry)),
         }
-        log_entries.push(LogEntry { log: log.origin.clone(), index: entry.log_index });
+        log_entries.push(LogEntry { log: log.origin.clone(), index: entry.signed_index() });
     }
+    times.extend(timestamps(bundle, root)?);
     // A proof tells no time, so the key must have been in use at all that are known.
     without_time.into_iter().try_for_each(|(log, entry)| log::check_key_time(log, entry, &times))?;
     Ok(Proven { times, log_entries })
@@ -459,7 +464,7 @@ fn second_opinion(
             authority.verifier.verify(value, &rebuilt, policy)
         }
     };
-    let result = result.map_err(|error| rejection(error, bundle, &artifact.sha256))?;
+    let result = result.map_err(|error| rejection(error, &artifact.sha256))?;
     // What was asked for must have been done.
     if result.certificate_verified()
         && (result.sct_verified() || !root.has_ct_logs())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::diagnostic::clip;
 use crate::digest::Digest;
 use crate::json::{self, Value};
 use crate::nonempty::NonEmpty;
@@ -42,7 +43,7 @@ impl Statement {
         let message = Message::open("the statement", &value, &known).map_err(malformed)?;
         match message.required_text("_type").map_err(malformed)? {
             "https://in-toto.io/Statement/v1" | "https://in-toto.io/Statement/v0.1" => {}
-            other => return Err(Rejection::NotASignature { what: other.to_owned() }),
+            other => return Err(Rejection::NotASignature { what: clip(other) }),
         }
         let predicate_type = message.required_text("predicateType").map_err(malformed)?.to_owned();
         let has_predicate_object = message.get("predicate").is_some_and(|value| value.members().is_some());
@@ -58,7 +59,7 @@ impl Statement {
     /// The statement is a signature, not an attestation; cosign itself does not ask (design decision 5).
     pub(super) fn check_sign(&self) -> Result<(), Rejection> {
         if self.predicate_type != SIGN {
-            return Err(Rejection::NotASignature { what: self.predicate_type.clone() });
+            return Err(Rejection::NotASignature { what: clip(&self.predicate_type) });
         }
         if !self.has_predicate_object {
             return Err(Rejection::BundleMalformed { detail: "the predicate is not an object".to_owned() });

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use crate::diagnostic::clip;
 use crate::digest::Algorithm;
 use crate::json::{self, Value};
+use crate::verify::identity::CERTIFICATE_BYTES;
 use crate::verify::protojson::{Message, check_unique};
 use crate::verify::{PAYLOAD, Rejection};
 
@@ -15,6 +17,10 @@ pub const LOG_ENTRIES: usize = 32;
 
 /// Most timestamps of one bundle: 32 (design, limits), as sigstore-go.
 pub const TIMESTAMPS: usize = 32;
+
+/// Largest timestamp: 16 KiB; those with a chain of certificates take six. Reading one takes time by the square of its
+/// length (T-28).
+const TOKEN_BYTES: usize = 16 << 10;
 
 /// Most certificates of one bundle; real chains have three.
 const CERTIFICATES: usize = 8;
@@ -64,6 +70,14 @@ pub(super) struct Entry {
     pub(super) proof: Option<Proof>,
     /// The canonicalized body.
     pub(super) body: Vec<u8>,
+}
+
+impl Entry {
+    /// The index in the log, where it is proven: by the entry's timestamp, or in Rekor v2 by the place in the tree.
+    pub(super) fn signed_index(&self) -> Option<u64> {
+        let is_signed = self.set.is_some() || self.kind == Kind::HashedrekordV002;
+        is_signed.then_some(self.log_index)
+    }
 }
 
 /// What an entry is: the kinds that Rekor v1 and v2 have for signatures.
@@ -125,7 +139,7 @@ impl Bundle {
         let message = Message::closed("the bundle", &value, &known).map_err(malformed)?;
         let media_type = message.required_text("mediaType").map_err(malformed)?;
         let version = version(media_type).ok_or_else(|| Rejection::BundleUnsupported {
-            what: format!("the media type \"{media_type}\""),
+            what: format!("the media type \"{}\"", clip(media_type)),
         })?;
         let content = content(message)?;
         let value = message.required("verificationMaterial").map_err(malformed)?;
@@ -178,7 +192,9 @@ fn message_signature(value: &Value<'_>) -> Result<Content, Rejection> {
         "SHA2_384" => Algorithm::Sha384,
         "SHA2_512" => Algorithm::Sha512,
         other => {
-            return Err(Rejection::BundleUnsupported { what: format!("the hash algorithm \"{other}\"") });
+            return Err(Rejection::BundleUnsupported {
+                what: format!("the hash algorithm \"{}\"", clip(other)),
+            });
         }
     };
     let digest = message.required_bytes("digest").map_err(malformed)?;
@@ -233,7 +249,12 @@ fn chain(value: &Value<'_>) -> Result<Vec<u8>, String> {
 }
 
 fn certificate(value: &Value<'_>) -> Result<Vec<u8>, String> {
-    Message::closed("the certificate", value, &["rawBytes"])?.required_bytes("rawBytes")
+    let der = Message::closed("the certificate", value, &["rawBytes"])?.required_bytes("rawBytes")?;
+    if der.len() > CERTIFICATE_BYTES {
+        Err("a certificate is larger than 16 KiB".to_owned())
+    } else {
+        Ok(der)
+    }
 }
 
 fn is_self_issued(der: &[u8]) -> bool {
@@ -248,8 +269,10 @@ fn entries(material: Message<'_, '_>) -> Result<Vec<Entry>, Rejection> {
         return Err(malformed("it holds more than 32 log entries"));
     }
     let entries = list.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    // An index may be unsigned, a body never is.
     let places: BTreeSet<_> = entries.iter().map(|entry| (&entry.log_id, entry.log_index)).collect();
-    if places.len() < entries.len() {
+    let bodies: BTreeSet<_> = entries.iter().map(|entry| (&entry.log_id, &entry.body)).collect();
+    if places.len() < entries.len() || bodies.len() < entries.len() {
         return Err(malformed("it holds a log entry twice"));
     }
     Ok(entries)
@@ -274,7 +297,7 @@ fn entry(value: &Value<'_>) -> Result<Entry, Rejection> {
         .into_iter()
         .find(|kind| kind.names() == names)
         .ok_or_else(|| Rejection::BundleUnsupported {
-            what: format!("log entries of kind \"{}\", version \"{}\"", names.0, names.1),
+            what: format!("log entries of kind \"{}\", version \"{}\"", clip(names.0), clip(names.1)),
         })?;
     rest_of_entry(message, kind).map_err(malformed)
 }
@@ -336,7 +359,13 @@ fn timestamps(material: Message<'_, '_>) -> Result<Vec<Vec<u8>>, String> {
     }
     list.iter()
         .map(|value| {
-            Message::closed("a timestamp", value, &["signedTimestamp"])?.required_bytes("signedTimestamp")
+            let message = Message::closed("a timestamp", value, &["signedTimestamp"])?;
+            let token = message.required_bytes("signedTimestamp")?;
+            if token.len() > TOKEN_BYTES {
+                Err("a timestamp is larger than 16 KiB".to_owned())
+            } else {
+                Ok(token)
+            }
         })
         .collect()
 }
