@@ -542,6 +542,15 @@ fn old_versions_count_for_blobs_only() {
             assert_eq!(blob(&bundle).err().as_deref(), expected, "{version} without {part}");
         }
     }
+    let mut bundle = old("0.2");
+    let authority =
+        world.sigstore.trusted_root()["certificateAuthorities"][0]["certChain"]["certificates"].clone();
+    let chain = &mut bundle["verificationMaterial"]["x509CertificateChain"]["certificates"];
+    chain.as_array_mut().unwrap().push(authority[0].clone());
+    assert!(blob(&bundle).is_ok(), "with an intermediate");
+    let chain = &mut bundle["verificationMaterial"]["x509CertificateChain"]["certificates"];
+    chain.as_array_mut().unwrap().push(authority[1].clone());
+    assert_eq!(blob(&bundle).unwrap_err(), "bundle-malformed", "with a root");
     let mut bundle = old("0.1");
     bundle["mediaType"] = json!("application/vnd.dev.sigstore.bundle.v0.1+json");
     assert!(blob(&bundle).is_ok());
@@ -760,6 +769,22 @@ fn check_log_entries(world: &World, who: Who<'_>) {
     let elsewhere = Content::Dsse { payload_type: IN_TOTO, payload: b"{}" };
     assert_eq!(with(vec![log.entry(&elsewhere, who, &signature)]), mismatch());
     assert_eq!(with(vec![log.entry(&world.message(), who, &signature)]), mismatch());
+
+    // Proven bodies that are not what the entry says, or that can be read in two ways.
+    let encoded = entry(log)["canonicalizedBody"].as_str().unwrap().to_owned();
+    let body = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
+    let body = String::from_utf8(body).unwrap();
+    for (from, to) in [
+        (r#""kind":"dsse""#, r#""kind":"intoto""#),
+        (r#""apiVersion":"0.0.1""#, r#""apiVersion":"0.0.2""#),
+        (r#""kind":"dsse""#, r#""kind":"dsse","kind":"dsse""#),
+        (r#""kind":"dsse""#, r#""kind":"dsse","x":{"a":1,"a":1}"#),
+        (r#""kind":"dsse""#, r#""kind":"dsse","Kind":"dsse""#),
+    ] {
+        let changed = body.replacen(from, to, 1);
+        assert_ne!(changed, body);
+        assert_eq!(with(vec![log.prove("dsse", "0.0.1", changed.as_bytes())]), invalid(), "{to}");
+    }
 
     // Rekor v2: an entry that claims to be of a log which is not listed, and one with a promise.
     let good_v2 = world.sigstore.sign_v2(&content, who);
