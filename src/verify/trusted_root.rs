@@ -9,7 +9,7 @@ use sigstore_verify::types::{TimeRange, TsaAuthority};
 use x509_cert::der::Decode;
 
 use crate::diagnostic::{Code, escape};
-use crate::json::{self, Limits};
+use crate::json::{self, Limits, Value};
 
 use super::bundle::key::Key;
 use super::protojson::{Message, check_unique};
@@ -188,9 +188,7 @@ fn read(document: &[u8]) -> Result<trust_root::TrustedRoot, TrustedRootError> {
     }
     let value = json::parse(document, LIMITS).map_err(|e| TrustedRootError::new(e.reason))?;
     check_unique(&value).map_err(TrustedRootError::new)?;
-    // The library takes what is misspelled for absent.
-    let known = ["mediaType", "tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities"];
-    Message::open("it", &value, &known).map_err(TrustedRootError::new)?;
+    check_spelling(&value).map_err(TrustedRootError::new)?;
     let text = std::str::from_utf8(document).map_err(|_| TrustedRootError::new("it is not UTF-8"))?;
     let root = trust_root::TrustedRoot::from_json(text).map_err(|e| TrustedRootError::new(e.to_string()))?;
     match &*root.media_type {
@@ -200,6 +198,35 @@ fn read(document: &[u8]) -> Result<trust_root::TrustedRoot, TrustedRootError> {
         | "application/vnd.dev.sigstore.trustedroot.v0.2+json" => Ok(root),
         other => Err(TrustedRootError::new(format!("its media type is \"{other}\""))),
     }
+}
+
+/// The library takes what is misspelled for absent, and an absent end for none.
+fn check_spelling(value: &Value<'_>) -> Result<(), String> {
+    const KNOWN: [&str; 17] = [
+        "mediaType",
+        "tlogs",
+        "certificateAuthorities",
+        "ctlogs",
+        "timestampAuthorities",
+        "baseUrl",
+        "hashAlgorithm",
+        "publicKey",
+        "rawBytes",
+        "keyDetails",
+        "validFor",
+        "start",
+        "end",
+        "logId",
+        "keyId",
+        "certChain",
+        "certificates",
+    ];
+    if let Some(elements) = value.elements() {
+        return elements.iter().try_for_each(check_spelling);
+    }
+    let Some(members) = value.members() else { return Ok(()) };
+    Message::open("it", value, &KNOWN)?;
+    members.iter().try_for_each(|member| check_spelling(&member.value))
 }
 
 fn log(log: &trust_root::TransparencyLog) -> Result<Log, TrustedRootError> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
-use rcgen::{KeyPair, RsaKeySize};
+use rcgen::{KeyPair, RsaKeySize, SigningKey};
 use serde_json::{Value, json};
 use vouchd::digest::{Algorithm, Digest};
 use vouchd::verify::bundle::{
@@ -542,6 +542,15 @@ fn old_versions_count_for_blobs_only() {
             assert_eq!(blob(&bundle).err().as_deref(), expected, "{version} without {part}");
         }
     }
+    let mut bundle = old("0.2");
+    let authority =
+        world.sigstore.trusted_root()["certificateAuthorities"][0]["certChain"]["certificates"].clone();
+    let chain = &mut bundle["verificationMaterial"]["x509CertificateChain"]["certificates"];
+    chain.as_array_mut().unwrap().push(authority[0].clone());
+    assert!(blob(&bundle).is_ok(), "with an intermediate");
+    let chain = &mut bundle["verificationMaterial"]["x509CertificateChain"]["certificates"];
+    chain.as_array_mut().unwrap().push(authority[1].clone());
+    assert_eq!(blob(&bundle).unwrap_err(), "bundle-malformed", "with a root");
     let mut bundle = old("0.1");
     bundle["mediaType"] = json!("application/vnd.dev.sigstore.bundle.v0.1+json");
     assert!(blob(&bundle).is_ok());
@@ -730,6 +739,53 @@ fn check_log_entries(world: &World, who: Who<'_>) {
     larger["inclusionProof"]["checkpoint"]["envelope"] = json!(log.checkpoint(5, &hash));
     assert_eq!(with(vec![larger]), Ok(1));
 
+    // The name of another log above the signature of this one.
+    let envelope = entry(log)["inclusionProof"]["checkpoint"]["envelope"].as_str().unwrap().to_owned();
+    for origin in ["other.example - 42", "rekor.example.org - 42", "rekor.example - ", "rekor.example - x"] {
+        let text = envelope.split("\n\n").next().unwrap().replacen("rekor.example - 42", origin, 1) + "\n";
+        let line = [&log.id[..4], &log.key.sign(text.as_bytes()).unwrap()].concat();
+        let note = format!("{text}\n\u{2014} rekor.example {}\n", signer::base64(&line));
+        let mut renamed = entry(log);
+        renamed["inclusionProof"]["checkpoint"]["envelope"] = json!(note);
+        assert_eq!(with(vec![renamed]), invalid(), "{origin}");
+    }
+
+    // A path that leads elsewhere.
+    let mut astray = entry(log);
+    astray["inclusionProof"]["hashes"][0] = json!(signer::base64(&[7; 32]));
+    assert_eq!(with(vec![astray]), invalid());
+
+    // Proven entries with this signature, for another signer or about something else.
+    let stranger = KeyPair::generate().unwrap();
+    let stranger = match who {
+        Who::Identity(_) => Who::Key(&stranger),
+        Who::Key(_) => world.who(),
+    };
+    let second_key = KeyPair::generate().unwrap();
+    let mismatch = || Err("log-entry-mismatch".to_owned());
+    for other_signer in [stranger, Who::Key(&second_key)] {
+        assert_eq!(with(vec![log.entry(&content, other_signer, &signature)]), mismatch());
+    }
+    let elsewhere = Content::Dsse { payload_type: IN_TOTO, payload: b"{}" };
+    assert_eq!(with(vec![log.entry(&elsewhere, who, &signature)]), mismatch());
+    assert_eq!(with(vec![log.entry(&world.message(), who, &signature)]), mismatch());
+
+    // Proven bodies that are not what the entry says, or that can be read in two ways.
+    let encoded = entry(log)["canonicalizedBody"].as_str().unwrap().to_owned();
+    let body = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
+    let body = String::from_utf8(body).unwrap();
+    for (from, to) in [
+        (r#""kind":"dsse""#, r#""kind":"intoto""#),
+        (r#""apiVersion":"0.0.1""#, r#""apiVersion":"0.0.2""#),
+        (r#""kind":"dsse""#, r#""kind":"dsse","kind":"dsse""#),
+        (r#""kind":"dsse""#, r#""kind":"dsse","x":{"a":1,"a":1}"#),
+        (r#""kind":"dsse""#, r#""kind":"dsse","Kind":"dsse""#),
+    ] {
+        let changed = body.replacen(from, to, 1);
+        assert_ne!(changed, body);
+        assert_eq!(with(vec![log.prove("dsse", "0.0.1", changed.as_bytes())]), invalid(), "{to}");
+    }
+
     // Rekor v2: an entry that claims to be of a log which is not listed, and one with a promise.
     let good_v2 = world.sigstore.sign_v2(&content, who);
     let with_v2 = |change: &dyn Fn(&mut Value)| {
@@ -742,6 +798,13 @@ fn check_log_entries(world: &World, who: Who<'_>) {
     assert_eq!(with_v2(&|entry| entry["logId"]["keyId"] = json!(signer::base64(&unlisted.id))), invalid());
     assert_eq!(with_v2(&|entry| world.sigstore.rekor_v2.promise(entry, SIGNED_AT)), invalid());
     assert_eq!(with_v2(&|entry| entry["inclusionProof"] = Value::Null), invalid());
+    let signature_v2 = signer::signature_of(&good_v2);
+    for (other, other_signer) in [(&elsewhere, who), (&content, stranger), (&content, Who::Key(&second_key))]
+    {
+        let change =
+            |entry: &mut Value| *entry = world.sigstore.rekor_v2.entry(other, other_signer, &signature_v2);
+        assert_eq!(with_v2(&change), mismatch());
+    }
 
     // An entry for another signature, as good as it is.
     let another = world.sigstore.sign(&content, who)["verificationMaterial"]["tlogEntries"][0].clone();
@@ -1015,7 +1078,7 @@ fn a_trusted_root_is_usable_as_a_whole_or_not_at_all() {
     let world = World::new();
     let good = world.sigstore.trusted_root();
     assert!(TrustedRoot::parse(good.to_string().as_bytes()).is_ok());
-    let cases: [(&str, Value); 24] = [
+    let cases: [(&str, Value); 26] = [
         ("/mediaType", json!("application/json")),
         ("/mediaType", Value::Null),
         ("/tlogs/0/baseUrl", json!("")),
@@ -1040,6 +1103,8 @@ fn a_trusted_root_is_usable_as_a_whole_or_not_at_all() {
         ("/tlogs", json!(vec![good["tlogs"][0].clone(); 257])),
         ("", json!([])),
         ("/Tlogs", json!([])),
+        ("/tlogs/0/publicKey/validFor/End", json!("2030-01-01T00:00:00Z")),
+        ("/tlogs/0/publicKey/valid_for", json!({})),
     ];
     for (path, value) in cases {
         let mut root = good.clone();
