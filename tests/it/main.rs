@@ -5,6 +5,7 @@
 mod bundles;
 // Output, exit codes, bad input.
 mod cli;
+mod cosign3;
 // Authentication files and credential helpers.
 mod credentials;
 // The interface on a message bus, and the daemon.

@@ -1,0 +1,333 @@
+//! Images signed as cosign 3 does, from registry to verdict: bundles in manifests that refer to the image.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::KeyPair;
+use serde_json::{Value, json};
+
+use vouchd::config::{Directories, Environment, PolicySource, RegistriesConfSource, ShortNames};
+use vouchd::digest::Digest;
+use vouchd::engine::{self, Engine, Settings};
+use vouchd::evaluate::evidence::{Question, Subject};
+use vouchd::fetch::credentials::Source;
+use vouchd::fetch::{Configuration, ProxySource};
+use vouchd::manifest::{OCI_INDEX, Platform};
+use vouchd::report::{Report, Route};
+
+use crate::server::{OCI, Reply, Rig, Server};
+use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, statement};
+use crate::support::write;
+
+const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
+const OTHER: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[],"annotations":{"a":"b"}}"#;
+const ISSUER: &str = "https://token.actions.githubusercontent.com";
+const WORKFLOW: &str = "https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main";
+
+/// A build of acme/os on GitHub, with some extensions changed.
+fn build(changes: &[(u64, &str)], san: &'static str) -> Names {
+    let usual = [
+        (8, ISSUER),
+        (9, san),
+        (11, "github-hosted"),
+        (12, "https://github.com/acme/os"),
+        (14, "refs/heads/main"),
+        (15, "1"),
+        (16, "https://github.com/acme"),
+        (18, WORKFLOW),
+        (20, "push"),
+    ];
+    let value = |number: u64, usual: &str| {
+        let changed = changes.iter().find(|(changed, _)| *changed == number);
+        (number, changed.map_or(usual, |(_, value)| value).to_owned())
+    };
+    let extensions = usual.iter().map(|(number, text)| value(*number, text)).collect();
+    Names { san: San::Uri(san), extensions, ..Names::default() }
+}
+
+/// What a registry does when it is asked for the referrers of a manifest.
+#[derive(Clone, Copy)]
+enum Api {
+    Absent,
+    Broken,
+    Present,
+}
+
+/// A host that trusts one Sigstore, and what its registry has.
+struct World {
+    rig: Rig,
+    sigstore: Sigstore,
+    api: Api,
+    /// What the registry gives for the tag.
+    image: &'static [u8],
+    bundles: Vec<Value>,
+    attachments: bool,
+}
+
+impl World {
+    fn new() -> Self {
+        let (rig, sigstore) = (Rig::new(), Sigstore::new());
+        Self { rig, sigstore, api: Api::Absent, image: IMAGE, bundles: Vec::new(), attachments: false }
+    }
+
+    fn signed(&mut self, statement: &Value, names: &Names) -> &mut Self {
+        let payload = statement.to_string().into_bytes();
+        let content = Content::Dsse { payload_type: IN_TOTO, payload: &payload };
+        let identity = self.sigstore.identity(names);
+        self.bundles.push(self.sigstore.sign_v2(&content, Who::Identity(&identity)));
+        self
+    }
+
+    fn keyless(&self, members: &str) -> String {
+        let root = write(self.rig.dir.path().join("root.json"), self.sigstore.trusted_root().to_string());
+        format!(r#"{{"type":"sigstoreSigned",{members},"trustedRootPath":"{}"}}"#, root.display())
+    }
+
+    /// A registry whose referrers are those of `IMAGE`.
+    async fn server(&self) -> Server {
+        let (api, image) = (self.api, self.image);
+        let subject = Digest::sha256(IMAGE);
+        let blobs: Vec<Vec<u8>> = self.bundles.iter().map(|b| b.to_string().into_bytes()).collect();
+        let manifest = |blob: &Vec<u8>| {
+            let digest = Digest::sha256(blob).to_string();
+            json!({
+                "schemaVersion": 2,
+                "mediaType": OCI,
+                "artifactType": BUNDLE,
+                "config": {"mediaType": "application/vnd.oci.empty.v1+json"},
+                "layers": [{"mediaType": BUNDLE, "digest": digest, "size": blob.len()}],
+                "subject": {"mediaType": OCI, "digest": subject.to_string(), "size": IMAGE.len()},
+            })
+            .to_string()
+            .into_bytes()
+        };
+        let manifests: Vec<Vec<u8>> = blobs.iter().map(manifest).collect();
+        let descriptor = |bytes: &Vec<u8>| {
+            json!({
+                "mediaType": OCI,
+                "digest": Digest::sha256(bytes).to_string(),
+                "size": bytes.len(),
+                "artifactType": BUNDLE,
+            })
+        };
+        let descriptors: Vec<Value> = manifests.iter().map(descriptor).collect();
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors}).to_string();
+        let tag = format!("sha256-{}", subject.hex());
+        self.rig
+            .server(move |_, seen| {
+                let listed = || Reply::ok(index.as_bytes()).with("Content-Type", OCI_INDEX);
+                let path = seen.path.split('?').next().unwrap();
+                let wanted = path.rsplit('/').next().unwrap();
+                let find = |all: &[Vec<u8>]| {
+                    all.iter().find(|bytes| Digest::sha256(bytes).to_string() == wanted).cloned()
+                };
+                if path == "/v2/" {
+                    return Reply::ok(b"{}");
+                }
+                if path.contains("/referrers/") {
+                    return match api {
+                        Api::Absent => Reply::status(404, "404 page not found"),
+                        Api::Broken => Reply::status(500, ""),
+                        Api::Present if wanted == subject.to_string() => listed(),
+                        Api::Present => Reply::ok(br#"{"schemaVersion":2,"manifests":[]}"#),
+                    };
+                }
+                if path.contains("/blobs/") {
+                    return find(&blobs).map_or(Reply::status(404, ""), |bytes| Reply::ok(&bytes));
+                }
+                if wanted == "1" || wanted == Digest::sha256(image).to_string() {
+                    return Reply::manifest(image);
+                }
+                if wanted == tag && !matches!(api, Api::Present) {
+                    return listed();
+                }
+                let missing = Reply::oci_error(404, "MANIFEST_UNKNOWN", "manifest unknown");
+                find(&manifests).map_or(missing, |bytes| Reply::manifest(&bytes))
+            })
+            .await
+    }
+
+    /// The report on the image with tag 1, and what the registry was asked for.
+    async fn judge(&self, requirement: &str) -> (Report, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let policy = write(path("policy.json"), format!(r#"{{"default":[{requirement}]}}"#));
+        let attachments = self.attachments;
+        let lookaside = path("lookaside").display().to_string();
+        let text = format!(
+            "default-docker:\n  lookaside: file://{lookaside}\n  use-sigstore-attachments: {attachments}\n"
+        );
+        write(path("registries.d/all.yaml"), text);
+        let settings = Settings {
+            policy: PolicySource::Explicit(policy),
+            configuration: Configuration {
+                registries_d: Directories::explicit(path("registries.d"), &Environment::system()),
+                registries_conf: RegistriesConfSource::Explicit(write(path("registries.conf"), "")),
+                proxies: ProxySource::Variables(Default::default()),
+            },
+            registry: self.rig.settings(Source::Anonymous),
+            short_names: ShortNames::Search,
+            environment: Environment::system(),
+        };
+        let server = self.server().await;
+        let name = format!("docker://{}:1", server.image().name());
+        let question = Question {
+            require_signature: true,
+            subject: Subject::Either,
+            platform: Platform::host(),
+        };
+        let engine = Arc::new(Engine::new(settings));
+        let answer =
+            engine.verify(&name, &question, None, Duration::from_secs(30), engine::now()).await;
+        let report = match answer {
+            Ok(answer) => Report::of_answer(&name, Route::Direct, &answer),
+            Err(undecided) => Report::of_undecided(&name, Route::Direct, &undecided),
+        };
+        (report, server.seen().into_iter().map(|seen| seen.path).collect())
+    }
+
+    /// `allowed`, the code of a denial, or `?` and the code of an error.
+    async fn verdict(&self, requirement: &str) -> String {
+        let (report, _) = self.judge(requirement).await;
+        match (report.allowed, report.decided, report.code) {
+            (true, true, None) => "allowed".to_owned(),
+            (false, true, Some(code)) => code,
+            (false, false, Some(code)) => format!("? {code}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+const OURS: &str = r#""keyless":{"issuer":"https://token.actions.githubusercontent.com","subject":"https://github.com/acme/os"}"#;
+
+fn of_image() -> Value {
+    statement(&Digest::sha256(IMAGE))
+}
+
+/// The heart of it: what other tools cannot see is allowed for exactly whom the policy names.
+#[tokio::test]
+async fn a_build_of_the_repository_is_allowed() {
+    for api in [Api::Absent, Api::Present] {
+        let mut world = World { api, ..World::new() };
+        world.signed(&of_image(), &build(&[], WORKFLOW));
+        let requirement = world.keyless(OURS);
+        let (report, _) = world.judge(&requirement).await;
+        assert!(report.allowed && report.authenticated, "{report:?}");
+        assert_eq!(report.manifest_digest, Some(Digest::sha256(IMAGE).to_string()));
+        let signature = &report.requirements[0].signatures[0];
+        let signer = signature.signer.as_ref().unwrap();
+        assert_eq!(signer.subject.as_deref(), Some(WORKFLOW));
+        assert_eq!(signer.issuer.as_deref(), Some(ISSUER));
+        assert_eq!(signature.time.as_deref(), Some("2026-01-01T00:05:00Z"));
+        // T-16: only the digest is signed.
+        assert_eq!(signature.reference_bound, Some(false));
+        let others = report.would_accept.unwrap();
+        assert_eq!((others.podman, others.skopeo_image_proxy), (Some(false), Some(false)));
+    }
+}
+
+/// T-12, T-13, T-16, and the manifest that was signed.
+#[tokio::test]
+async fn every_other_build_is_refused() {
+    let reusable = "https://github.com/acme/shared/.github/workflows/build.yml@refs/heads/main";
+    for (changes, san, code) in [
+        (&[(12, "https://github.com/evil/os")][..], WORKFLOW, "identity-foreign-caller"),
+        (&[], reusable, "identity-foreign-workflow"),
+        (&[(14, "refs/pull/1/merge")], WORKFLOW, "identity-mismatch-ref"),
+        (&[(20, "pull_request_target")], WORKFLOW, "identity-mismatch-trigger"),
+        (&[(8, "https://evil.example")], WORKFLOW, "identity-mismatch-issuer"),
+        (&[(9, reusable)], WORKFLOW, "identity-inconsistent"),
+    ] {
+        let mut world = World::new();
+        world.signed(&of_image(), &build(changes, san));
+        assert_eq!(world.verdict(&world.keyless(OURS)).await, code, "{changes:?}");
+    }
+    let mut world = World::new();
+    world.signed(&of_image(), &build(&[], WORKFLOW));
+    let only = OURS.replace(r#""subject""#, r#""workflows":[".github/workflows/other.yml"],"subject""#);
+    assert_eq!(world.verdict(&world.keyless(&only)).await, "identity-mismatch-workflow");
+    let exact = format!(r#"{OURS},"signedIdentity":{{"type":"matchRepoDigestOrExact"}}"#);
+    assert_eq!(world.verdict(&world.keyless(&exact)).await, "identity-not-signed");
+    // The same referrers, and another image.
+    world.image = OTHER;
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "unsigned");
+}
+
+/// T-11, T-17: another digest, an attestation, and a signature over the manifest itself.
+#[tokio::test]
+async fn what_is_no_signature_of_the_image_is_refused() {
+    let workflow = || build(&[], WORKFLOW);
+    let mut world = World::new();
+    world.signed(&statement(&Digest::sha256(OTHER)), &workflow());
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "bundle-subject");
+    let mut world = World::new();
+    let mut attestation = of_image();
+    assert_eq!(attestation["predicateType"], COSIGN_SIGN);
+    attestation["predicateType"] = json!("https://slsa.dev/provenance/v1");
+    world.signed(&attestation, &workflow());
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "not-a-signature");
+    let mut world = World::new();
+    let identity = world.sigstore.identity(&workflow());
+    let bundle = world.sigstore.sign_v2(&Content::Message(IMAGE), Who::Identity(&identity));
+    world.bundles.push(bundle);
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "not-a-signature");
+    let wanted = format!(r#"{OURS},"messageSignature":true"#);
+    assert_eq!(world.verdict(&world.keyless(&wanted)).await, "allowed");
+}
+
+/// T-14, T-15: another Sigstore than the one that the requirement names, and the one of this host.
+#[tokio::test]
+async fn only_the_trusted_root_of_the_requirement_counts() {
+    let mut world = World::new();
+    world.signed(&of_image(), &build(&[], WORKFLOW));
+    let stranger = World::new();
+    assert_ne!(world.verdict(&stranger.keyless(OURS)).await, "allowed");
+    assert_ne!(world.verdict(&format!(r#"{{"type":"sigstoreSigned",{OURS}}}"#)).await, "allowed");
+    let broken = write(world.rig.dir.path().join("broken.json"), "{}");
+    let requirement =
+        format!(r#"{{"type":"sigstoreSigned",{OURS},"trustedRootPath":"{}"}}"#, broken.display());
+    assert_eq!(world.verdict(&requirement).await, "trusted-root-invalid");
+}
+
+/// Design decision 3.4: "not to be had" is not "none".
+#[tokio::test]
+async fn a_registry_that_fails_leaves_it_undecided() {
+    let mut world = World { api: Api::Broken, ..World::new() };
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "? registry-unavailable");
+    // What was found all the same may be enough.
+    world.signed(&of_image(), &build(&[], WORKFLOW));
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "allowed");
+    world.api = Api::Present;
+    world.bundles.clear();
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "unsigned");
+}
+
+/// Keys are subject to the gate of registries.d, and nobody is asked whose answer cannot matter.
+#[tokio::test]
+async fn bundles_of_managed_keys_count_behind_the_gate() {
+    let mut world = World::new();
+    let key = KeyPair::generate().unwrap();
+    let payload = of_image().to_string().into_bytes();
+    let content = Content::Dsse { payload_type: IN_TOTO, payload: &payload };
+    world.bundles.push(crate::signer::bundle(&content, Who::Key(&key)));
+    let file = write(world.rig.dir.path().join("key.pem"), key.public_key_pem());
+    let requirement = |members: &str| {
+        format!(r#"{{"type":"sigstoreSigned","keyPath":"{}"{members}}}"#, file.display())
+    };
+    let unnamed = requirement(r#","signedIdentity":{"type":"matchRepositoryOrUnnamed"}"#);
+    let (report, asked) = world.judge(&unnamed).await;
+    assert_eq!(report.code.as_deref(), Some("attachments-disabled"));
+    assert!(asked.iter().all(|path| !path.contains("referrers")), "{asked:?}");
+    world.attachments = true;
+    assert_eq!(world.verdict(&unnamed).await, "allowed");
+    assert_eq!(world.verdict(&requirement("")).await, "identity-not-signed");
+    // T-15: what a bundle proves is not what the keys of logs ask for.
+    let logged = format!(r#","rekorPublicKeyPath":"{}""#, file.display());
+    let (report, asked) = world.judge(&requirement(&logged)).await;
+    assert_eq!(report.code.as_deref(), Some("unsigned"));
+    assert!(asked.iter().all(|path| !path.contains("referrers")), "{asked:?}");
+    let stranger = KeyPair::generate().unwrap();
+    write(&file, stranger.public_key_pem());
+    assert_eq!(world.verdict(&unnamed).await, "bundle-signature");
+}
