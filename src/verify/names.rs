@@ -13,8 +13,8 @@ pub(in crate::verify) struct Names {
     dns: Vec<String>,
     emails: Vec<String>,
     addresses: Vec<IpAddr>,
-    /// The host of each URI, empty if it has none.
-    hosts: Vec<String>,
+    /// Each can be read by [`uri_host`].
+    uris: Vec<String>,
 }
 
 impl Names {
@@ -29,9 +29,8 @@ impl Names {
                 GeneralName::Rfc822Name(email) => names.emails.push(email.to_string()),
                 GeneralName::DnsName(name) => names.dns.push(name.to_string()),
                 GeneralName::UniformResourceIdentifier(uri) => {
-                    let host =
-                        uri_host(uri.as_str()).ok_or("one of its names is not a URI that can be read")?;
-                    names.hosts.push(host.to_owned());
+                    uri_host(uri.as_str()).ok_or("one of its names is not a URI that can be read")?;
+                    names.uris.push(uri.to_string());
                 }
                 GeneralName::IpAddress(bytes) => {
                     let address = address(bytes.as_bytes()).ok_or("one of its names is not an IP address")?;
@@ -63,9 +62,10 @@ impl Names {
         if let Ok(address) = bare.unwrap_or(host).parse::<IpAddr>() {
             return self.addresses.iter().any(|name| name.to_canonical() == address.to_canonical());
         }
+        let relative = host.strip_suffix('.').unwrap_or(host);
         self.dns.iter().any(|name| {
-            if is_host(host.strip_suffix('.').unwrap_or(host), false) && is_host(name, true) {
-                matches_pattern(name, host.strip_suffix('.').unwrap_or(host))
+            if is_host(relative, false) && is_host(name, true) {
+                matches_pattern(name, relative)
             } else {
                 // What is no host name is only ever itself.
                 !matches!(name.as_str(), "" | ".") && name.eq_ignore_ascii_case(host)
@@ -76,7 +76,7 @@ impl Names {
     /// The names for messages.
     pub(in crate::verify) fn list(&self) -> String {
         let addresses = self.addresses.iter().map(ToString::to_string);
-        let names = self.emails.iter().chain(&self.dns).cloned().chain(addresses);
+        let names = self.emails.iter().chain(&self.uris).chain(&self.dns).cloned().chain(addresses);
         let mut names: Vec<String> = names.take(SHOWN + 1).collect();
         if names.len() > SHOWN {
             names.pop();
@@ -204,7 +204,7 @@ impl Constraints {
             .dns
             .iter()
             .all(|name| is_domain(name, false) && domain_is_allowed(name, &permitted.dns, &excluded.dns))
-            && names.hosts.iter().all(|host| {
+            && names.uris.iter().map(|uri| uri_host(uri).unwrap_or_default()).all(|host| {
                 !host.is_empty()
                     && host.parse::<IpAddr>().is_err()
                     && domain_is_allowed(host, &permitted.uris, &excluded.uris)
