@@ -6,10 +6,12 @@ use x509_cert::certificate::{Certificate as Syntax, Version};
 use x509_cert::der::asn1::{Any, BitStringRef, ObjectIdentifier};
 use x509_cert::der::{Decode, Encode, Tag, Tagged};
 use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::crl::dp::DistributionPoint;
+use x509_cert::ext::pkix::name::DistributionPointName;
 use x509_cert::ext::pkix::{
     AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
-    CrlDistributionPoints, ExtendedKeyUsage, InhibitAnyPolicy, KeyUsage, NameConstraints, SubjectAltName,
-    SubjectKeyIdentifier,
+    CrlDistributionPoints, ExtendedKeyUsage, InhibitAnyPolicy, KeyUsage, NameConstraints, PolicyConstraints,
+    PolicyMappings, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::name::Name;
 use x509_cert::spki::AlgorithmIdentifierOwned;
@@ -354,12 +356,30 @@ impl Extensions {
                 }
             }
             INHIBIT_ANY_POLICY => drop(decode::<InhibitAnyPolicy>(value)?),
-            REVOCATION_LISTS => drop(decode::<CrlDistributionPoints>(value)?),
+            REVOCATION_LISTS => {
+                let points = decode::<CrlDistributionPoints>(value)?.0;
+                let relative = |point: &DistributionPoint| {
+                    matches!(
+                        point.distribution_point,
+                        Some(DistributionPointName::NameRelativeToCRLIssuer(_))
+                    )
+                };
+                if points.iter().any(relative) {
+                    return Err(MALFORMED);
+                }
+            }
             AUTHORITY_INFORMATION => {
                 never_critical(extension)?;
                 drop(decode::<AuthorityInfoAccessSyntax>(value)?);
             }
-            POLICY_CONSTRAINTS | POLICY_MAPPINGS => self.restricts_policies = true,
+            POLICY_CONSTRAINTS => {
+                decode::<PolicyConstraints>(value)?;
+                self.restricts_policies = true;
+            }
+            POLICY_MAPPINGS => {
+                decode::<PolicyMappings>(value)?;
+                self.restricts_policies = true;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -532,13 +552,27 @@ mod tests {
             ),
             (&[2, 5, 29, 31], true, b"\x30\x02\x30\x00", true),
             (&[2, 5, 29, 31], false, b"\x05\x00", false),
+            (&[2, 5, 29, 31], false, b"\x30\x09\x30\x07\xa0\x05\xa0\x03\x86\x01\x61", true),
+            (
+                &[2, 5, 29, 31],
+                false,
+                b"\x30\x12\x30\x10\xa0\x0e\xa1\x0c\x30\x0a\x06\x03\x55\x04\x03\x0c\x03\x61\x62\x63",
+                false,
+            ),
             (&[2, 5, 29, 54], true, b"\x02\x01\x00", true),
             (&[2, 5, 29, 54], false, b"\x05\x00", false),
+            (&[2, 5, 29, 36], true, b"\x30\x03\x80\x01\x00", true),
+            (&[2, 5, 29, 36], false, b"\x30\x03\x80\x01\xff", false),
+            (&[2, 5, 29, 33], false, b"\x05\x00", false),
+            (&[2, 5, 29, 15], false, b"\x03\x02\x07\x80", true),
+            (&[2, 5, 29, 15], false, b"\x03\x02\x07\x81", false),
+            (&[2, 5, 29, 37], false, b"\x05\x00", false),
             (&[2, 5, 29, 30], false, b"\x30\x00", false),
             (&[1, 3, 6, 1, 5, 5, 7, 1, 1], true, b"\x30\x00", false),
             (&[1, 3, 6, 1, 5, 5, 7, 1, 1], false, b"\x05\x00", false),
         ] {
             let mut params = signer(&[]);
+            (params.key_usages, params.extended_key_usages) = (Vec::new(), Vec::new());
             params.custom_extensions.push(extension(oid, critical, value));
             let issued = Issued::new(params, None);
             assert_eq!(Certificate::from_der(&issued.der).is_ok(), wanted, "{oid:?} {critical} {value:02x?}");
