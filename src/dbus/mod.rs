@@ -315,8 +315,9 @@ impl Verifier {
     ///   policy a{sv}  path s, digest s
     ///   scope a{sv}  transport s, name s, file s, line t, column t
     ///   requirements aa{sv}  subject s, digest s, type s, satisfied b, code s, message s, and
-    ///     signatures aa{sv}: kind s, location s, accepted b, code s, message s, time s, and signer a{sv}:
-    ///     kind s, id s, issuer s, subject s
+    ///     signatures aa{sv}: kind s, location s, accepted b, code s, message s, time s,
+    ///     reference-bound b (whether the name is signed, too), and signer a{sv}: kind s, id s,
+    ///     issuer s, subject s
     ///   problems aa{sv}  empty, because a policy that is not valid is an error
     ///   warnings as  things to know that do not change the answer
     ///   requests t  the number of requests that were made

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use x509_cert::certificate::{Certificate as Syntax, Version};
 use x509_cert::der::asn1::{Any, BitStringRef, ObjectIdentifier};
-use x509_cert::der::{Decode, Encode, Tag, Tagged};
+use x509_cert::der::{Decode, Encode, Header, Reader, SliceReader, Tag, Tagged};
 use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::crl::dp::DistributionPoint;
+use x509_cert::ext::pkix::name::DistributionPointName;
 use x509_cert::ext::pkix::{
     AuthorityInfoAccessSyntax, AuthorityKeyIdentifier, BasicConstraints, CertificatePolicies,
-    CrlDistributionPoints, ExtendedKeyUsage, InhibitAnyPolicy, KeyUsage, NameConstraints, SubjectAltName,
-    SubjectKeyIdentifier,
+    CrlDistributionPoints, ExtendedKeyUsage, InhibitAnyPolicy, KeyUsage, NameConstraints, PolicyConstraints,
+    PolicyMappings, SubjectAltName, SubjectKeyIdentifier,
 };
 use x509_cert::name::Name;
 use x509_cert::spki::AlgorithmIdentifierOwned;
@@ -147,7 +149,7 @@ impl Certificate {
         }
         let malformed = |_| "a certificate is not exactly DER";
         let syntax = Syntax::from_der(der).map_err(malformed)?;
-        if syntax.to_der().map_err(malformed)? != der {
+        if syntax.to_der().map_err(malformed)? != der || !has_plain_oids(der) {
             return Err("a certificate is not exactly DER");
         }
         let tbs = &syntax.tbs_certificate;
@@ -354,12 +356,30 @@ impl Extensions {
                 }
             }
             INHIBIT_ANY_POLICY => drop(decode::<InhibitAnyPolicy>(value)?),
-            REVOCATION_LISTS => drop(decode::<CrlDistributionPoints>(value)?),
+            REVOCATION_LISTS => {
+                let points = decode::<CrlDistributionPoints>(value)?.0;
+                let relative = |point: &DistributionPoint| {
+                    matches!(
+                        point.distribution_point,
+                        Some(DistributionPointName::NameRelativeToCRLIssuer(_))
+                    )
+                };
+                if points.iter().any(relative) {
+                    return Err(MALFORMED);
+                }
+            }
             AUTHORITY_INFORMATION => {
                 never_critical(extension)?;
                 drop(decode::<AuthorityInfoAccessSyntax>(value)?);
             }
-            POLICY_CONSTRAINTS | POLICY_MAPPINGS => self.restricts_policies = true,
+            POLICY_CONSTRAINTS => {
+                decode::<PolicyConstraints>(value)?;
+                self.restricts_policies = true;
+            }
+            POLICY_MAPPINGS => {
+                decode::<PolicyMappings>(value)?;
+                self.restricts_policies = true;
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -367,7 +387,45 @@ impl Extensions {
 }
 
 fn decode<'a, T: Decode<'a>>(value: &'a [u8]) -> Result<T, &'static str> {
+    if !has_plain_oids(value) {
+        return Err(MALFORMED);
+    }
     T::from_der(value).map_err(|_| MALFORMED)
+}
+
+/// Whether every object identifier has arcs that Go's crypto/x509 reads: in the shortest form, and below 2^31.
+///
+/// The library below takes longer forms for other identifiers, so that an extension could hide.
+fn has_plain_oids(der: &[u8]) -> bool {
+    let mut left = vec![der];
+    while let Some(values) = left.pop() {
+        let Ok(mut reader) = SliceReader::new(values) else { return false };
+        while !reader.is_finished() {
+            let Ok(value) = Header::decode(&mut reader)
+                .and_then(|header| reader.read_slice(header.length).map(|value| (header.tag, value)))
+            else {
+                return false;
+            };
+            match value {
+                (Tag::ObjectIdentifier, arcs)
+                    if !arcs.split_inclusive(|b| b & 0x80 == 0).all(is_plain_arc) =>
+                {
+                    return false;
+                }
+                (tag, value) if tag.is_constructed() && !value.is_empty() => left.push(value),
+                _ => {}
+            }
+        }
+    }
+    true
+}
+
+/// RFC 5280 leaves the size open; Go's crypto/x509 takes 31 bits.
+fn is_plain_arc(arc: &[u8]) -> bool {
+    let number = arc.iter().try_fold(0_u64, |number, byte| {
+        number.checked_mul(128).map(|high| high | u64::from(byte & 0x7f)).filter(|number| *number < 1 << 31)
+    });
+    arc.first() != Some(&0x80) && number.is_some()
 }
 
 /// RFC 5280, 4.2.1.1, 4.2.1.2 and 4.2.2.1.
@@ -532,13 +590,27 @@ mod tests {
             ),
             (&[2, 5, 29, 31], true, b"\x30\x02\x30\x00", true),
             (&[2, 5, 29, 31], false, b"\x05\x00", false),
+            (&[2, 5, 29, 31], false, b"\x30\x09\x30\x07\xa0\x05\xa0\x03\x86\x01\x61", true),
+            (
+                &[2, 5, 29, 31],
+                false,
+                b"\x30\x12\x30\x10\xa0\x0e\xa1\x0c\x30\x0a\x06\x03\x55\x04\x03\x0c\x03\x61\x62\x63",
+                false,
+            ),
             (&[2, 5, 29, 54], true, b"\x02\x01\x00", true),
             (&[2, 5, 29, 54], false, b"\x05\x00", false),
+            (&[2, 5, 29, 36], true, b"\x30\x03\x80\x01\x00", true),
+            (&[2, 5, 29, 36], false, b"\x30\x03\x80\x01\xff", false),
+            (&[2, 5, 29, 33], false, b"\x05\x00", false),
+            (&[2, 5, 29, 15], false, b"\x03\x02\x07\x80", true),
+            (&[2, 5, 29, 15], false, b"\x03\x02\x07\x81", false),
+            (&[2, 5, 29, 37], false, b"\x05\x00", false),
             (&[2, 5, 29, 30], false, b"\x30\x00", false),
             (&[1, 3, 6, 1, 5, 5, 7, 1, 1], true, b"\x30\x00", false),
             (&[1, 3, 6, 1, 5, 5, 7, 1, 1], false, b"\x05\x00", false),
         ] {
             let mut params = signer(&[]);
+            (params.key_usages, params.extended_key_usages) = (Vec::new(), Vec::new());
             params.custom_extensions.push(extension(oid, critical, value));
             let issued = Issued::new(params, None);
             assert_eq!(Certificate::from_der(&issued.der).is_ok(), wanted, "{oid:?} {critical} {value:02x?}");

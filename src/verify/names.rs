@@ -13,15 +13,15 @@ pub(in crate::verify) struct Names {
     dns: Vec<String>,
     emails: Vec<String>,
     addresses: Vec<IpAddr>,
-    /// The host of each URI, empty if it has none.
-    hosts: Vec<String>,
+    /// Each can be read by [`uri_host`].
+    uris: Vec<String>,
 }
 
 impl Names {
     /// The names, or what is wrong with them.
     pub(in crate::verify) fn of(extension: &SubjectAltName) -> Result<Self, &'static str> {
         if extension.0.len() > NAMES {
-            return Err("it has more than 1,024 names");
+            return Err("it has more than 128 names");
         }
         let mut names = Self::default();
         for name in &extension.0 {
@@ -29,9 +29,8 @@ impl Names {
                 GeneralName::Rfc822Name(email) => names.emails.push(email.to_string()),
                 GeneralName::DnsName(name) => names.dns.push(name.to_string()),
                 GeneralName::UniformResourceIdentifier(uri) => {
-                    let host =
-                        uri_host(uri.as_str()).ok_or("one of its names is not a URI that can be read")?;
-                    names.hosts.push(host.to_owned());
+                    uri_host(uri.as_str()).ok_or("one of its names is not a URI that can be read")?;
+                    names.uris.push(uri.to_string());
                 }
                 GeneralName::IpAddress(bytes) => {
                     let address = address(bytes.as_bytes()).ok_or("one of its names is not an IP address")?;
@@ -63,9 +62,10 @@ impl Names {
         if let Ok(address) = bare.unwrap_or(host).parse::<IpAddr>() {
             return self.addresses.iter().any(|name| name.to_canonical() == address.to_canonical());
         }
+        let relative = host.strip_suffix('.').unwrap_or(host);
         self.dns.iter().any(|name| {
-            if is_host(host.strip_suffix('.').unwrap_or(host), false) && is_host(name, true) {
-                matches_pattern(name, host.strip_suffix('.').unwrap_or(host))
+            if is_host(relative, false) && is_host(name, true) {
+                matches_pattern(name, relative)
             } else {
                 // What is no host name is only ever itself.
                 !matches!(name.as_str(), "" | ".") && name.eq_ignore_ascii_case(host)
@@ -76,7 +76,7 @@ impl Names {
     /// The names for messages.
     pub(in crate::verify) fn list(&self) -> String {
         let addresses = self.addresses.iter().map(ToString::to_string);
-        let names = self.emails.iter().chain(&self.dns).cloned().chain(addresses);
+        let names = self.emails.iter().chain(&self.uris).chain(&self.dns).cloned().chain(addresses);
         let mut names: Vec<String> = names.take(SHOWN + 1).collect();
         if names.len() > SHOWN {
             names.pop();
@@ -172,7 +172,8 @@ pub(in crate::verify) struct Constraints {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Subtrees {
     dns: Vec<String>,
-    emails: Vec<String>,
+    email_domains: Vec<String>,
+    mailboxes: Vec<(String, String)>,
     networks: Vec<Network>,
     uris: Vec<String>,
 }
@@ -204,7 +205,7 @@ impl Constraints {
             .dns
             .iter()
             .all(|name| is_domain(name, false) && domain_is_allowed(name, &permitted.dns, &excluded.dns))
-            && names.hosts.iter().all(|host| {
+            && names.uris.iter().map(|uri| uri_host(uri).unwrap_or_default()).all(|host| {
                 !host.is_empty()
                     && host.parse::<IpAddr>().is_err()
                     && domain_is_allowed(host, &permitted.uris, &excluded.uris)
@@ -214,20 +215,15 @@ impl Constraints {
     }
 
     fn allow_mailbox(&self, (local, domain): (&str, &str)) -> bool {
-        let is_named = |subtrees: &[String]| {
-            subtrees
-                .iter()
-                .filter_map(|subtree| mailbox(subtree))
-                .any(|(exact, host)| exact == local && host.eq_ignore_ascii_case(domain))
+        let is_named = |subtrees: &Subtrees| {
+            let mut mailboxes = subtrees.mailboxes.iter();
+            mailboxes.any(|(exact, host)| exact == local && host.eq_ignore_ascii_case(domain))
         };
-        let domains = |subtrees: &[String]| -> Vec<String> {
-            subtrees.iter().filter(|subtree| !subtree.contains('@')).cloned().collect()
-        };
-        let (permitted, excluded) = (&self.permitted.emails, &self.excluded.emails);
-        let is_permitted = permitted.is_empty()
+        let (permitted, excluded) = (&self.permitted, &self.excluded);
+        let is_permitted = permitted.mailboxes.is_empty() && permitted.email_domains.is_empty()
             || is_named(permitted)
-            || domains(permitted).iter().any(|d| is_below(domain, d));
-        is_permitted && !is_named(excluded) && domain_is_allowed(domain, &[], &domains(excluded))
+            || permitted.email_domains.iter().any(|subtree| is_below(domain, subtree));
+        is_permitted && !is_named(excluded) && domain_is_allowed(domain, &[], &excluded.email_domains)
     }
 
     fn allow_address(&self, address: IpAddr) -> bool {
@@ -244,7 +240,8 @@ impl Constraints {
 /// Whether a DNS name, or the host of a URI or address, is in a permitted subtree, if there are any, and in no
 /// excluded one. A wildcard is also excluded if it could stand for an excluded name.
 fn domain_is_allowed(name: &str, permitted: &[String], excluded: &[String]) -> bool {
-    let parent = name.strip_prefix('*').filter(|parent| parent.starts_with('.'));
+    // As in Go's crypto/x509, whatever follows the star in the first label.
+    let parent = name.strip_prefix('*').and_then(|rest| rest.find('.').and_then(|dot| rest.get(dot..)));
     let could_be = |subtree: &str| {
         let Some(parent) = parent else { return false };
         subtree.find('.').and_then(|dot| subtree.get(dot..)).is_some_and(|p| p.eq_ignore_ascii_case(parent))
@@ -265,7 +262,7 @@ fn is_below(name: &str, subtree: &str) -> bool {
 impl Subtrees {
     fn of(subtrees: &[GeneralSubtree], has_other_forms: &mut bool) -> Result<Self, &'static str> {
         if subtrees.len() > NAMES {
-            return Err("it has more than 1,024 name constraints");
+            return Err("it has more than 128 name constraints");
         }
         let malformed = "one of its name constraints cannot be read";
         let mut found = Self::default();
@@ -280,10 +277,11 @@ impl Subtrees {
                 }
                 GeneralName::Rfc822Name(name) => {
                     let name = name.as_str();
-                    if mailbox(name).is_none() && (name.contains('@') || !is_domain(name, true)) {
-                        return Err(malformed);
+                    match mailbox(name) {
+                        Some((local, host)) => found.mailboxes.push((local.to_owned(), host.to_owned())),
+                        None if name.contains('@') || !is_domain(name, true) => return Err(malformed),
+                        None => found.email_domains.push(name.to_owned()),
                     }
-                    found.emails.push(name.to_owned());
                 }
                 GeneralName::UniformResourceIdentifier(name)
                     if name.as_str().parse::<IpAddr>().is_err() && is_domain(name.as_str(), true) =>
@@ -329,8 +327,8 @@ impl Network {
 }
 
 /// Most names of a certificate, and most subtrees of a name constraint. Each name is compared with each subtree, so
-/// that this is a million comparisons. Certificates for signing have one or two names.
-const NAMES: usize = 1_024;
+/// that this is 32,768 comparisons for each pair of certificates in a chain (T-28). Certificates for signing have one or two names.
+const NAMES: usize = 128;
 
 /// Most names in a message.
 const SHOWN: usize = 4;

@@ -36,7 +36,7 @@ impl KeyMaterial {
 
     /// Keys that stand in the policy itself.
     pub fn of_policy(bytes: &[u8]) -> Self {
-        Self::new("the key in the policy".to_owned(), bytes.to_vec())
+        Self::new("the key or certificate in the policy".to_owned(), bytes.to_vec())
     }
 
     /// Where the bytes are from.

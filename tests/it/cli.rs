@@ -72,6 +72,73 @@ fn the_text_says_what_where_and_how_to_mend_it() {
     assert_eq!(ran.stdout.matches("help:").count(), 1, "{ran:?}");
 }
 
+/// A case of the vectors as a directory image, its policy with the files and the signed name in place of the image's.
+fn vector(files: &Files, id: &str) -> (String, String) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/signature-verify.json");
+    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let case = all["cases"].as_array().unwrap().iter().find(|case| case["id"] == id).unwrap();
+    let bytes = |value: &serde_json::Value| vouchd::json::decode_base64(value.as_str().unwrap()).unwrap();
+    let mut policy: serde_json::Value = serde_json::from_str(case["policy"].as_str().unwrap()).unwrap();
+    policy["default"][0]["signedIdentity"] =
+        json!({ "type": "exactRepository", "dockerRepository": "registry.example/ns/app" });
+    let signature = &case["signatures"][0];
+    let stored = json!({
+        "mimeType": signature["mime_type"],
+        "payload": signature["payload_b64"],
+        "annotations": signature["annotations"],
+    });
+    files.write("image/version", "Directory Transport Version: 1.1\n");
+    files.write("image/manifest.json", bytes(&case["manifest_b64"]));
+    files.write("image/signature-1", format!("\0sigstore-json\n{stored}"));
+    (files.write("policy.json", policy.to_string()), format!("dir:{}", files.path("image").display()))
+}
+
+// Rules C-6, C-34, C-35, C-41, C-42: who signed stands in the report, and when only where a log says it.
+#[test]
+fn the_holder_of_a_certificate_is_named() {
+    for (id, issuer, subject, time) in [
+        (
+            "sigstore/fulcio/issuer/v1-only",
+            "https://issuer.pv.example",
+            "signer@pv.example",
+            json!("2024-03-01T12:01:00Z"),
+        ),
+        (
+            "sigstore/pki/subject/both-match",
+            "CN=pv intermediate",
+            "signer@pv.example and build.pv.example",
+            json!(null),
+        ),
+    ] {
+        let files = Files::new();
+        let (policy, image) = vector(&files, id);
+        let ran = verify(&policy, &[&image]);
+        assert_eq!(ran.exit, 0, "{id}: {ran:?}");
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let signature = &report["requirements"][0]["signatures"][0];
+        assert_eq!(signature["time"], time, "{id}");
+        let signer = &signature["signer"];
+        assert_eq!(
+            (&signer["kind"], &signer["issuer"], &signer["subject"]),
+            (&json!("certificate"), &json!(issuer), &json!(subject)),
+            "{id}"
+        );
+        assert!(signer["id"].as_str().unwrap().starts_with("sha256:"), "{id}");
+        let ran = vouchd(&["verify", "--policy", &policy, &image]);
+        assert!(ran.stdout.contains(&format!("signature-1: {subject} by way of {issuer}")), "{ran:?}");
+        let ran = vouchd(&["explain", "--policy", &policy, &image]);
+        assert!(ran.stdout.contains("outcome   signature-required"), "{ran:?}");
+        assert!(ran.stdout.contains("\"signer@pv.example\""), "{ran:?}");
+        // Another signer is named in the refusal.
+        let text = std::fs::read_to_string(files.path("policy.json")).unwrap();
+        let other = files.write("other.json", text.replace("signer@pv.example", "other@pv.example"));
+        let ran = verify(&other, &[&image]);
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((ran.exit, &report["code"]), (1, &json!("signer-mismatch")), "{id}");
+        assert!(report["message"].as_str().unwrap().contains("signer@pv.example"), "{report}");
+    }
+}
+
 #[test]
 fn several_images_give_the_highest_exit_code_and_one_report_each() {
     let policy = format!("{DEMO}/policy.json");

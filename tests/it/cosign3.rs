@@ -172,14 +172,10 @@ impl World {
         };
         let server = self.server().await;
         let name = format!("docker://{}:1", server.image().name());
-        let question = Question {
-            require_signature: true,
-            subject: Subject::Either,
-            platform: Platform::host(),
-        };
+        let question =
+            Question { require_signature: true, subject: Subject::Either, platform: Platform::host() };
         let engine = Arc::new(Engine::new(settings));
-        let answer =
-            engine.verify(&name, &question, None, Duration::from_secs(30), engine::now()).await;
+        let answer = engine.verify(&name, &question, None, Duration::from_secs(30), engine::now()).await;
         let report = match answer {
             Ok(answer) => Report::of_answer(&name, Route::Direct, &answer),
             Err(undecided) => Report::of_undecided(&name, Route::Direct, &undecided),
@@ -312,9 +308,8 @@ async fn bundles_of_managed_keys_count_behind_the_gate() {
     let content = Content::Dsse { payload_type: IN_TOTO, payload: &payload };
     world.bundles.push(crate::signer::bundle(&content, Who::Key(&key)));
     let file = write(world.rig.dir.path().join("key.pem"), key.public_key_pem());
-    let requirement = |members: &str| {
-        format!(r#"{{"type":"sigstoreSigned","keyPath":"{}"{members}}}"#, file.display())
-    };
+    let requirement =
+        |members: &str| format!(r#"{{"type":"sigstoreSigned","keyPath":"{}"{members}}}"#, file.display());
     let unnamed = requirement(r#","signedIdentity":{"type":"matchRepositoryOrUnnamed"}"#);
     let (report, asked) = world.judge(&unnamed).await;
     assert_eq!(report.code.as_deref(), Some("attachments-disabled"));
