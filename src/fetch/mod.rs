@@ -69,9 +69,6 @@ impl Place<'_> {
     /// What is returned is why they may not be all: "not to be had" is not "none" (design decision 3.4).
     pub async fn add_referrers(&self, evidence: &mut Evidence, question: &Question) -> Option<Error> {
         let Self(source) = self;
-        if !source.attachments {
-            return None;
-        }
         let Evidence { top_level, instance, .. } = evidence;
         let is_judged = instance.is_none() || question.subject != Subject::Instance;
         let top_level = top_level.as_mut().filter(|_| is_judged);

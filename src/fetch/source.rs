@@ -69,11 +69,11 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Where more is to be had.
+    /// Where more is to be had, unless registries.d keeps sigstore signatures from being looked for.
     pub(super) fn into_place(self) -> Option<Place<'a>> {
         match self {
             Self::Local(_) => None,
-            Self::Registry(source) => Some(Place(source)),
+            Self::Registry(source) => source.attachments.then(|| Place(source)),
         }
     }
 

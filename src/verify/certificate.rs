@@ -425,7 +425,8 @@ fn is_plain_arc(arc: &[u8]) -> bool {
     let number = arc.iter().try_fold(0_u64, |number, byte| {
         number.checked_mul(128).map(|high| high | u64::from(byte & 0x7f)).filter(|number| *number < 1 << 31)
     });
-    arc.first() != Some(&0x80) && number.is_some()
+    let is_whole = arc.last().is_some_and(|byte| byte & 0x80 == 0);
+    arc.first() != Some(&0x80) && is_whole && number.is_some()
 }
 
 /// RFC 5280, 4.2.1.1, 4.2.1.2 and 4.2.2.1.
@@ -525,7 +526,9 @@ mod tests {
     use x509_cert::der::Decode;
     use x509_cert::spki::AlgorithmIdentifierOwned;
 
-    use super::{BUNDLE, CERTIFICATE_BYTES, Certificate, Error, Hash, all, authorities, pss_hash};
+    use super::{
+        BUNDLE, CERTIFICATE_BYTES, Certificate, Error, Hash, all, authorities, has_plain_oids, pss_hash,
+    };
     use crate::verify::samples::{Issued, MIDDLE, authority, email, extension, pem, signer};
 
     /// The certificate with the first `from` replaced by `to`.
@@ -566,6 +569,18 @@ mod tests {
         }
         assert!(Certificate::from_der(&[&der[..], &[0]].concat()).is_err(), "trailing");
         assert!(Certificate::from_der(&[]).is_err());
+        // Longer forms of 2.5.29.17 and arcs beyond 31 bits, which others refuse or read as something else.
+        for oid in [
+            &b"\x06\x04\x55\x80\x1d\x11"[..],
+            b"\x06\x03\x80\x55\x1d",
+            b"\x06\x06\x2a\x88\x80\x80\x80\x00",
+            b"\x06\x02\x55\x9d",
+        ] {
+            assert!(!has_plain_oids(oid), "{oid:02x?}");
+            let nested = [&[0x30, u8::try_from(oid.len()).unwrap()][..], oid].concat();
+            assert!(!has_plain_oids(&nested), "{nested:02x?}");
+        }
+        assert!(has_plain_oids(b"\x30\x0d\x06\x03\x55\x1d\x11\x06\x06\x2a\x87\xff\xff\xff\x7f"));
         let long = vec![0; CERTIFICATE_BYTES + 1];
         assert_eq!(Certificate::from_der(&long).err(), Some("a certificate is larger than 16 KiB"));
     }

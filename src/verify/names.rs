@@ -482,7 +482,7 @@ mod tests {
     // Rule C-33: RFC 5280, 4.2.1.10, as Go 1.26 understands it.
     #[test]
     fn names_are_in_permitted_subtrees_and_in_no_excluded_one() {
-        let rows: [(&[&str], &[&str], &str, bool); 62] = [
+        let rows: [(&[&str], &[&str], &str, bool); 65] = [
             (&["dns:example"], &[], "dns:example", true),
             (&["dns:example"], &[], "dns:EXAMPLE", true),
             (&["dns:example"], &[], "dns:a.b.example", true),
@@ -506,6 +506,9 @@ mod tests {
             (&[], &["dns:a.example"], "dns:example", true),
             (&[], &["dns:a.example"], "dns:*.example", false),
             (&[], &["dns:b.a.example"], "dns:*.example", true),
+            (&[], &["dns:b.example"], "dns:*c.example", false),
+            (&[], &["mail:b.example"], "mail:a@*c.example", false),
+            (&[], &["dns:b.example"], "dns:*c.a.example", true),
             (&[], &["dns:"], "dns:example", false),
             (&["dns:example"], &["dns:a.example"], "dns:b.a.example", false),
             (&["dns:example"], &["dns:a.example"], "dns:b.example", true),

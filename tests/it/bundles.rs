@@ -423,7 +423,7 @@ fn shapes_that_do_not_count_are_refused() {
     let material = |bundle: &mut Value, key: &str, value: Value| bundle["verificationMaterial"][key] = value;
     let certificate = good["verificationMaterial"]["certificate"].clone();
     let entry = good["verificationMaterial"]["tlogEntries"][0].clone();
-    let cases: [(&str, Change, &str); 17] = [
+    let cases: [(&str, Change, &str); 20] = [
         ("no media type", Box::new(|b| b["mediaType"] = Value::Null), "bundle-malformed"),
         (
             "another media type",
@@ -486,6 +486,31 @@ fn shapes_that_do_not_count_are_refused() {
             Box::new({
                 let entry = entry.clone();
                 move |b| material(b, "tlogEntries", json!(vec![entry.clone(); LOG_ENTRIES + 1]))
+            }),
+            "bundle-malformed",
+        ),
+        (
+            "the same entry twice, under another index",
+            Box::new({
+                let (one, mut other) = (entry.clone(), entry.clone());
+                other["logIndex"] = json!("7");
+                move |b| material(b, "tlogEntries", json!([one, other]))
+            }),
+            "bundle-malformed",
+        ),
+        // T-28: reading these takes time by the square of their length.
+        (
+            "a certificate of more than 16 KiB",
+            Box::new(move |b| {
+                material(b, "certificate", json!({ "rawBytes": crate::signer::base64(&[0; (16 << 10) + 1]) }))
+            }),
+            "bundle-malformed",
+        ),
+        (
+            "a timestamp of more than 16 KiB",
+            Box::new(move |b| {
+                let token = json!({ "signedTimestamp": crate::signer::base64(&[0; (16 << 10) + 1]) });
+                material(b, "timestampVerificationData", json!({ "rfc3161Timestamps": [token] }));
             }),
             "bundle-malformed",
         ),

@@ -134,7 +134,7 @@ fn the_holder_of_a_certificate_is_named() {
         let other = files.write("other.json", text.replace("signer@pv.example", "other@pv.example"));
         let ran = verify(&other, &[&image]);
         let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-        assert_eq!((ran.exit, &report["code"]), (1, &json!("signer-mismatch")), "{id}");
+        assert_eq!((ran.exit, &report["code"]), (1, &json!("identity-mismatch-subject")), "{id}");
         assert!(report["message"].as_str().unwrap().contains("signer@pv.example"), "{report}");
     }
 }

@@ -1031,9 +1031,9 @@ fn verdict(
 #[test]
 fn what_cannot_be_verified_yet_is_refused() {
     for requirement in [
-        ours(""),
-        fulcio(r#""subjectEmail":"a@b.example""#),
-        r#"{"type":"sigstoreSigned","keyPath":"/k","messageSignature":true}"#.to_owned(),
+        keyless(r#""issuer":"i","subject":"s""#).replace("}}", r#"},"trustedRootMaxAge":"1d"}"#),
+        r#"{"type":"sigstoreSigned","fulcio":{"caPath":"/c","oidcIssuer":"i","subjectURI":"s"},"rekorPublicKeyPath":"/r"}"#.to_owned(),
+        r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r","messageSignature":true}"#.to_owned(),
     ] {
         let policy = parse(&requirement);
         assert_eq!(verdict(&policy, "{}", vec![], false), Err(Code::Unsupported), "{requirement}");
@@ -1059,7 +1059,9 @@ fn explain_says_in_words_what_is_required() {
             .output()
             .unwrap();
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(report["outcome"], "unsupported", "{requirement}");
+        let is_supported = !requirement.contains("trustedRootMaxAge");
+        let outcome = if is_supported { "signature-required" } else { "unsupported" };
+        assert_eq!(report["outcome"], outcome, "{requirement}");
         let requirement = &report["requirements"][0];
         let text = |name: &str| requirement[name].as_str().unwrap().to_owned();
         (text("description"), text("signed-identity"))
@@ -1068,7 +1070,7 @@ fn explain_says_in_words_what_is_required() {
     for (requirement, words, identity) in [
         (
             ours(""),
-            r#"a certificate for any workflow of the repository "https://github.com/acme/os", at any branch or tag, but no pull or merge request, started by "push" or "release" or "schedule" or "workflow_dispatch" by way of "https://token.actions.githubusercontent.com", judged with the trusted root of this host;"#,
+            r#"a certificate for any workflow of the repository "https://github.com/acme/os", at any branch or tag, but no pull or merge request, started by "push" or "release" or "schedule" or "workflow_dispatch" by way of "https://token.actions.githubusercontent.com", judged with the trusted root of this host"#,
             unnamed,
         ),
         (
