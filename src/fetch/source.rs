@@ -72,8 +72,8 @@ impl<'a> Source<'a> {
     /// Where more is to be had, unless registries.d keeps sigstore signatures from being looked for.
     pub(super) fn into_place(self) -> Option<Place<'a>> {
         match self {
-            Self::Local(_) => None,
-            Self::Registry(source) => source.attachments.then(|| Place(source)),
+            Self::Registry(source) if source.attachments => Some(Place(source)),
+            Self::Local(_) | Self::Registry(_) => None,
         }
     }
 

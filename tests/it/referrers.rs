@@ -172,7 +172,7 @@ async fn a_registry_without_the_api_has_the_tag() {
         Reply::ok(b"<html>").with("Content-Type", "text/html"),
     ] {
         let shown = format!("{api:?}");
-        let (found, _) = find(&rig, &content, move |_| api.clone(), index(&[one.clone()])).await;
+        let (found, _) = find(&rig, &content, move |_| api.clone(), index(std::slice::from_ref(&one))).await;
         assert_eq!((bundles(&found), failed(&found)), (vec![&b"one"[..]], None), "{shown}");
     }
     // No tag, or one that is no index, is none; no failure either.
@@ -207,14 +207,14 @@ async fn failures_are_told_beside_what_was_found() {
         let shown = format!("{api:?}");
         // Its answer to a type that nobody asked for says that there is no such API.
         let endless = matches!(api, Reply::Endless);
-        let (found, _) = find(&rig, &content, move |_| api.clone(), index(&[one.clone()])).await;
+        let (found, _) = find(&rig, &content, move |_| api.clone(), index(std::slice::from_ref(&one))).await;
         assert_eq!(bundles(&found), [b"one"], "{shown}");
         assert_eq!(failed(&found), Some(code).filter(|_| !endless), "{shown}");
     }
     for (tag, code) in
         [(Reply::status(401, ""), Code::RegistryAuth), (Reply::status(501, ""), Code::RegistryUnavailable)]
     {
-        let api = index(&[one.clone()]);
+        let api = index(std::slice::from_ref(&one));
         let (found, _) = find(&rig, &content, move |_| api.clone(), tag).await;
         assert_eq!((bundles(&found), failed(&found)), (vec![&b"one"[..]], Some(code)));
     }
@@ -277,7 +277,7 @@ async fn pages_are_followed_on_the_same_list_and_to_an_end() {
     let rig = Rig::new();
     let mut content = Content::default();
     let (one, two) = (content.add(BUNDLE, &[(BUNDLE, b"one")]), content.add(BUNDLE, &[(BUNDLE, b"two")]));
-    let (first, second) = (index(&[one.clone()]), index(&[two]));
+    let (first, second) = (index(std::slice::from_ref(&one)), index(&[two]));
     for (link, code) in [
         ("</v2/ns/app/referrers/DIGEST?n=1>; rel=\"next\"", None),
         ("<./DIGEST?n=1>;rel=next", None),
@@ -292,7 +292,7 @@ async fn pages_are_followed_on_the_same_list_and_to_an_end() {
         let (first, second) =
             (first.clone().with("Link", &link.replace("DIGEST", &subject().to_string())), second.clone());
         let api = move |seen: &Seen| if seen.path.ends_with("?n=1") { second.clone() } else { first.clone() };
-        let (found, _) = find(&rig, &content, api, index(&[one.clone()])).await;
+        let (found, _) = find(&rig, &content, api, index(std::slice::from_ref(&one))).await;
         assert_eq!(failed(&found), code, "{link}");
         let wanted: &[&[u8]] = if code.is_none() { &[b"one", b"two"] } else { &[b"one"] };
         assert_eq!(bundles(&found), wanted, "{link}");
@@ -328,7 +328,7 @@ async fn long_lists_are_cut_off() {
     };
     let many: Vec<Value> = (0..10_000).map(made_up).collect();
     let api = index(&many);
-    let (found, server) = find(&rig, &content, move |_| api.clone(), index(&[one.clone()])).await;
+    let (found, server) = find(&rig, &content, move |_| api.clone(), index(std::slice::from_ref(&one))).await;
     assert_eq!((bundles(&found), failed(&found)), (vec![&b"one"[..]], Some(Code::RegistryProtocol)));
     assert!(server.count() < 10);
     let half = index(&(0..REFERRERS).map(made_up).collect::<Vec<_>>());
