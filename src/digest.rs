@@ -1,6 +1,6 @@
 //! [`Digest`]: algorithm and value of a content digest.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// A hash algorithm that a digest may name, with lower-case hexadecimal of fixed length.
 ///
@@ -62,13 +62,31 @@ impl Digest {
 
     /// The digest of `bytes`.
     pub fn compute(algorithm: Algorithm, bytes: &[u8]) -> Self {
-        let value = aws_lc_rs::digest::digest(algorithm.implementation(), bytes);
+        Self::of_value(algorithm, aws_lc_rs::digest::digest(algorithm.implementation(), bytes).as_ref())
+    }
+
+    fn of_value(algorithm: Algorithm, value: &[u8]) -> Self {
         let mut hex = String::with_capacity(algorithm.hex_len());
-        for byte in value.as_ref() {
+        for byte in value {
             hex.push(hex_digit(byte >> 4));
             hex.push(hex_digit(byte & 0xf));
         }
         Self { algorithm, hex }
+    }
+
+    /// The SHA-256 digest of all that is left to read, however much that is.
+    pub fn sha256_of(mut reader: impl io::Read) -> io::Result<Self> {
+        let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => context.update(buffer.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self::of_value(Algorithm::Sha256, context.finish().as_ref()))
     }
 
     /// The SHA-256 digest of `bytes`.

@@ -396,11 +396,14 @@ impl Engine {
             return Judged { verdict, pinned: None, pinned_accepted: Some(false), refused: None };
         };
         // A name that pins already has just been judged.
-        let accepted = pinned.policy_identity() == image.policy_identity()
-            || self.accepts_pinned(policy, &pinned, question, needs, evidence, now);
+        let accepted = if pinned.policy_identity() == image.policy_identity() {
+            Some(true)
+        } else {
+            self.accepts_pinned(policy, &pinned, question, needs, evidence, now)
+        };
         // What is elsewhere, as where mirrors are for digests alone, was not looked at.
-        let known = !accepted || self.has_the_same_stores(image, &pinned);
-        Judged { verdict, pinned: Some(pinned), pinned_accepted: known.then_some(accepted), refused: None }
+        let accepted = accepted.filter(|accepted| !accepted || self.has_the_same_stores(image, &pinned));
+        Judged { verdict, pinned: Some(pinned), pinned_accepted: accepted, refused: None }
     }
 
     /// Whether manifests and signatures of both names are looked for in the same places.
@@ -449,7 +452,7 @@ impl Engine {
         }
     }
 
-    /// Whether the policy accepts the same evidence under the name that pins it.
+    /// Whether the policy accepts the same evidence under the name that pins it; unknown if it wants other evidence.
     fn accepts_pinned(
         &self,
         policy: &Policy,
@@ -458,12 +461,12 @@ impl Engine {
         gathered: &Needs,
         mut evidence: Evidence,
         now: Timestamp,
-    ) -> bool {
+    ) -> Option<bool> {
         let plan = evaluate::plan(policy, pinned, question);
         let needs = plan.needs();
         if needs.signatures && !gathered.signatures || self.client.keys().add(&needs, &mut evidence).is_err()
         {
-            return false;
+            return Some(false);
         }
         // A name that pins the instance leads to a manifest that is no index.
         if let Some(instance) = evidence.instance.take() {
@@ -473,7 +476,8 @@ impl Engine {
                 evidence.instance = Some(instance);
             }
         }
-        matches!(plan.judge(&evidence, now).decision, Decision::Allow(_))
+        let verdict = plan.judge(&evidence, now);
+        (needs.attachments == gathered.attachments).then_some(matches!(verdict.decision, Decision::Allow(_)))
     }
 
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.

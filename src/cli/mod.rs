@@ -3,6 +3,7 @@
 mod explain;
 mod print;
 mod verify;
+mod verify_blob;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -66,6 +67,8 @@ enum Command {
     /// Explain, offline, what the policy requires of an image and where
     /// signatures are looked for
     Explain(explain::Explain),
+    /// Verify a file with a Sigstore bundle, offline and without a policy
+    VerifyBlob(verify_blob::VerifyBlob),
     /// Serve org.vouchd.Verifier1 on the system bus
     Daemon(Daemon),
 }
@@ -199,6 +202,7 @@ pub fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Verify(command) => runtime.block_on(verify::run(command)),
         Command::Explain(command) => explain::run(command),
+        Command::VerifyBlob(command) => verify_blob::run(command),
         Command::Daemon(command) => runtime.block_on(run_daemon(command)),
     };
     // Threads that still wait for a disk or a name server must not keep the answer back.

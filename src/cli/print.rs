@@ -5,7 +5,11 @@ use std::io::{self, ErrorKind, Write};
 use serde::Serialize;
 
 use crate::diagnostic::{escape, escape_json};
+use crate::digest::Digest;
 use crate::report::{EndpointReport, ExplainReport, Report, RequirementReport, SignatureReport};
+
+use crate::verify::Signer;
+use crate::verify::bundle::{BundleClaim, Subject};
 
 use super::Exit;
 
@@ -44,6 +48,36 @@ pub(super) fn warnings(report: &Report) {
 /// Why the command could not do its work.
 pub(super) fn failure(message: &str) {
     err(&format!("vouchd: {}\n", escape(message)));
+}
+
+/// What can be done about a failure.
+pub(super) fn help(text: &str) {
+    err(&format!("help: {}\n", escape(text)));
+}
+
+/// A file that was verified.
+#[must_use]
+pub(super) fn blob(name: &str, digest: &Digest, signer: &Signer, claim: &BundleClaim) -> Exit {
+    let mut text = format!("{}: verified\n  digest    {digest}\n", escape(name));
+    let who = match signer {
+        Signer::Certificate { issuer, subject, .. } => {
+            format!("{} by way of {}", escape(subject), escape(issuer))
+        }
+        Signer::OpenPgp { fingerprint } => format!("OpenPGP key {}", escape(fingerprint)),
+        Signer::PublicKey { spki } => format!("public key {spki}"),
+    };
+    text.push_str(&format!("  signer    {who}\n"));
+    for time in &claim.times {
+        text.push_str(&format!("  time      {time}\n"));
+    }
+    for entry in &claim.log_entries {
+        let index = entry.index.map(|index| format!(", entry {index}")).unwrap_or_default();
+        text.push_str(&format!("  log       {}{index}\n", escape(&entry.log)));
+    }
+    if let Subject::Statement { predicate_type, .. } = &claim.subject {
+        text.push_str(&format!("  predicate {}\n", escape(predicate_type)));
+    }
+    out(&text)
 }
 
 /// One JSON object on one line.

@@ -65,7 +65,7 @@ pub struct ManifestEvidence {
     pub media_type: String,
     /// Those that other tools find, too, in the order of their stores.
     pub signatures: Vec<LocatedSignature>,
-    /// Those of manifests that refer to this one, where only vouchd looks.
+    /// Those where only vouchd looks: in manifests that refer to this one, and where registries.d says not to.
     pub referrers: Vec<LocatedSignature>,
 }
 
@@ -96,6 +96,6 @@ pub struct Evidence {
     pub key_files: BTreeMap<String, Arc<KeyMaterial>>,
     /// Keys of the policy itself, so that they are parsed once; one that is missing here is parsed again.
     pub key_data: BTreeMap<Arc<[u8]>, Arc<KeyMaterial>>,
-    /// Whether registries.d kept sigstore attachments from being looked for.
+    /// Whether registries.d keeps sigstore attachments from being looked for, but for requirements of ours.
     pub attachments_disabled: bool,
 }

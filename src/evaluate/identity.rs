@@ -7,9 +7,10 @@ use crate::policy::certificate::{
 };
 use crate::policy::{Requirement, SignedIdentity, SigstoreSigned};
 use crate::reference::Named;
-use crate::verify::Rejection;
+use crate::verify::bundle::{BundleClaim, BundleSigner};
 use crate::verify::identity::{Extension, Part, SigningIdentity};
 use crate::verify::payload::SignedName;
+use crate::verify::{Rejection, Signer, Verified};
 
 /// How an accepted signature is bound to the name that was asked for (T-16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +73,28 @@ pub fn check_annotations(requirement: &Requirement, manifest: &[u8]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Who signed a bundle: the holder of a certificate where one is wanted, and then the one who is wanted; else of a key.
+pub fn check_bundle_signer(
+    claim: &Verified<BundleClaim>,
+    wanted: Option<&CertificateIdentity>,
+) -> Result<Signer, Rejection> {
+    match (&claim.get().signer, wanted) {
+        (BundleSigner::Certificate { der, spki }, Some(wanted)) => {
+            let holder = SigningIdentity::from_certificate(der).map_err(Rejection::IdentityMalformed)?;
+            check_signer(wanted, &holder)?;
+            Ok(Signer::Certificate {
+                spki: spki.clone(),
+                issuer: holder.issuer().unwrap_or_default().to_owned(),
+                subject: holder.subject().as_str().to_owned(),
+            })
+        }
+        (BundleSigner::PublicKey { spki }, None) => Ok(Signer::PublicKey { spki: spki.clone() }),
+        (BundleSigner::Certificate { .. } | BundleSigner::PublicKey { .. }, _) => {
+            Err(Rejection::BundleSigner { wanted_certificate: wanted.is_some() })
+        }
+    }
 }
 
 /// The certificate must be for the signer whom the policy names.

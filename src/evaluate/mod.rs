@@ -9,23 +9,23 @@ use std::sync::Arc;
 use crate::digest::{Algorithm, Digest};
 use crate::manifest;
 use crate::nonempty::NonEmpty;
-use crate::policy::certificate::{FulcioSubject, MaxAge, RootSource, TrustedRoot};
+use crate::policy::certificate::{CertificateIdentity, FulcioSubject, MaxAge, RootSource, TrustedRoot};
 use crate::policy::{
     KeySource, KeyType, Match, Pki, PkiSubject, Policy, Requirement, SignedBy, SignedIdentity, Signer,
     SigstoreSigned,
 };
 use crate::reference::{ImageReference, Place, Transport};
-use crate::verify::bundle::{BundleSigner, Lacking, Subject as BundleSubject};
-use crate::verify::identity::SigningIdentity;
+use crate::verify::bundle::{Lacking, Subject as BundleSubject};
 use crate::verify::payload::SignedName;
 use crate::verify::sigstore::{Subject as CertificateSubject, Trust};
 use crate::verify::trust::KeyMaterial;
 use crate::verify::{
-    self, Claim, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, bundle, openpgp,
+    Claim, Payload, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, bundle, openpgp,
     sigstore, trusted_root,
 };
 
 use evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject};
+use identity::Binding;
 use verdict::{
     Accepted, Decision, Grant, Others, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict,
     Support, Verdict,
@@ -75,7 +75,12 @@ impl<'p> Plan<'p> {
     pub fn wants_referrers(&self, verdict: &Verdict) -> bool {
         let may_change = |subject: &SubjectVerdict| {
             self.matched.requirements.iter().zip(&subject.requirements).all(|(requirement, judged)| {
-                judged.outcome == Outcome::Accepted || counts_bundles(requirement)
+                match &judged.outcome {
+                    Outcome::Accepted => true,
+                    Outcome::Rejected(reasons) => {
+                        counts_bundles(requirement) && reasons.iter().all(is_of_signatures)
+                    }
+                }
             })
         };
         let (subjects, refused) = (&verdict.subjects, |s: &&SubjectVerdict| !s.is_accepted());
@@ -232,6 +237,18 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
 /// Why most members of `fulcio` are never satisfied yet.
 const MEMBERS_OF_OURS: Rejection =
     Rejection::Unsupported { what: "members of \"fulcio\" that containers-policy.json(5) does not have" };
+
+/// Whether another signature could still satisfy the requirement.
+fn is_of_signatures(rejection: &Rejection) -> bool {
+    !matches!(
+        rejection,
+        Rejection::AnnotationMismatch { .. }
+            | Rejection::KeyFileInvalid { .. }
+            | Rejection::ManifestInvalid
+            | Rejection::TrustedRootInvalid { .. }
+            | Rejection::Unsupported { .. }
+    )
+}
 
 /// What evidence can satisfy a requirement; those that nothing can satisfy have none.
 enum Check<'p> {
@@ -416,7 +433,14 @@ impl<'e> Context<'e> {
         let mut candidates: Vec<(&LocatedSignature, Candidate<'_>)> = Vec::new();
         let mut supports = Vec::new();
         let (mut other_format, mut other_type) = (0_usize, 0_usize);
-        for (located, support) in self.located() {
+        // Design decision 3.4: what a requirement of ours has looked for does not count for the others.
+        let is_kept_off = match signed.signer {
+            Signer::Certificate { .. } => false,
+            Signer::Fulcio { .. } | Signer::Keys { .. } | Signer::Pki(_) => {
+                self.evidence.attachments_disabled
+            }
+        };
+        for (located, support) in self.located().filter(|(_, s)| !is_kept_off || *s == Support::Common) {
             let before = candidates.len();
             match &located.signature {
                 UntrustedSignature::Sigstore(layer) if layer.mime_type == sigstore::SIGNATURE_MIME_TYPE => {
@@ -428,7 +452,7 @@ impl<'e> Context<'e> {
             }
             supports.extend((candidates.len() > before).then_some(support));
         }
-        let unsigned = if self.evidence.attachments_disabled && other_type == 0 {
+        let unsigned = if is_kept_off && other_type == 0 {
             Rejection::AttachmentsDisabled
         } else {
             Rejection::Unsigned { other_format, other_type }
@@ -437,6 +461,9 @@ impl<'e> Context<'e> {
         let (verdicts, rejections) =
             first_accepted(&candidates, "sigstore", unsigned, |candidate| match candidate {
                 Candidate::Attachment(layer) => {
+                    if let Signer::Certificate { identity, root } = &signed.signer {
+                        return self.attachment(layer, identity, root, &signed.identity);
+                    }
                     let claim = sigstore::verify(layer, trust.as_ref().map_err(Clone::clone)?, self.now)?;
                     self.check_claim(&claim, &signed.identity)
                 }
@@ -450,6 +477,22 @@ impl<'e> Context<'e> {
         (verdicts, rejections, support)
     }
 
+    /// An attachment of cosign 2 with a certificate of a trusted root: first what it proves, then whose it is, then
+    /// digest and name.
+    fn attachment(
+        &self,
+        layer: &UntrustedSigstore,
+        wanted: &CertificateIdentity,
+        root: &TrustedRoot,
+        identity: &SignedIdentity,
+    ) -> Result<Accepted, Rejection> {
+        let (claim, payload) =
+            self.with_root(&root.source, |root, lacking| bundle::verify_attachment(layer, root, lacking))?;
+        let signer = identity::check_bundle_signer(&claim, Some(wanted))?;
+        let binding = self.check_payload(&payload, identity)?;
+        Ok(Accepted { signer, time: claim.get().times.first().copied(), binding })
+    }
+
     /// A Sigstore bundle: first what it proves, then whose it is, then the name.
     fn bundle(&self, bundle: &[u8], signed: &SigstoreSigned) -> Result<Accepted, Rejection> {
         let (manifest, digest) = self.manifest.zip(self.digest).ok_or(Rejection::ManifestInvalid)?;
@@ -457,32 +500,17 @@ impl<'e> Context<'e> {
             bundle::verify_manifest(bundle, &manifest.bytes, digest, trust, signed.message_signature)
         };
         let other = |what: &str| Rejection::BundleUnsupported { what: what.to_owned() };
-        let (claim, signer) = match &signed.signer {
+        let (claim, wanted) = match &signed.signer {
             Signer::Certificate { identity, root } => {
                 let claim = self.with_root(&root.source, |root, lacking| {
                     verify(bundle::Trust::Certificates { root, lacking })
                 })?;
-                let BundleSigner::Certificate { der, spki } = &claim.get().signer else {
-                    return Err(Rejection::BundleSigner { wanted_certificate: true });
-                };
-                let holder = SigningIdentity::from_certificate(der).map_err(Rejection::IdentityMalformed)?;
-                identity::check_signer(identity, &holder)?;
-                let signer = verify::Signer::Certificate {
-                    spki: spki.clone(),
-                    issuer: holder.issuer().unwrap_or_default().to_owned(),
-                    subject: holder.subject().as_str().to_owned(),
-                };
-                (claim, signer)
+                (claim, Some(identity.as_ref()))
             }
             Signer::Keys { keys, rekor: None } => {
                 let keys = self.keys(keys)?;
                 let keys: Vec<&KeyMaterial> = keys.iter().map(AsRef::as_ref).collect();
-                let claim = verify(bundle::Trust::Keys { keys: &keys, root: None })?;
-                let BundleSigner::PublicKey { spki } = &claim.get().signer else {
-                    return Err(Rejection::BundleSigner { wanted_certificate: false });
-                };
-                let signer = verify::Signer::PublicKey { spki: spki.clone() };
-                (claim, signer)
+                (verify(bundle::Trust::Keys { keys: &keys, root: None })?, None)
             }
             Signer::Fulcio { .. } => {
                 return Err(other("a bundle for \"fulcio\" with an authority of its own"));
@@ -490,6 +518,7 @@ impl<'e> Context<'e> {
             Signer::Keys { rekor: Some(_), .. } => return Err(other("a bundle for \"rekorPublicKey...\"")),
             Signer::Pki(_) => return Err(other("a bundle for \"pki\"")),
         };
+        let signer = identity::check_bundle_signer(&claim, wanted)?;
         let name = match &claim.get().subject {
             BundleSubject::Message => SignedName::Unnamed,
             BundleSubject::Statement { subjects, .. } => {
@@ -535,10 +564,8 @@ impl<'e> Context<'e> {
                     FulcioSubject::Pins(_) => return Err(MEMBERS_OF_OURS),
                 },
             },
-            Signer::Certificate { .. } => {
-                let what = "an attachment of cosign 2 for a trusted root".to_owned();
-                return Err(Rejection::BundleUnsupported { what });
-            }
+            // These are verified as bundles.
+            Signer::Certificate { .. } => return Err(Rejection::SigningCertificateMissing),
             Signer::Pki(Pki { roots, intermediates, subject }) => Trust::Pki {
                 authorities: self.certificates(roots)?,
                 intermediates: intermediates.as_ref().map(|source| self.certificates(source)).transpose()?,
@@ -582,6 +609,12 @@ impl<'e> Context<'e> {
     /// Rule E-23: first the digest, then the identity.
     fn check_claim(&self, claim: &Verified<Claim>, identity: &SignedIdentity) -> Result<Accepted, Rejection> {
         let Claim { payload, signer, time } = claim.get();
+        let binding = self.check_payload(payload, identity)?;
+        Ok(Accepted { signer: signer.clone(), time: *time, binding })
+    }
+
+    /// Rule E-23, for a payload that was verified.
+    fn check_payload(&self, payload: &Payload, identity: &SignedIdentity) -> Result<Binding, Rejection> {
         let found = self.digest.ok_or(Rejection::ManifestInvalid)?;
         if payload.manifest_digest != *found {
             let wanted = payload.manifest_digest.clone();
@@ -589,8 +622,7 @@ impl<'e> Context<'e> {
         }
         let image = self.image.docker_reference();
         let signed = SignedName::Named(payload.docker_reference.clone());
-        let binding = identity::check_name(identity, image, &signed)?;
-        Ok(Accepted { signer: signer.clone(), time: *time, binding })
+        identity::check_name(identity, image, &signed)
     }
 }
 

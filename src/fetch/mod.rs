@@ -78,7 +78,7 @@ impl Place<'_> {
             // A manifest without a digest is refused whatever refers to it.
             let digest = manifest::digest(&manifest.bytes).ok()?;
             let found = referrers::signatures(source.client, &source.errand(), &digest).await;
-            manifest.referrers = found.signatures;
+            manifest.referrers.extend(found.signatures);
             found.failure
         };
         let (one, other) = tokio::join!(add(top_level), add(instance));
@@ -169,17 +169,15 @@ impl Client {
             }
             Source::Local(_) => None,
         };
-        let signed = async |mut manifest: ManifestEvidence, instance: Option<&Digest>| {
+        let signed = async |manifest: ManifestEvidence, instance: Option<&Digest>| {
             if needs.signatures {
-                manifest.signatures = source.signatures(&manifest, instance).await?;
+                Ok(source.signatures(&manifest, instance).await?.of(manifest))
+            } else {
+                Ok(manifest)
             }
-            Ok::<_, Error>(manifest)
         };
-        let signed_top_level = async |mut top_level: ManifestEvidence| match signatures {
-            Some(signatures) => {
-                top_level.signatures = signatures?;
-                Ok(top_level)
-            }
+        let signed_top_level = async |top_level: ManifestEvidence| match signatures {
+            Some(signatures) => Ok(signatures?.of(top_level)),
             None => signed(top_level, None).await,
         };
         // What cannot be read for certain is no index; the judgement refuses it.
@@ -247,7 +245,7 @@ impl Client {
             let until = share(Instant::now(), deadline, left);
             let attempt = async {
                 let mut source = self.source(endpoint, &locations, &proxies, (budget, deadline))?;
-                source.attachments |= needs.attachments;
+                source.attachments_anyway = needs.attachments;
                 let stores = credentials::Stores {
                     names: locations.registries_conf.credential_helpers(),
                     named_in: locations.registries_conf.credential_helpers_file(),
@@ -302,6 +300,7 @@ impl Client {
             endpoint,
             lookaside,
             attachments,
+            attachments_anyway: false,
             keeps_signatures,
             credentials,
             supplied: false,

@@ -36,22 +36,23 @@ pub struct Found {
 /// What is no signature is passed over; what cannot be fetched is a failure beside the others.
 pub async fn signatures(client: &Client, errand: &Errand<'_>, digest: &Digest) -> Found {
     let mut found = Found::default();
-    let (listed, tagged) = tokio::join!(listed(client, errand, digest), tagged(client, errand, digest));
-    let mut wanted = Vec::new();
-    for list in [listed, tagged] {
-        match list {
-            Ok(referrers) => wanted.extend(referrers),
-            Err(error) => found.fail(error),
-        }
+    let (mut listed, mut tagged) = (List::default(), List::default());
+    let (one, other) =
+        tokio::join!(listed.ask(client, errand, digest), tagged.look_up(client, errand, digest));
+    for error in [one, other].into_iter().filter_map(Result::err) {
+        found.fail(error);
     }
+    let mut wanted = [tagged.candidates, listed.candidates].concat();
+    // What is said to be a signature comes before what is said to be something else, of which there may be much.
+    wanted.sort_by_key(|candidate| candidate.rank);
     let mut known = BTreeSet::new();
-    wanted.retain(|referrer| known.insert(referrer.to_string()));
+    wanted.retain(|candidate| known.insert(candidate.digest.to_string()));
     if wanted.len() > REFERRERS {
         found.fail(too_many(errand));
         wanted.truncate(REFERRERS);
     }
-    let fetches =
-        wanted.into_iter().map(async |referrer: Digest| fetch(client, errand, &referrer, digest).await);
+    let wanted = wanted.into_iter().map(|candidate| candidate.digest);
+    let fetches = wanted.map(async |referrer: Digest| fetch(client, errand, &referrer, digest).await);
     let mut answers = stream::iter(fetches).buffered(AT_A_TIME);
     while let Some(answer) = answers.next().await {
         match answer {
@@ -68,37 +69,68 @@ impl Found {
     }
 }
 
-/// The candidates of the referrers API; none where the registry does not have it.
-async fn listed(client: &Client, errand: &Errand<'_>, digest: &Digest) -> Result<Vec<Digest>, Error> {
-    let mut candidates = Vec::new();
-    let mut asked = BTreeSet::new();
-    let mut query = None;
-    loop {
-        let Page { body, next } = match client.referrers(errand, digest, query.as_deref()).await? {
-            Some(page) => page,
-            None => return Ok(candidates),
-        };
-        candidates.extend(descriptors(&body).ok_or_else(|| malformed(errand))?);
-        if candidates.len() > REFERRERS {
-            return Err(too_many(errand));
-        }
-        match next {
-            None => return Ok(candidates),
-            Some(next) if asked.len() + 1 < PAGES && asked.insert(next.clone()) => query = Some(next),
-            Some(_) => return Err(protocol(errand, "the list of referrers does not end")),
-        }
-    }
+/// What a list names, as far as it could be read.
+#[derive(Default)]
+struct List {
+    candidates: Vec<Candidate>,
 }
 
-/// The candidates of the index at the tag `sha256-<hex>`; none if there is no such tag, or no index.
-async fn tagged(client: &Client, errand: &Errand<'_>, digest: &Digest) -> Result<Vec<Digest>, Error> {
-    let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
-    let Some(document) = client.referrers_tag(errand, &tag).await? else { return Ok(Vec::new()) };
-    if !crate::manifest::is_index(&document.media_type) {
-        return Ok(Vec::new());
+/// What may be a signature.
+#[derive(Clone)]
+struct Candidate {
+    digest: Digest,
+    rank: Rank,
+}
+
+/// What a list says of a manifest, which only decides what is fetched first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// That it is a signature.
+    Signature,
+    /// Nothing.
+    Unknown,
+    /// That it is something else, such as an attestation.
+    Other,
+}
+
+impl List {
+    /// Asks the referrers API; nothing is there where the registry does not have it.
+    async fn ask(&mut self, client: &Client, errand: &Errand<'_>, digest: &Digest) -> Result<(), Error> {
+        let mut asked = BTreeSet::new();
+        let mut query = None;
+        loop {
+            let Page { body, next } = match client.referrers(errand, digest, query.as_deref()).await? {
+                Some(page) => page,
+                None => return Ok(()),
+            };
+            self.add(&body, errand)?;
+            match next {
+                None => return Ok(()),
+                Some(next) if asked.len() + 1 < PAGES && asked.insert(next.clone()) => query = Some(next),
+                Some(_) => return Err(protocol(errand, "the list of referrers does not end")),
+            }
+        }
     }
-    let candidates = descriptors(&document.bytes).ok_or_else(|| malformed(errand))?;
-    if candidates.len() > REFERRERS { Err(too_many(errand)) } else { Ok(candidates) }
+
+    /// Reads the index at the tag `sha256-<hex>`; nothing is there if there is no such tag, or no index.
+    async fn look_up(&mut self, client: &Client, errand: &Errand<'_>, digest: &Digest) -> Result<(), Error> {
+        let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
+        match client.referrers_tag(errand, &tag).await? {
+            Some(document) if crate::manifest::is_index(&document.media_type) => {
+                self.add(&document.bytes, errand)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn add(&mut self, index: &[u8], errand: &Errand<'_>) -> Result<(), Error> {
+        self.candidates.extend(candidates(index).ok_or_else(|| malformed(errand))?);
+        if self.candidates.len() > LISTED {
+            self.candidates.truncate(LISTED);
+            return Err(too_many(errand));
+        }
+        Ok(())
+    }
 }
 
 /// The signatures of one referrer; none if it is something else.
@@ -123,20 +155,26 @@ async fn fetch(
     Ok(signatures)
 }
 
-/// The digests of what may be signatures, by the types that the list itself gives.
-fn descriptors(index: &[u8]) -> Option<Vec<Digest>> {
+/// What may be signatures, by the types that the list itself gives.
+fn candidates(index: &[u8]) -> Option<Vec<Candidate>> {
     let index = json::parse(index, LIMITS).ok()?;
     let entries = index.member("manifests").ok()??.elements()?;
-    let mut digests = Vec::new();
+    let mut candidates = Vec::new();
     for entry in entries {
         let text = |name| Some(entry.member(name).ok()?.and_then(Value::text).unwrap_or_default());
         let (media_type, artifact_type) = (text("mediaType")?, text("artifactType")?);
         let is_candidate = artifact_type.is_empty() || Kind::of(artifact_type).is_some();
         if media_type == OCI_MANIFEST && is_candidate {
-            digests.push(Digest::parse(text("digest")?)?);
+            let said = entry.member("annotations").ok()?.and_then(|all| all.member(PREDICATE).ok()?);
+            let rank = match said.and_then(Value::text) {
+                None => Rank::Unknown,
+                Some(COSIGN_SIGN) => Rank::Signature,
+                Some(_) => Rank::Other,
+            };
+            candidates.push(Candidate { digest: Digest::parse(text("digest")?)?, rank });
         }
     }
-    Some(digests)
+    Some(candidates)
 }
 
 /// What a referrer is, if it is one for us; seeds-and-formats, section 1.2.
@@ -255,6 +293,15 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 
 /// The type of cosign 2's signatures as referrers.
 const COSIGN: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+
+/// What cosign 3 says of a bundle beside it; seeds-and-formats, section 1.2.
+const PREDICATE: &str = "dev.sigstore.bundle.predicateType";
+
+/// The predicate type of cosign's signatures.
+const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
+
+/// Most candidates of one list that are kept: 10,000.
+const LISTED: usize = 10_000;
 
 /// Most layers of one manifest of signatures: 64.
 const LAYERS: usize = 64;

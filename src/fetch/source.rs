@@ -22,8 +22,10 @@ pub(super) struct RegistrySource<'a> {
     pub(super) proxies: Arc<Proxies>,
     pub(super) endpoint: Endpoint,
     pub(super) lookaside: LookasideUrl,
-    /// Whether sigstore attachments are looked for, and referrers if they can help.
+    /// Whether registries.d has sigstore attachments looked for.
     pub(super) attachments: bool,
+    /// Whether the policy has, whatever registries.d says.
+    pub(super) attachments_anyway: bool,
     /// Whether the registry keeps simple signing signatures itself (rule X-1).
     pub(super) keeps_signatures: bool,
     pub(super) credentials: credentials::Found,
@@ -55,16 +57,17 @@ impl<'a> Source<'a> {
         &self,
         manifest: &ManifestEvidence,
         instance: Option<&Digest>,
-    ) -> Result<Vec<LocatedSignature>, Error> {
+    ) -> Result<Signatures, Error> {
         match self {
             Self::Local(image) => {
                 let (image, instance) = (image.clone(), instance.cloned());
-                blocking(move || image.signatures(instance.as_ref())).await
+                let common = blocking(move || image.signatures(instance.as_ref())).await?;
+                Ok(Signatures { common, ours: Vec::new() })
             }
             // A manifest without a digest has none, and is refused when it is judged.
             Self::Registry(source) => match manifest::digest(&manifest.bytes) {
                 Ok(digest) => source.signatures(&digest).await,
-                Err(_) => Ok(Vec::new()),
+                Err(_) => Ok(Signatures::default()),
             },
         }
     }
@@ -72,7 +75,7 @@ impl<'a> Source<'a> {
     /// Where more is to be had, unless registries.d keeps sigstore signatures from being looked for.
     pub(super) fn into_place(self) -> Option<Place<'a>> {
         match self {
-            Self::Registry(source) if source.attachments => Some(Place(source)),
+            Self::Registry(source) if source.attachments || source.attachments_anyway => Some(Place(source)),
             Self::Local(_) | Self::Registry(_) => None,
         }
     }
@@ -133,18 +136,14 @@ impl<'a> RegistrySource<'a> {
         Ok(ManifestEvidence::new(document.bytes, document.media_type))
     }
 
-    pub(super) async fn signatures(&self, digest: &Digest) -> Result<Vec<LocatedSignature>, Error> {
+    pub(super) async fn signatures(&self, digest: &Digest) -> Result<Signatures, Error> {
         self.find(digest, self.keeps_signatures).await
     }
 
     /// The registry's own store or the lookaside store, and the attachments, asked side by side (rule X-1).
     ///
     /// A failure of one fails all (rule X-4).
-    pub(super) async fn find(
-        &self,
-        digest: &Digest,
-        keeps_signatures: bool,
-    ) -> Result<Vec<LocatedSignature>, Error> {
+    pub(super) async fn find(&self, digest: &Digest, keeps_signatures: bool) -> Result<Signatures, Error> {
         let (client, errand) = (self.client, self.errand());
         let stored = async {
             if keeps_signatures {
@@ -154,15 +153,33 @@ impl<'a> RegistrySource<'a> {
             }
         };
         let attached = async {
-            if self.attachments {
+            if self.attachments || self.attachments_anyway {
                 attachment::signatures(client, &errand, digest).await
             } else {
                 Ok(Vec::new())
             }
         };
-        let (mut signatures, attached) = tokio::try_join!(stored, attached)?;
-        signatures.extend(attached);
-        Ok(signatures)
+        let (mut common, attached) = tokio::try_join!(stored, attached)?;
+        if !self.attachments {
+            return Ok(Signatures { common, ours: attached });
+        }
+        common.extend(attached);
+        Ok(Signatures { common, ours: Vec::new() })
+    }
+}
+
+/// The signatures of a manifest.
+#[derive(Debug, Default)]
+pub(super) struct Signatures {
+    /// Those that other tools find, too.
+    pub(super) common: Vec<LocatedSignature>,
+    /// Those that only vouchd looks for.
+    pub(super) ours: Vec<LocatedSignature>,
+}
+
+impl Signatures {
+    pub(super) fn of(self, manifest: ManifestEvidence) -> ManifestEvidence {
+        ManifestEvidence { signatures: self.common, referrers: self.ours, ..manifest }
     }
 }
 
@@ -171,7 +188,7 @@ pub(super) struct Found<'a> {
     pub(super) source: Source<'a>,
     pub(super) top_level: ManifestEvidence,
     /// The signatures of the manifest, if its digest was known beforehand.
-    pub(super) signatures: Option<Result<Vec<LocatedSignature>, Error>>,
+    pub(super) signatures: Option<Result<Signatures, Error>>,
     /// What to know about the way there.
     pub(super) warnings: Vec<String>,
 }

@@ -81,11 +81,8 @@ impl Requirement {
                 identity.is_common()
             }
             Self::SigstoreSigned(signed) => {
-                let SigstoreSigned { signer, identity, message_signature, manifest_annotations } = signed;
-                identity.is_common()
-                    && signer.is_common()
-                    && !message_signature
-                    && manifest_annotations.is_empty()
+                let SigstoreSigned { signer, identity, has_members_of_ours, .. } = signed;
+                identity.is_common() && signer.is_common() && !has_members_of_ours
             }
         }
     }
@@ -179,6 +176,8 @@ pub struct SigstoreSigned {
     pub message_signature: bool,
     /// `manifestAnnotations`: what the manifest itself must say, byte for byte (T-16).
     pub manifest_annotations: BTreeMap<String, String>,
+    /// Whether one of the last two is there, if only to say no: other tools then cannot read the policy.
+    pub has_members_of_ours: bool,
 }
 
 /// Whose sigstore signatures count: exactly one kind (rules P-32 to P-37).

@@ -384,6 +384,9 @@ impl Parser {
             identity: identity?,
             message_signature: message_signature?,
             manifest_annotations: manifest_annotations?,
+            has_members_of_ours: ["messageSignature", "manifestAnnotations"]
+                .iter()
+                .any(|name| object.member(name).is_some()),
         })
     }
 

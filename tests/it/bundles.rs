@@ -775,6 +775,17 @@ fn check_log_entries(world: &World, who: Who<'_>) {
         assert_eq!(with(vec![renamed]), invalid(), "{origin}");
     }
 
+    // Lines of witnesses beside the log's own count for nothing; a second one of the log's is not tried (T-28).
+    for (name, id, expected) in
+        [("witness.example", &[1, 2, 3, 4][..], Ok(1)), ("rekor.example", &log.id[..4], invalid())]
+    {
+        let line = signer::base64(&[id, &[0; 70]].concat());
+        let mut signed = entry(log);
+        let note = envelope.replacen("\n\n", &format!("\n\n\u{2014} {name} {line}\n"), 1);
+        signed["inclusionProof"]["checkpoint"]["envelope"] = json!(note);
+        assert_eq!(with(vec![signed]), expected, "{name}");
+    }
+
     // A path that leads elsewhere.
     let mut astray = entry(log);
     astray["inclusionProof"]["hashes"][0] = json!(signer::base64(&[7; 32]));

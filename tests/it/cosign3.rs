@@ -1,8 +1,11 @@
-//! Images signed as cosign 3 does, from registry to verdict: bundles in manifests that refer to the image.
+//! Images signed as cosign 3 does, from registry to verdict: bundles in manifests that refer to the image. And those
+//! that cosign 2 signed with a certificate, for the same requirements.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
@@ -13,11 +16,12 @@ use vouchd::evaluate::evidence::{Question, Subject};
 use vouchd::fetch::credentials::Source;
 use vouchd::fetch::{Configuration, ProxySource};
 use vouchd::manifest::{OCI_INDEX, Platform};
+use vouchd::policy::Policy;
 use vouchd::report::{Report, Route};
 
 use crate::server::{OCI, Reply, Rig, Server};
-use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, statement};
-use crate::support::write;
+use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, hex, signature_of, statement};
+use crate::support::{cosign, write};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
@@ -54,6 +58,10 @@ enum Api {
     Present,
 }
 
+fn pem(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+}
+
 /// A host that trusts one Sigstore, and what its registry has.
 struct World {
     rig: Rig,
@@ -62,13 +70,23 @@ struct World {
     /// What the registry gives for the tag.
     image: &'static [u8],
     bundles: Vec<Value>,
+    /// Payload and annotations of each layer of the attachment of `IMAGE`.
+    layers: Vec<(Vec<u8>, Value)>,
     attachments: bool,
 }
 
 impl World {
     fn new() -> Self {
         let (rig, sigstore) = (Rig::new(), Sigstore::new());
-        Self { rig, sigstore, api: Api::Absent, image: IMAGE, bundles: Vec::new(), attachments: false }
+        Self {
+            rig,
+            sigstore,
+            api: Api::Absent,
+            image: IMAGE,
+            bundles: Vec::new(),
+            layers: Vec::new(),
+            attachments: false,
+        }
     }
 
     fn signed(&mut self, statement: &Value, names: &Names) -> &mut Self {
@@ -77,6 +95,32 @@ impl World {
         let identity = self.sigstore.identity(names);
         self.bundles.push(self.sigstore.sign_v2(&content, Who::Identity(&identity)));
         self
+    }
+
+    /// Signs as cosign 2 does; `change` may change payload and annotations.
+    fn attach(&mut self, name: &str, names: &Names, change: impl FnOnce(&mut Vec<u8>, &mut Value)) {
+        let mut payload = cosign(name, &Digest::sha256(IMAGE).to_string());
+        let identity = self.sigstore.identity(names);
+        let bundle = self.sigstore.sign(&Content::Message(&payload), Who::Identity(&identity));
+        let entry = &bundle["verificationMaterial"]["tlogEntries"][0];
+        let number = |name: &str| entry[name].as_str().unwrap().parse::<u64>().unwrap();
+        let id = STANDARD.decode(entry["logId"]["keyId"].as_str().unwrap()).unwrap();
+        let set = json!({
+            "SignedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
+            "Payload": {
+                "body": entry["canonicalizedBody"],
+                "integratedTime": number("integratedTime"),
+                "logIndex": number("logIndex"),
+                "logID": hex(&id),
+            },
+        });
+        let mut annotations = json!({
+            "dev.cosignproject.cosign/signature": STANDARD.encode(signature_of(&bundle)),
+            "dev.sigstore.cosign/certificate": pem("CERTIFICATE", &identity.der),
+            "dev.sigstore.cosign/bundle": set.to_string(),
+        });
+        change(&mut payload, &mut annotations);
+        self.layers.push((payload, annotations));
     }
 
     fn keyless(&self, members: &str) -> String {
@@ -114,6 +158,20 @@ impl World {
         let descriptors: Vec<Value> = manifests.iter().map(descriptor).collect();
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors}).to_string();
         let tag = format!("sha256-{}", subject.hex());
+        let layer = |(payload, annotations): &(Vec<u8>, Value)| {
+            json!({
+                "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+                "digest": Digest::sha256(payload).to_string(),
+                "size": payload.len(),
+                "annotations": annotations,
+            })
+        };
+        let layers: Vec<Value> = self.layers.iter().map(layer).collect();
+        let attachment = (!layers.is_empty()).then(|| {
+            json!({"schemaVersion": 2, "mediaType": OCI, "config": {}, "layers": layers}).to_string()
+        });
+        let payloads = self.layers.iter().map(|(payload, _)| payload.clone());
+        let blobs: Vec<Vec<u8>> = blobs.into_iter().chain(payloads).collect();
         self.rig
             .server(move |_, seen| {
                 let listed = || Reply::ok(index.as_bytes()).with("Content-Type", OCI_INDEX);
@@ -141,6 +199,9 @@ impl World {
                 }
                 if wanted == tag && !matches!(api, Api::Present) {
                     return listed();
+                }
+                if let Some(attachment) = attachment.as_ref().filter(|_| wanted == format!("{tag}.sig")) {
+                    return Reply::manifest(attachment.as_bytes());
                 }
                 let missing = Reply::oci_error(404, "MANIFEST_UNKNOWN", "manifest unknown");
                 find(&manifests).map_or(missing, |bytes| Reply::manifest(&bytes))
@@ -299,6 +360,84 @@ async fn a_registry_that_fails_leaves_it_undecided() {
     assert_eq!(world.verdict(&world.keyless(OURS)).await, "unsigned");
 }
 
+/// C-2, T-11, T-16: what is attached for `fulcio` counts for `keyless`, too, and never for more than it says.
+#[tokio::test]
+async fn certificates_that_cosign_2_attached_count() {
+    let workflow = || build(&[], WORKFLOW);
+    let mut world = World::new();
+    // The name of the server is known only when it runs.
+    let named = format!(
+        r#"{OURS},"signedIdentity":{{"type":"exactRepository","dockerRepository":"acme.example/os"}}"#
+    );
+    world.attach("acme.example/os:1", &workflow(), |_, _| {});
+    assert_eq!(world.verdict(&world.keyless(&named)).await, "allowed");
+    let (report, asked) = world.judge(&world.keyless(&named)).await;
+    let signature = &report.requirements[0].signatures[0];
+    assert_eq!(signature.reference_bound, Some(true));
+    assert_eq!(signature.signer.as_ref().unwrap().subject.as_deref(), Some(WORKFLOW));
+    // What is enough is not added to.
+    assert!(asked.iter().all(|path| !path.contains("referrers")), "{asked:?}");
+    // A name that is there must match, even where none is accepted.
+    assert_eq!(world.verdict(&world.keyless(OURS)).await, "identity-mismatch");
+    world.image = OTHER;
+    assert_eq!(world.verdict(&world.keyless(&named)).await, "unsigned");
+    type Change = fn(&mut Vec<u8>, &mut Value);
+    let rows: [(&str, Change, &str); 7] = [
+        ("another payload", |payload, _| payload.push(b'\n'), "bundle-signature"),
+        (
+            "no certificate",
+            |_, annotations| {
+                drop(annotations.as_object_mut().unwrap().remove("dev.sigstore.cosign/certificate"))
+            },
+            "signing-certificate-missing",
+        ),
+        (
+            "no log entry",
+            |_, annotations| drop(annotations.as_object_mut().unwrap().remove("dev.sigstore.cosign/bundle")),
+            "log-entry-missing",
+        ),
+        (
+            "a log entry with another time",
+            |_, annotations| {
+                let text = annotations["dev.sigstore.cosign/bundle"].as_str().unwrap();
+                let mut set: Value = serde_json::from_str(text).unwrap();
+                set["Payload"]["integratedTime"] = json!(crate::signer::SIGNED_AT + 1);
+                annotations["dev.sigstore.cosign/bundle"] = json!(set.to_string());
+            },
+            "log-entry-invalid",
+        ),
+        (
+            "a log entry with a member more",
+            |_, annotations| {
+                let text = annotations["dev.sigstore.cosign/bundle"].as_str().unwrap();
+                annotations["dev.sigstore.cosign/bundle"] = json!(text.replacen('{', r#"{"a":1,"#, 1));
+            },
+            "malformed-signature",
+        ),
+        (
+            "two certificates",
+            |_, annotations| {
+                let pem = annotations["dev.sigstore.cosign/certificate"].as_str().unwrap().repeat(2);
+                annotations["dev.sigstore.cosign/certificate"] = json!(pem);
+            },
+            "signing-certificate-invalid",
+        ),
+        (
+            "a broken timestamp",
+            |_, annotations| annotations["dev.sigstore.cosign/rfc3161timestamp"] = json!("{}"),
+            "malformed-signature",
+        ),
+    ];
+    for (what, change, code) in rows {
+        let mut world = World::new();
+        world.attach("acme.example/os:1", &workflow(), change);
+        assert_eq!(world.verdict(&world.keyless(&named)).await, code, "{what}");
+    }
+    let mut world = World::new();
+    world.attach("acme.example/os:1", &build(&[(14, "refs/pull/1/merge")], WORKFLOW), |_, _| {});
+    assert_eq!(world.verdict(&world.keyless(&named)).await, "identity-mismatch-ref");
+}
+
 /// Keys are subject to the gate of registries.d, and nobody is asked whose answer cannot matter.
 #[tokio::test]
 async fn bundles_of_managed_keys_count_behind_the_gate() {
@@ -325,4 +464,60 @@ async fn bundles_of_managed_keys_count_behind_the_gate() {
     let stranger = KeyPair::generate().unwrap();
     write(&file, stranger.public_key_pem());
     assert_eq!(world.verdict(&unnamed).await, "bundle-signature");
+}
+
+/// Design decision 3.4: what `keyless` has looked for is nothing to a key that the gate holds.
+#[tokio::test]
+async fn a_key_beside_keyless_stays_behind_the_gate() {
+    let mut world = World::new();
+    let key = KeyPair::generate().unwrap();
+    let payload = of_image().to_string().into_bytes();
+    let content = Content::Dsse { payload_type: IN_TOTO, payload: &payload };
+    world.bundles.push(crate::signer::bundle(&content, Who::Key(&key)));
+    world.signed(&of_image(), &build(&[], WORKFLOW));
+    let file = write(world.rig.dir.path().join("key.pem"), key.public_key_pem());
+    let requirements = format!(
+        r#"{},{{"type":"sigstoreSigned","keyPath":"{}","signedIdentity":{{"type":"matchRepositoryOrUnnamed"}}}}"#,
+        world.keyless(OURS),
+        file.display()
+    );
+    assert_eq!(world.verdict(&requirements).await, "attachments-disabled");
+    world.attachments = true;
+    assert_eq!(world.verdict(&requirements).await, "allowed");
+}
+
+/// Nobody is asked for signatures that could not help.
+#[tokio::test]
+async fn what_no_signature_can_mend_is_refused_at_once() {
+    let mut world = World { api: Api::Broken, ..World::new() };
+    world.signed(&of_image(), &build(&[], WORKFLOW));
+    let wanted = format!(r#"{OURS},"manifestAnnotations":{{"a":"b"}}"#);
+    let (report, asked) = world.judge(&world.keyless(&wanted)).await;
+    assert_eq!(report.code.as_deref(), Some("annotation-mismatch"));
+    assert!(asked.iter().all(|path| !path.contains("referrers")), "{asked:?}");
+}
+
+/// Rules P-6 and P-31: one member of ours, whatever it says, and other tools refuse every image.
+#[test]
+fn other_tools_cannot_read_what_is_ours() {
+    for (members, is_common) in [
+        (r#""keyPath":"/k""#, true),
+        (r#""fulcio":{"caPath":"/c","oidcIssuer":"i","subjectEmail":"e"},"rekorPublicKeyPath":"/r""#, true),
+        (r#""fulcio":{"caPath":"/c","oidcIssuer":"i","subjectURI":"u"},"rekorPublicKeyPath":"/r""#, false),
+        (r#""fulcio":{"oidcIssuer":"i","subjectEmail":"e"},"trustedRootPath":"/t""#, false),
+        (r#""keyless":{"issuer":"i","subject":"s"}"#, false),
+        (r#""keyPath":"/k","messageSignature":true"#, false),
+        (r#""keyPath":"/k","messageSignature":false"#, false),
+        (r#""keyPath":"/k","manifestAnnotations":{"a":"b"}"#, false),
+        (r#""keyPath":"/k","signedIdentity":{"type":"matchRepositoryOrUnnamed"}"#, false),
+    ] {
+        for text in [
+            format!(r#"{{"default":[{{"type":"sigstoreSigned",{members}}}]}}"#),
+            format!(
+                r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{"a.example":[{{"type":"sigstoreSigned",{members}}}]}}}}}}"#
+            ),
+        ] {
+            assert_eq!(Policy::parse(text.as_bytes()).unwrap().is_common(), is_common, "{text}");
+        }
+    }
 }

@@ -44,3 +44,4 @@ mod support;
 mod surface;
 // Verdicts of the reference implementation.
 mod vectors;
+mod verify_blob;

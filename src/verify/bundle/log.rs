@@ -160,7 +160,7 @@ impl<'a> Checkpoint<'a> {
         Some(Self { origin, tree_size: size.parse().ok()?, root_hash, text, signatures })
     }
 
-    /// At least one line is by the log, under its name; other names and keys, as of witnesses, are passed over.
+    /// Exactly one line is by the log, under its name; other names and keys, as of witnesses, are passed over.
     fn check_signed_by(&self, log: &Log) -> Result<(), &'static str> {
         let rest = self.origin.strip_prefix(&*log.origin);
         // Rekor v1 adds the ID of the tree.
@@ -169,11 +169,14 @@ impl<'a> Checkpoint<'a> {
             return Err("its checkpoint is of another log");
         }
         let id = log.id.get(..4).unwrap_or_default();
-        let by_log = self.signatures.iter().any(|(name, bytes)| {
-            let signature = (*name == log.origin).then(|| bytes.strip_prefix(id)).flatten();
-            signature.is_some_and(|signature| log.key.verifies(self.text.as_bytes(), signature))
-        });
-        if by_log { Ok(()) } else { Err("its checkpoint is not signed by its log") }
+        let named = self.signatures.iter().filter(|(name, _)| *name == log.origin);
+        let mut signatures = named.filter_map(|(_, bytes)| bytes.strip_prefix(id));
+        // Lines that only look like the log's cost as much as the true one (T-28).
+        match (signatures.next(), signatures.next()) {
+            (Some(signature), None) if log.key.verifies(self.text.as_bytes(), signature) => Ok(()),
+            (Some(_), Some(_)) => Err("its checkpoint has several signatures by its log"),
+            (Some(_) | None, None) | (None, Some(_)) => Err("its checkpoint is not signed by its log"),
+        }
     }
 }
 

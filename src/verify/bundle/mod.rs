@@ -7,6 +7,7 @@
 //! That library asks the clock: it passes over keys and authorities that have not begun, and refuses signing times that
 //! are still to come. So the clock can turn an acceptance into a refusal, never the reverse (T-19).
 
+mod attachment;
 pub(in crate::verify) mod key;
 mod log;
 mod statement;
@@ -24,7 +25,7 @@ use crate::nonempty::NonEmpty;
 use super::protojson::encode;
 use super::trust::KeyMaterial;
 use super::trusted_root::{Authority, TrustedRoot};
-use super::{Rejection, Timestamp, Verified};
+use super::{Payload, Rejection, SIGNATURE_BYTES, Timestamp, UntrustedSigstore, Verified};
 use key::Key;
 
 pub use statement::NamedSubject;
@@ -153,6 +154,23 @@ pub fn verify_manifest(
         ReadSubject::Statement(statement) => statement.check_sign()?,
     }
     verify(&bundle, subject, &artifact, trust)
+}
+
+/// Verifies an attachment of cosign 2 with a certificate, by a trusted root; what it says of which image is returned.
+///
+/// The payload is hashed as the key does, which for keys of P-384 is not what the reference does (rule C-4).
+pub fn verify_attachment(
+    layer: &UntrustedSigstore,
+    root: &TrustedRoot,
+    lacking: Lacking,
+) -> Result<(Verified<BundleClaim>, Payload), Rejection> {
+    if layer.payload.len() > SIGNATURE_BYTES {
+        return Err(Rejection::MalformedSignature { detail: "the payload is larger than 4 MiB" });
+    }
+    let bundle = attachment::bundle(layer)?;
+    let trust = Trust::Certificates { root, lacking };
+    let claim = verify_blob(&bundle, Artifact::Bytes(&layer.payload), trust)?;
+    Ok((claim, Payload::parse_cosign(&layer.payload)?))
 }
 
 /// Verifies a bundle about any artifact: a message signature, or any in-toto statement.
