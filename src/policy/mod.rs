@@ -87,6 +87,11 @@ impl Requirement {
         }
     }
 
+    /// Whether sigstore attachments are looked for on its behalf, whatever registries.d says (design decision 3.4).
+    pub fn implies_attachments(&self) -> bool {
+        matches!(self, Self::SigstoreSigned(SigstoreSigned { signer: Signer::Certificate { .. }, .. }))
+    }
+
     /// Whether satisfying it means that a signature was verified (rule E-6).
     pub fn verifies_signatures(&self) -> bool {
         match self {

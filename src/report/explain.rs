@@ -119,13 +119,16 @@ impl ExplainReport {
             scope_chain,
             outcome: outcome(&requirements),
             requirements: requirements.iter().map(|r| describe(r, explanation)).collect(),
-            endpoints: explanation.endpoints.iter().map(endpoint).collect(),
+            endpoints: {
+                let implied = requirements.iter().any(|r| r.implies_attachments());
+                explanation.endpoints.iter().map(|e| endpoint(e, implied)).collect()
+            },
             warnings: explanation.note.iter().cloned().collect(),
         }
     }
 }
 
-fn endpoint(explained: &ExplainedEndpoint) -> EndpointReport {
+fn endpoint(explained: &ExplainedEndpoint, implied: bool) -> EndpointReport {
     let ExplainedEndpoint { endpoint, stores } = explained;
     EndpointReport {
         reference: format!("docker://{}", endpoint.image),
@@ -134,8 +137,12 @@ fn endpoint(explained: &ExplainedEndpoint) -> EndpointReport {
         blocked: endpoint.blocked.as_ref().map(ToString::to_string),
         lookaside: stores.lookaside.clone(),
         lookaside_origin: stores.lookaside_origin.as_ref().map(Origin::to_string),
-        use_sigstore_attachments: stores.attachments,
-        attachments_origin: stores.attachments_origin.as_ref().map(Origin::to_string),
+        use_sigstore_attachments: stores.attachments || implied,
+        attachments_origin: if implied && !stores.attachments {
+            Some("implied by the policy".to_owned())
+        } else {
+            stores.attachments_origin.as_ref().map(Origin::to_string)
+        },
     }
 }
 

@@ -21,7 +21,7 @@ use vouchd::report::{Report, Route};
 
 use crate::server::{OCI, Reply, Rig, Server};
 use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, hex, signature_of, statement};
-use crate::support::{cosign, write};
+use crate::support::{self, cosign, write};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
@@ -520,4 +520,47 @@ fn other_tools_cannot_read_what_is_ours() {
             assert_eq!(Policy::parse(text.as_bytes()).unwrap().is_common(), is_common, "{text}");
         }
     }
+}
+
+/// Design decision 3.7: no Sigstore server is ever asked, and nobody else.
+#[tokio::test]
+async fn nobody_but_the_registry_is_asked() {
+    if !support::have(&["strace"]) {
+        return;
+    }
+    let mut world = World::new();
+    world.signed(&of_image(), &build(&[], WORKFLOW));
+    world.attach("acme.example/os:1", &build(&[(14, "refs/pull/1/merge")], WORKFLOW), |_, _| {});
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    write(path("policy.json"), format!(r#"{{"default":[{}]}}"#, world.keyless(OURS)));
+    write(
+        path("registries.d/all.yaml"),
+        format!("default-docker:\n  lookaside: file://{}\n", path("stores")),
+    );
+    write(path("registries.conf"), "");
+    let server = world.server().await;
+    let port = server.image().domain().rsplit(':').next().unwrap().to_owned();
+    let mut command = std::process::Command::new("strace");
+    command
+        .args(["-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", &path("trace")])
+        .args([env!("CARGO_BIN_EXE_vouchd"), "verify", "--direct", "--policy", &path("policy.json")])
+        .args(["--registries-d", &path("registries.d"), "--registries-conf", &path("registries.conf")])
+        .arg("--cert-dir")
+        .arg(world.rig.certs())
+        .arg(format!("docker://{}:1", server.image().name()))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("HOME", "/nonexistent");
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    if String::from_utf8_lossy(&output.stderr).contains("ptrace") {
+        return support::skip("strace may not trace");
+    }
+    assert!(output.status.success(), "{output:?}");
+    let trace = std::fs::read_to_string(path("trace")).unwrap();
+    let is_internet = |line: &&str| line.contains("AF_INET") || line.contains("AF_UNIX");
+    let connections: Vec<&str> = trace.lines().filter(is_internet).collect();
+    assert!(!connections.is_empty(), "{trace}");
+    let to_registry = format!("sin_port=htons({port}), sin_addr=inet_addr(\"127.0.0.1\")");
+    assert!(connections.iter().all(|line| line.contains(&to_registry)), "{connections:?}");
 }

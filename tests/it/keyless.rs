@@ -1062,6 +1062,10 @@ fn explain_says_in_words_what_is_required() {
         let is_supported = !requirement.contains("trustedRootMaxAge");
         let outcome = if is_supported { "signature-required" } else { "unsupported" };
         assert_eq!(report["outcome"], outcome, "{requirement}");
+        let endpoint = &report["endpoints"][0];
+        let is_implied = requirement.contains("keyless") || requirement.contains("trustedRoot");
+        assert_eq!(endpoint["use-sigstore-attachments"], is_implied, "{requirement}");
+        assert_eq!(endpoint["attachments-origin"] == "implied by the policy", is_implied, "{requirement}");
         let requirement = &report["requirements"][0];
         let text = |name: &str| requirement[name].as_str().unwrap().to_owned();
         (text("description"), text("signed-identity"))

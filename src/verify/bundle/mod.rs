@@ -144,7 +144,11 @@ pub fn verify_manifest(
     if bundle.version < Version::V03 {
         return Err(Rejection::BundleUnsupported { what: "a version before 0.3".to_owned() });
     }
-    let artifact = Known { sha256: Digest::sha256(manifest), bytes: Some(manifest) };
+    let sha256 = match found.algorithm() {
+        Algorithm::Sha256 => found,
+        Algorithm::Sha384 | Algorithm::Sha512 => Digest::sha256(manifest),
+    };
+    let artifact = Known { sha256, bytes: Some(manifest) };
     let subject = bundle.content.subject(&artifact)?;
     match &subject {
         ReadSubject::Message if !message_signature => {
