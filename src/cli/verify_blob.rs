@@ -56,6 +56,8 @@ enum Wanted {
 
 /// Why nothing was verified.
 enum Failure {
+    /// The command line can be read in two ways.
+    Ambiguous(String),
     /// Something that the command line names cannot be read.
     Unreadable { path: PathBuf, error: io::Error },
     /// What the caller trusts cannot be used.
@@ -87,6 +89,10 @@ pub(super) fn run(command: VerifyBlob) -> Exit {
             print::failure(&format!("{}: {error}", path.display()));
             Exit::Undecided
         }
+        Err(Failure::Ambiguous(message)) => {
+            print::failure(&message);
+            Exit::Usage
+        }
         Err(Failure::Unusable(message)) => {
             print::failure(&message);
             Exit::Configuration
@@ -115,7 +121,13 @@ fn verify(command: VerifyBlob) -> Result<(Digest, Signer, BundleClaim), Failure>
         None => None,
     };
     let bundle = read(&command.bundle, BUNDLE_BYTES)?;
+    let is_file = Path::new(&command.artifact).symlink_metadata().is_ok();
     let (bytes, digest) = match Digest::parse(&command.artifact) {
+        // Whoever names a file must not be told of another one.
+        Some(_) if is_file => {
+            let message = "is a file, and would be taken for a digest; write ./ in front of the name, or leave the directory";
+            return Err(Failure::Ambiguous(format!("{} {message}", command.artifact)));
+        }
         Some(digest) => (None, digest),
         None => read_artifact(Path::new(&command.artifact))?,
     };

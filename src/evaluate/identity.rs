@@ -1,5 +1,6 @@
 //! Where policy and signature meet: whose certificate it is, which image is named, what the manifest says.
 
+use crate::digest::Digest;
 use crate::json::{self, Limits};
 use crate::policy::certificate::{
     CertificateIdentity, Field, Forge, FulcioIdentity, FulcioSubject, Keyless, KeylessSubject, Pin, Pins,
@@ -81,20 +82,23 @@ pub fn check_bundle_signer(
     wanted: Option<&CertificateIdentity>,
 ) -> Result<Signer, Rejection> {
     match (&claim.get().signer, wanted) {
-        (BundleSigner::Certificate { der, spki }, Some(wanted)) => {
-            let holder = SigningIdentity::from_certificate(der).map_err(Rejection::IdentityMalformed)?;
-            check_signer(wanted, &holder)?;
-            Ok(Signer::Certificate {
-                spki: spki.clone(),
-                issuer: holder.issuer().unwrap_or_default().to_owned(),
-                subject: holder.subject().as_str().to_owned(),
-            })
-        }
+        (BundleSigner::Certificate { der, spki }, Some(wanted)) => check_holder(der, spki, wanted),
         (BundleSigner::PublicKey { spki }, None) => Ok(Signer::PublicKey { spki: spki.clone() }),
         (BundleSigner::Certificate { .. } | BundleSigner::PublicKey { .. }, _) => {
             Err(Rejection::BundleSigner { wanted_certificate: wanted.is_some() })
         }
     }
+}
+
+/// The holder of a certificate, whose key has this SHA-256, if it is the one who is wanted.
+pub fn check_holder(der: &[u8], spki: &Digest, wanted: &CertificateIdentity) -> Result<Signer, Rejection> {
+    let holder = SigningIdentity::from_certificate(der).map_err(Rejection::IdentityMalformed)?;
+    check_signer(wanted, &holder)?;
+    Ok(Signer::Certificate {
+        spki: spki.clone(),
+        issuer: holder.issuer().unwrap_or_default().to_owned(),
+        subject: holder.subject().as_str().to_owned(),
+    })
 }
 
 /// The certificate must be for the signer whom the policy names.

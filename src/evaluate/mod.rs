@@ -9,7 +9,9 @@ use std::sync::Arc;
 use crate::digest::{Algorithm, Digest};
 use crate::manifest;
 use crate::nonempty::NonEmpty;
-use crate::policy::certificate::{CertificateIdentity, FulcioSubject, MaxAge, RootSource, TrustedRoot};
+use crate::policy::certificate::{
+    CertificateIdentity, Fulcio, FulcioSubject, MaxAge, RootSource, TrustedRoot,
+};
 use crate::policy::{
     KeySource, KeyType, Match, Pki, PkiSubject, Policy, Requirement, SignedBy, SignedIdentity, Signer,
     SigstoreSigned,
@@ -17,7 +19,7 @@ use crate::policy::{
 use crate::reference::{ImageReference, Place, Transport};
 use crate::verify::bundle::{Lacking, Subject as BundleSubject};
 use crate::verify::payload::SignedName;
-use crate::verify::sigstore::{Subject as CertificateSubject, Trust};
+use crate::verify::sigstore::{Certified, Subject as CertificateSubject, Trust};
 use crate::verify::trust::KeyMaterial;
 use crate::verify::{
     Claim, Payload, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, bundle, openpgp,
@@ -234,10 +236,6 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
     }
 }
 
-/// Why most members of `fulcio` are never satisfied yet.
-const MEMBERS_OF_OURS: Rejection =
-    Rejection::Unsupported { what: "members of \"fulcio\" that containers-policy.json(5) does not have" };
-
 /// Whether another signature could still satisfy the requirement.
 fn is_of_signatures(rejection: &Rejection) -> bool {
     !matches!(
@@ -275,11 +273,6 @@ impl<'p> Check<'p> {
                 signer: Signer::Certificate { root: TrustedRoot { max_age: MaxAge::Seconds(_), .. }, .. },
                 ..
             }) => unsupported("the age of a trusted root (\"trustedRootMaxAge\")"),
-            Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Fulcio { fulcio, .. }, .. })
-                if matches!(fulcio.identity.subject, FulcioSubject::Pins(_)) =>
-            {
-                Err(MEMBERS_OF_OURS)
-            }
             // It lets more signatures count, and this version finds none of them.
             Requirement::SigstoreSigned(SigstoreSigned { message_signature: true, .. })
                 if !counts_bundles(requirement) =>
@@ -461,8 +454,16 @@ impl<'e> Context<'e> {
         let (verdicts, rejections) =
             first_accepted(&candidates, "sigstore", unsigned, |candidate| match candidate {
                 Candidate::Attachment(layer) => {
-                    if let Signer::Certificate { identity, root } = &signed.signer {
-                        return self.attachment(layer, identity, root, &signed.identity);
+                    match &signed.signer {
+                        Signer::Certificate { identity, root } => {
+                            return self.attachment(layer, identity, root, &signed.identity);
+                        }
+                        Signer::Fulcio { fulcio, rekor }
+                            if matches!(fulcio.identity.subject, FulcioSubject::Pins(_)) =>
+                        {
+                            return self.certified(layer, fulcio, rekor, &signed.identity);
+                        }
+                        Signer::Fulcio { .. } | Signer::Keys { .. } | Signer::Pki(_) => {}
                     }
                     let claim = sigstore::verify(layer, trust.as_ref().map_err(Clone::clone)?, self.now)?;
                     self.check_claim(&claim, &signed.identity)
@@ -491,6 +492,23 @@ impl<'e> Context<'e> {
         let signer = identity::check_bundle_signer(&claim, Some(wanted))?;
         let binding = self.check_payload(&payload, identity)?;
         Ok(Accepted { signer, time: claim.get().times.first().copied(), binding })
+    }
+
+    /// An attachment of cosign 2 for members of `fulcio` that are ours: as for `subjectEmail`, but for whose it is.
+    fn certified(
+        &self,
+        layer: &UntrustedSigstore,
+        fulcio: &Fulcio,
+        rekor: &KeySource,
+        identity: &SignedIdentity,
+    ) -> Result<Accepted, Rejection> {
+        let (authorities, logs) = (self.certificates(&fulcio.ca)?, self.keys(rekor)?);
+        let claim = sigstore::verify_certified(layer, &authorities, &logs)?;
+        let Certified { payload, certificate, spki, time } = claim.get();
+        let wanted = CertificateIdentity::Fulcio(fulcio.identity.clone());
+        let signer = identity::check_holder(certificate, spki, &wanted)?;
+        let binding = self.check_payload(payload, identity)?;
+        Ok(Accepted { signer, time: Some(*time), binding })
     }
 
     /// A Sigstore bundle: first what it proves, then whose it is, then the name.
@@ -561,7 +579,8 @@ impl<'e> Context<'e> {
                 issuer: &fulcio.identity.oidc_issuer,
                 email: match &fulcio.identity.subject {
                     FulcioSubject::Email(email) => email,
-                    FulcioSubject::Pins(_) => return Err(MEMBERS_OF_OURS),
+                    // These are judged apart from what the signature proves.
+                    FulcioSubject::Pins(_) => return Err(Rejection::SigningCertificateMissing),
                 },
             },
             // These are verified as bundles.

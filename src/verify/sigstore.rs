@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::digest::Digest;
 use crate::json;
 
 use super::certificate::{self, Certificate};
@@ -63,15 +64,10 @@ pub fn verify(
     let certified: PublicKey;
     let (keys, names, time) = match trust {
         Trust::Fulcio { authorities, logs, issuer, email } => {
-            let authorities = certificates(authorities, KeyMaterial::authorities)?;
-            let logs = usable(logs, KeyMaterial::log_key)?;
-            let layer = Layer::of(signature)?;
-            let entry = layer.entry(&logs)?;
-            let identity = Identity { issuer, email };
-            let leaf = fulcio::verify(&entry, layer.certificate()?, layer.chain(), authorities, identity)?;
+            let (leaf, time) = fulcio_leaf(signature, authorities, logs, Some(Identity { issuer, email }))?;
             certified = key_of(&leaf)?;
             let names = ((*issuer).to_owned(), (*email).to_owned());
-            (vec![&certified], Some(names), Some(entry.get().time))
+            (vec![&certified], Some(names), Some(time))
         }
         Trust::Keys { keys } => (usable(keys, KeyMaterial::public_key)?, None, None),
         Trust::LoggedKeys { keys, logs } => {
@@ -106,6 +102,50 @@ pub fn verify(
     };
     let payload = Payload::parse_cosign(layer.payload)?;
     Ok(Verified::assert(Claim { payload, signer, time }))
+}
+
+/// A verified signature by the holder of a certificate by Fulcio.
+#[derive(Clone, Debug)]
+pub struct Certified {
+    /// The signed statement. It may be about another image.
+    pub payload: Payload,
+    /// The certificate in DER. Its names have been judged by nobody yet.
+    pub certificate: Vec<u8>,
+    /// SHA-256 of its key's SubjectPublicKeyInfo.
+    pub spki: Digest,
+    /// When a log took the signature.
+    pub time: Timestamp,
+}
+
+/// Verifies one signature layer as with [`Trust::Fulcio`], but for whose the certificate is.
+pub fn verify_certified(
+    signature: &UntrustedSigstore,
+    authorities: &KeyMaterial,
+    logs: &[Arc<KeyMaterial>],
+) -> Result<Verified<Certified>, Rejection> {
+    let (leaf, time) = fulcio_leaf(signature, authorities, logs, None)?;
+    let (key, layer) = (key_of(&leaf)?, Layer::of(signature)?);
+    if !key.verifies(layer.payload, &layer.signature) {
+        return Err(Rejection::BadSignature);
+    }
+    let payload = Payload::parse_cosign(layer.payload)?;
+    let (certificate, spki) = (leaf.der().to_vec(), key.id().clone());
+    Ok(Verified::assert(Certified { payload, certificate, spki, time }))
+}
+
+/// The certificate of a layer, and when a log took the signature (rules C-30 to C-35).
+fn fulcio_leaf(
+    signature: &UntrustedSigstore,
+    authorities: &KeyMaterial,
+    logs: &[Arc<KeyMaterial>],
+    identity: Option<Identity<'_>>,
+) -> Result<(Certificate, Timestamp), Rejection> {
+    let authorities = certificates(authorities, KeyMaterial::authorities)?;
+    let logs = usable(logs, KeyMaterial::log_key)?;
+    let layer = Layer::of(signature)?;
+    let entry = layer.entry(&logs)?;
+    let leaf = fulcio::verify(&entry, layer.certificate()?, layer.chain(), authorities, identity)?;
+    Ok((leaf, entry.get().time))
 }
 
 /// A signature layer with its signature decoded (rule C-2).

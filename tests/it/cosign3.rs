@@ -438,6 +438,57 @@ async fn certificates_that_cosign_2_attached_count() {
     assert_eq!(world.verdict(&world.keyless(&named)).await, "identity-mismatch-ref");
 }
 
+/// C-30 to C-34 with members of ours: what containers-policy.json(5) cannot say of a certificate.
+#[tokio::test]
+async fn workflows_can_be_named_beside_an_authority_of_ones_own() {
+    let mut world = World { attachments: true, ..World::new() };
+    world.attach("acme.example/os:1", &build(&[], WORKFLOW), |_, _| {});
+    let stranger = Sigstore::new();
+    let (authority, log) = world.sigstore.authority_and_log();
+    let (other_authority, other_log) = stranger.authority_and_log();
+    let requirement = |authority: &str, log: &str, members: &str| {
+        let (authority, log) = (STANDARD.encode(authority), STANDARD.encode(log));
+        format!(
+            r#"{{"type":"sigstoreSigned","fulcio":{{"caData":"{authority}","oidcIssuer":"{ISSUER}",{members}}},"rekorPublicKeyData":"{log}","signedIdentity":{{"type":"exactRepository","dockerRepository":"acme.example/os"}}}}"#
+        )
+    };
+    let ours = format!(r#""subjectURI":"{WORKFLOW}","sourceRepositoryURI":"https://github.com/acme/os""#);
+    for (authority, log, members, wanted) in [
+        (&authority, &log, &*ours, "allowed"),
+        (
+            &authority,
+            &log,
+            r#""buildConfigURIRegExp":"https://github.com/acme/os/.*","buildTrigger":"push""#,
+            "allowed",
+        ),
+        (
+            &authority,
+            &log,
+            r#""sourceRepositoryURI":"https://github.com/acme/o""#,
+            "identity-mismatch-repository",
+        ),
+        (&authority, &log, r#""subjectURIRegExp":"https://github.com/acme""#, "identity-mismatch-subject"),
+        (
+            &authority,
+            &log,
+            r#""subjectEmail":"a@b.example","subjectURIRegExp":".*""#,
+            "identity-mismatch-subject",
+        ),
+        (&other_authority, &log, &*ours, "signing-certificate-untrusted"),
+        (&authority, &other_log, &*ours, "log-entry-invalid"),
+    ] {
+        assert_eq!(world.verdict(&requirement(authority, log, members)).await, wanted, "{members}");
+    }
+    // T-12, and a payload that another key signed.
+    let mut world = World { attachments: true, sigstore: world.sigstore, ..World::new() };
+    world.attach("acme.example/os:1", &build(&[(12, "https://github.com/evil/os")], WORKFLOW), |_, _| {});
+    let by_name = format!(r#""subjectURI":"{WORKFLOW}""#);
+    assert_eq!(world.verdict(&requirement(&authority, &log, &by_name)).await, "identity-foreign-caller");
+    world.layers.clear();
+    world.attach("acme.example/os:1", &build(&[], WORKFLOW), |payload, _| payload.push(b'\n'));
+    assert_eq!(world.verdict(&requirement(&authority, &log, &ours)).await, "log-entry-invalid");
+}
+
 /// Keys are subject to the gate of registries.d, and nobody is asked whose answer cannot matter.
 #[tokio::test]
 async fn bundles_of_managed_keys_count_behind_the_gate() {

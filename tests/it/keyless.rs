@@ -1032,8 +1032,8 @@ fn verdict(
 fn what_cannot_be_verified_yet_is_refused() {
     for requirement in [
         keyless(r#""issuer":"i","subject":"s""#).replace("}}", r#"},"trustedRootMaxAge":"1d"}"#),
-        r#"{"type":"sigstoreSigned","fulcio":{"caPath":"/c","oidcIssuer":"i","subjectURI":"s"},"rekorPublicKeyPath":"/r"}"#.to_owned(),
-        r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r","messageSignature":true}"#.to_owned(),
+        r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r","messageSignature":true}"#
+            .to_owned(),
     ] {
         let policy = parse(&requirement);
         assert_eq!(verdict(&policy, "{}", vec![], false), Err(Code::Unsupported), "{requirement}");

@@ -128,6 +128,11 @@ impl Sigstore {
         }
     }
 
+    /// The certificate of the authority, and the key of the log of the first generation, as PEM.
+    pub(crate) fn authority_and_log(&self) -> (String, String) {
+        (self.root.pem() + &self.intermediate.pem(), self.rekor.key.public_key_pem())
+    }
+
     /// The `trusted_root.json`.
     pub(crate) fn trusted_root(&self) -> Value {
         json!({

@@ -133,6 +133,30 @@ fn everything_else_is_refused() {
     }
 }
 
+/// A file that is called like the digest of something signed is not what was signed.
+#[test]
+fn no_file_passes_for_a_digest() {
+    let files = Files::new();
+    let bundle = files.sign(&Names::default());
+    let name = Digest::sha256(BYTES).to_string();
+    files.write(&name, b"something else");
+    files.write("bundle.json", bundle.to_string());
+    let run = |name: &str| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_vouchd"))
+            .args(["verify-blob", "--bundle", "bundle.json", "--trusted-root", "root.json"])
+            .args(with(&["--"]))
+            .arg(name)
+            .current_dir(files.dir.path())
+            .output()
+            .unwrap();
+        output.status.code()
+    };
+    assert_eq!(run(&name), Some(2));
+    assert_eq!(run(&format!("./{name}")), Some(1));
+    std::fs::remove_file(files.path(&name)).unwrap();
+    assert_eq!(run(&name), Some(0));
+}
+
 /// T-14: a key alone needs no log, unless a trusted root is named.
 #[test]
 fn a_key_is_enough_where_no_root_is_named() {

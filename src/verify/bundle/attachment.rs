@@ -13,7 +13,9 @@ use super::unhex;
 
 /// The bundle; seeds-and-formats, section 1.1, "Generation A".
 pub(super) fn bundle(layer: &UntrustedSigstore) -> Result<Vec<u8>, Rejection> {
-    let annotation = |name: &str| layer.annotations.get(name).map(String::as_str);
+    // An empty one is none, as for cosign.
+    let annotation =
+        |name: &str| layer.annotations.get(name).map(String::as_str).filter(|text| !text.is_empty());
     let signature =
         annotation(SIGNATURE).ok_or_else(|| malformed("the layer has no signature annotation"))?;
     let certificate = annotation(CERTIFICATE).ok_or(Rejection::SigningCertificateMissing)?;
@@ -50,7 +52,7 @@ fn entry(set: &str) -> Option<Json> {
     let root = json::parse(set.as_bytes(), PAYLOAD).ok()?;
     let [promise, payload] = members(&root, ["SignedEntryTimestamp", "Payload"])?;
     let [body, time, index, id] = members(payload, ["body", "integratedTime", "logIndex", "logID"])?;
-    let id = id.text().filter(|id| is_lower_hex(id))?;
+    let id = id.text().filter(|id| is_lower_hex(id) && id.len() == 64)?;
     Some(json!({
         "logIndex": number(index)?,
         "logId": { "keyId": encode(&unhex(id)) },
