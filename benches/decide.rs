@@ -1,7 +1,7 @@
 //! What a decision costs, each figure beside the raw work that no implementation can avoid.
 //!
 //! `cargo bench`. Compare within one run only: the machine is the same for both.
-#![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, reason = "a benchmark")]
 
 use std::collections::{BTreeMap, HashMap};
 use std::hint::black_box;
@@ -28,6 +28,10 @@ use vouchd::policy::Policy;
 use vouchd::reference::{ImageReference, Named};
 use vouchd::verify::trust::KeyMaterial;
 use vouchd::verify::{UntrustedSignature, UntrustedSigstore};
+
+#[path = "../tests/it/signer.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod signer;
 
 fn main() {
     divan::main();
@@ -283,5 +287,94 @@ mod signed_by {
         let digest = signature.computed_digest().unwrap().to_vec();
         let key = key.parts_into_public();
         bencher.bench(|| key.verify(signature.mpis(), HashAlgorithm::SHA512, black_box(&digest)).unwrap());
+    }
+}
+
+/// What certificates and logs of Sigstore cost, beside as many verifications with P-256 as nobody can avoid.
+#[divan::bench_group]
+mod sigstore_certificates {
+    use super::*;
+    use rcgen::SigningKey;
+    use signer::{Content, IN_TOTO, Names, Sigstore, Who, signature_of, statement};
+
+    /// How something is signed, and how many verifications that takes: the signature, two certificates, the log of
+    /// certificates, and then entry, checkpoint or timestamp.
+    const KINDS: &[(&str, usize)] =
+        &[("attachment", 5), ("bundle-rekor-v1", 6), ("bundle-rekor-v2-tsa", 7), ("bundle-key", 1)];
+
+    fn case(kind: &str) -> Case {
+        let sigstore = Sigstore::new();
+        let identity = sigstore.identity(&Names::default());
+        let statement = statement(&Digest::sha256(MANIFEST)).to_string();
+        let content = Content::Dsse { payload_type: IN_TOTO, payload: statement.as_bytes() };
+        let (key, root) = (identity.key.public_key_pem(), sigstore.trusted_root().to_string());
+        let bundle = |bundle: serde_json::Value| UntrustedSignature::Bundle(bundle.to_string().into_bytes());
+        let who = Who::Identity(&identity);
+        let (trusted, signature) = match kind {
+            "attachment" => (root, UntrustedSignature::Sigstore(attachment(&sigstore, &identity))),
+            "bundle-rekor-v1" => (root, bundle(sigstore.sign(&content, who))),
+            "bundle-rekor-v2-tsa" => (root, bundle(sigstore.sign_v2(&content, who))),
+            _ => (key, bundle(signer::bundle(&content, Who::Key(&identity.key)))),
+        };
+        let requirement = match kind {
+            "bundle-key" => {
+                r#"{"type":"sigstoreSigned","keyPath":"/key","signedIdentity":{"type":"matchRepositoryOrUnnamed"}}"#
+            }
+            _ => {
+                r#"{"type":"sigstoreSigned","keyless":{"issuer":"https://issuer.example","subject":"someone@example.com"},"trustedRootPath":"/key"}"#
+            }
+        };
+        Case::new(requirement, trusted.into_bytes(), signature)
+    }
+
+    /// As cosign 2 attaches it.
+    fn attachment(sigstore: &Sigstore, identity: &signer::Identity) -> UntrustedSigstore {
+        let payload = payload("cosign container image signature").into_bytes();
+        let bundle = sigstore.sign(&Content::Message(&payload), Who::Identity(identity));
+        let entry = &bundle["verificationMaterial"]["tlogEntries"][0];
+        let number = |name: &str| entry[name].as_str().unwrap().parse::<u64>().unwrap();
+        let id = STANDARD.decode(entry["logId"]["keyId"].as_str().unwrap()).unwrap();
+        let set = serde_json::json!({
+            "SignedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
+            "Payload": {
+                "body": entry["canonicalizedBody"],
+                "integratedTime": number("integratedTime"),
+                "logIndex": number("logIndex"),
+                "logID": signer::hex(&id),
+            },
+        });
+        let pem = STANDARD.encode(&identity.der);
+        let annotations = [
+            ("dev.cosignproject.cosign/signature", STANDARD.encode(signature_of(&bundle))),
+            (
+                "dev.sigstore.cosign/certificate",
+                format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n"),
+            ),
+            ("dev.sigstore.cosign/bundle", set.to_string()),
+        ];
+        UntrustedSigstore {
+            mime_type: vouchd::verify::sigstore::SIGNATURE_MIME_TYPE.to_owned(),
+            payload,
+            annotations: annotations.map(|(name, text)| (name.to_owned(), text)).into(),
+        }
+    }
+
+    #[divan::bench(args = KINDS)]
+    fn vouchd(bencher: Bencher<'_, '_>, (kind, _): &(&str, usize)) {
+        let case = case(kind);
+        bencher.bench(|| black_box(&case).judge());
+    }
+
+    #[divan::bench(args = KINDS)]
+    fn raw_verifications(bencher: Bencher<'_, '_>, (_, count): &(&str, usize)) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let signature = key.sign(MANIFEST).unwrap();
+        bencher.bench(|| {
+            for _ in 0..*count {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, black_box(key.public_key_raw()))
+                    .verify(MANIFEST, &signature)
+                    .unwrap();
+            }
+        });
     }
 }

@@ -55,11 +55,14 @@ pub struct Gathered<'a> {
 }
 
 /// Where an image was found, to ask for what other tools do not look for.
-pub struct Place<'a>(Box<RegistrySource<'a>>);
+pub struct Place<'a>(Source<'a>);
 
 impl fmt::Debug for Place<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Place").field(&self.0.endpoint).finish()
+        match &self.0 {
+            Source::Local(image) => f.debug_tuple("Place").field(image).finish(),
+            Source::Registry(source) => f.debug_tuple("Place").field(&source.endpoint).finish(),
+        }
     }
 }
 
@@ -77,7 +80,7 @@ impl Place<'_> {
             let manifest = manifest?;
             // A manifest without a digest is refused whatever refers to it.
             let digest = manifest::digest(&manifest.bytes).ok()?;
-            let found = referrers::signatures(source.client, &source.errand(), &digest).await;
+            let found = source.referrers(&digest).await;
             manifest.referrers.extend(found.signatures);
             found.failure
         };

@@ -42,17 +42,13 @@ pub async fn signatures(client: &Client, errand: &Errand<'_>, digest: &Digest) -
     for error in [one, other].into_iter().filter_map(Result::err) {
         found.fail(error);
     }
-    let mut wanted = [tagged.candidates, listed.candidates].concat();
-    // What is said to be a signature comes before what is said to be something else, of which there may be much.
-    wanted.sort_by_key(|candidate| candidate.rank);
-    let mut known = BTreeSet::new();
-    wanted.retain(|candidate| known.insert(candidate.digest.to_string()));
+    let mut wanted = in_order([tagged.candidates, listed.candidates].concat());
     if wanted.len() > REFERRERS {
         found.fail(too_many(errand));
         wanted.truncate(REFERRERS);
     }
-    let wanted = wanted.into_iter().map(|candidate| candidate.digest);
-    let fetches = wanted.map(async |referrer: Digest| fetch(client, errand, &referrer, digest).await);
+    let fetches =
+        wanted.into_iter().map(async |referrer: Digest| fetch(client, errand, &referrer, digest).await);
     let mut answers = stream::iter(fetches).buffered(AT_A_TIME);
     while let Some(answer) = answers.next().await {
         match answer {
@@ -63,8 +59,22 @@ pub async fn signatures(client: &Client, errand: &Errand<'_>, digest: &Digest) -
     found
 }
 
+/// The candidates in the order in which they are looked at, each once; nothing if there are too many.
+pub(in crate::fetch) fn first(candidates: Vec<Candidate>) -> Option<Vec<Digest>> {
+    let wanted = in_order(candidates);
+    (wanted.len() <= REFERRERS).then_some(wanted)
+}
+
+/// What is said to be a signature comes before what is said to be something else, of which there may be much.
+fn in_order(mut candidates: Vec<Candidate>) -> Vec<Digest> {
+    candidates.sort_by_key(|candidate| candidate.rank);
+    let mut known = BTreeSet::new();
+    candidates.retain(|candidate| known.insert(candidate.digest.to_string()));
+    candidates.into_iter().map(|candidate| candidate.digest).collect()
+}
+
 impl Found {
-    fn fail(&mut self, error: Error) {
+    pub(in crate::fetch) fn fail(&mut self, error: Error) {
         self.failure.get_or_insert(error);
     }
 }
@@ -77,7 +87,7 @@ struct List {
 
 /// What may be a signature.
 #[derive(Clone)]
-struct Candidate {
+pub(in crate::fetch) struct Candidate {
     digest: Digest,
     rank: Rank,
 }
@@ -156,7 +166,7 @@ async fn fetch(
 }
 
 /// What may be signatures, by the types that the list itself gives.
-fn candidates(index: &[u8]) -> Option<Vec<Candidate>> {
+pub(in crate::fetch) fn candidates(index: &[u8]) -> Option<Vec<Candidate>> {
     let index = json::parse(index, LIMITS).ok()?;
     let entries = index.member("manifests").ok()??.elements()?;
     let mut candidates = Vec::new();

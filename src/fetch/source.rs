@@ -8,7 +8,9 @@ use crate::config::{Endpoint, LookasideUrl};
 use crate::digest::{Algorithm, Digest};
 use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
 use crate::fetch::registry::{self, Errand, Proxies};
-use crate::fetch::{Budget, Error, Place, attachment, blocking, credentials, extension, local, lookaside};
+use crate::fetch::{
+    Budget, Error, Place, attachment, blocking, credentials, extension, local, lookaside, referrers,
+};
 use crate::manifest;
 
 /// Where the manifests and signatures of one image come from.
@@ -74,9 +76,24 @@ impl<'a> Source<'a> {
 
     /// Where more is to be had, unless registries.d keeps sigstore signatures from being looked for.
     pub(super) fn into_place(self) -> Option<Place<'a>> {
+        match &self {
+            Self::Registry(source) if !source.attachments && !source.attachments_anyway => None,
+            Self::Local(_) | Self::Registry(_) => Some(Place(self)),
+        }
+    }
+
+    /// The signatures in manifests that refer to the one with this digest.
+    pub(super) async fn referrers(&self, digest: &Digest) -> referrers::Found {
         match self {
-            Self::Registry(source) if source.attachments || source.attachments_anyway => Some(Place(source)),
-            Self::Local(_) | Self::Registry(_) => None,
+            Self::Local(image) => {
+                let (image, digest) = (image.clone(), digest.clone());
+                let found = blocking(move || Ok(image.referrers(&digest))).await;
+                found.unwrap_or_else(|error| referrers::Found {
+                    failure: Some(error),
+                    ..referrers::Found::default()
+                })
+            }
+            Self::Registry(source) => referrers::signatures(source.client, &source.errand(), digest).await,
         }
     }
 

@@ -438,6 +438,70 @@ async fn certificates_that_cosign_2_attached_count() {
     assert_eq!(world.verdict(&world.keyless(&named)).await, "identity-mismatch-ref");
 }
 
+/// Design decision 3.4: layouts list what refers to their images.
+#[test]
+fn bundles_in_layouts_count() {
+    let mut world = World::new();
+    world.signed(&of_image(), &build(&[], WORKFLOW));
+    let dir = tempfile::tempdir().unwrap();
+    let layout = dir.path().join("layout");
+    let blob = |bytes: &[u8]| {
+        let digest = Digest::sha256(bytes);
+        write(layout.join("blobs/sha256").join(digest.hex()), bytes);
+        json!({"mediaType": OCI, "digest": digest.to_string(), "size": bytes.len()})
+    };
+    let name = |mut descriptor: Value, name: &str| {
+        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": name});
+        descriptor
+    };
+    let bundle = world.bundles[0].to_string().into_bytes();
+    let mut layer = blob(&bundle);
+    layer["mediaType"] = json!(BUNDLE);
+    let referrer = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI,
+        "artifactType": BUNDLE,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json"},
+        "layers": [layer],
+        "subject": blob(IMAGE),
+    });
+    let referrer = blob(referrer.to_string().as_bytes());
+    write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#);
+    let policy = format!(r#"{{"default":[{}]}}"#, world.keyless(OURS));
+    let policy = write(dir.path().join("policy.json"), policy).display().to_string();
+    let index = |manifests: &[Value]| {
+        write(layout.join("index.json"), json!({"schemaVersion": 2, "manifests": manifests}).to_string());
+    };
+    let verify = |image: &str| {
+        let reference = format!("oci:{}:{image}", layout.display());
+        support::vouchd(&["verify", "--json", "--policy", &policy, &reference]).code()
+    };
+    let allowed = (0, "allowed".to_owned());
+    let images = [name(blob(IMAGE), "1"), name(blob(OTHER), "2")];
+    index(&images);
+    assert_eq!(verify("1"), (1, "unsigned".to_owned()));
+    index(&[images.to_vec(), vec![referrer.clone()]].concat());
+    assert_eq!(verify("1"), allowed);
+    assert_eq!(verify("2"), (1, "unsigned".to_owned()));
+    let archive = dir.path().join("image.tar");
+    let tar =
+        std::process::Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(&layout).arg(".").status();
+    assert!(tar.unwrap().success());
+    let reference = format!("oci-archive:{}:1", archive.display());
+    assert_eq!(support::vouchd(&["verify", "--json", "--policy", &policy, &reference]).code(), allowed);
+    // As the tag in a registry: an index of its own.
+    let tagged = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [referrer]}).to_string();
+    let mut tagged = name(blob(tagged.as_bytes()), &Digest::sha256(IMAGE).to_string().replace(':', "-"));
+    tagged["mediaType"] = json!(OCI_INDEX);
+    index(&[images.to_vec(), vec![tagged]].concat());
+    assert_eq!(verify("1"), allowed);
+    // What cannot be read might have been the signature.
+    std::fs::remove_file(layout.join("blobs/sha256").join(Digest::sha256(&bundle).hex())).unwrap();
+    assert_eq!(verify("1").0, 3);
+    index(&[images.to_vec(), vec![json!({"mediaType": OCI, "digest": "sha256:0"})]].concat());
+    assert_eq!(verify("1").0, 3);
+}
+
 /// C-30 to C-34 with members of ours: what containers-policy.json(5) cannot say of a certificate.
 #[tokio::test]
 async fn workflows_can_be_named_beside_an_authority_of_ones_own() {

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::archive::Archive;
 use super::{LIMITS, invalid, member, read};
 use crate::digest::Digest;
-use crate::evaluate::evidence::ManifestEvidence;
+use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
+use crate::fetch::referrers::{self, Found};
 use crate::fetch::{Budget, Error, MANIFEST_BYTES};
 use crate::json::{self, Member, Value};
 use crate::manifest::{self, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -44,6 +45,20 @@ pub(super) fn read_archive_instance(
     Layout::Archive(&Archive::open(path, deadline)?).blob(digest, budget)
 }
 
+/// The signatures in manifests of the layout that refer to the one with this digest; OCI image-spec, manifest.md,
+/// "subject". It blocks.
+pub(super) fn referrers(path: &Path, digest: &Digest, budget: &Budget) -> Found {
+    Layout::Directory(path).referrers(digest, budget)
+}
+
+/// The same from a tar file. It blocks.
+pub(super) fn archive_referrers(path: &Path, digest: &Digest, budget: &Budget, deadline: Instant) -> Found {
+    match Archive::open(path, deadline) {
+        Ok(archive) => Layout::Archive(&archive).referrers(digest, budget),
+        Err(error) => Found { failure: Some(error), ..Found::default() },
+    }
+}
+
 /// Where the files of a layout are.
 enum Layout<'a> {
     Archive(&'a Archive),
@@ -75,6 +90,56 @@ impl Layout<'_> {
         }
         let media_type = manifest::sniff_media_type(&bytes).to_owned();
         Ok(ManifestEvidence::new(bytes, media_type))
+    }
+
+    /// Whatever the index of the layout names, and the index that it names as a registry would its tag.
+    fn referrers(&self, digest: &Digest, budget: &Budget) -> Found {
+        let mut found = Found::default();
+        let wanted = self.candidates(digest, budget).unwrap_or_else(|error| {
+            found.fail(error);
+            Vec::new()
+        });
+        for candidate in wanted {
+            match self.signatures(&candidate, digest, budget) {
+                Ok(signatures) => found.signatures.extend(signatures),
+                Err(error) => found.fail(error),
+            }
+        }
+        found
+    }
+
+    fn candidates(&self, digest: &Digest, budget: &Budget) -> Result<Vec<Digest>, Error> {
+        const INDEX: &str = "index.json";
+        let malformed = || invalid(&self.place(INDEX), "it is no list of manifests");
+        let index = self.read(INDEX, budget)?;
+        let mut listed = referrers::candidates(&index).ok_or_else(malformed)?;
+        let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
+        if let Ok(tagged) = choose(&index, &LayoutImage::Named(tag))
+            && manifest::is_index(&tagged.media_type)
+        {
+            let index = self.blob(&tagged.digest, budget)?;
+            listed.extend(referrers::candidates(&index.bytes).ok_or_else(malformed)?);
+        }
+        let wanted = referrers::first(listed);
+        wanted.ok_or_else(|| invalid(&self.place(INDEX), "it lists more manifests than can be looked at"))
+    }
+
+    fn signatures(
+        &self,
+        referrer: &Digest,
+        subject: &Digest,
+        budget: &Budget,
+    ) -> Result<Vec<LocatedSignature>, Error> {
+        let manifest = self.blob(referrer, budget)?;
+        let mut signatures = Vec::new();
+        for (layer, number) in referrers::Layer::of(&manifest.bytes, subject).into_iter().zip(1_usize..) {
+            let name = format!("blobs/{}/{}", referrer.algorithm().name(), referrer.hex());
+            let location = format!("{}#{number}", self.place(&name).to_string_lossy());
+            let bytes = self.blob(&layer.digest, budget)?.bytes;
+            signatures
+                .extend(layer.signature(bytes).map(|signature| LocatedSignature { location, signature }));
+        }
+        Ok(signatures)
     }
 
     fn read(&self, name: &str, budget: &Budget) -> Result<Vec<u8>, Error> {

@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 use crate::config::{Environment, RegularFile, StorageConf, clean};
 use crate::digest::Digest;
 use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
-use crate::fetch::{Budget, Error};
+use crate::fetch::{Budget, Error, referrers};
 use crate::json::{Limits, Value};
 use crate::manifest::Platform;
 use crate::reference::{
@@ -110,7 +110,8 @@ impl Image {
         }
     }
 
-    /// The signatures stored for that manifest; layouts and archives have no place for them (rule B-6). It blocks.
+    /// The signatures stored for that manifest; layouts and archives have no place for those that other tools know
+    /// (rule B-6). It blocks.
     pub fn signatures(&self, instance: Option<&Digest>) -> Result<Vec<LocatedSignature>, Error> {
         match &self.source {
             Source::Dir(path) => read_dir_signatures(path, instance, &self.budget),
@@ -118,6 +119,17 @@ impl Image {
                 Ok(Vec::new())
             }
             Source::Storage(image) => image.signatures(instance, &self.budget),
+        }
+    }
+
+    /// The signatures in manifests of the same layout that refer to the one with this digest. It blocks.
+    pub fn referrers(&self, digest: &Digest) -> referrers::Found {
+        match &self.source {
+            Source::Dir(_) | Source::DockerArchive { .. } | Source::Storage(_) => referrers::Found::default(),
+            Source::Layout { path, .. } => layout::referrers(Path::new(path), digest, &self.budget),
+            Source::OciArchive { path, .. } => {
+                layout::archive_referrers(Path::new(path), digest, &self.budget, self.deadline)
+            }
         }
     }
 }
