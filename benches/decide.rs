@@ -295,7 +295,7 @@ mod signed_by {
 mod sigstore_certificates {
     use super::*;
     use rcgen::SigningKey;
-    use signer::{Content, IN_TOTO, Names, Sigstore, Who, signature_of, statement};
+    use signer::{Content, IN_TOTO, Names, Sigstore, Who, statement};
 
     /// How something is signed, and how many verifications that takes: the signature, two certificates, the log of
     /// certificates, and then entry, checkpoint or timestamp.
@@ -330,32 +330,10 @@ mod sigstore_certificates {
     /// As cosign 2 attaches it.
     fn attachment(sigstore: &Sigstore, identity: &signer::Identity) -> UntrustedSigstore {
         let payload = payload("cosign container image signature").into_bytes();
-        let bundle = sigstore.sign(&Content::Message(&payload), Who::Identity(identity));
-        let entry = &bundle["verificationMaterial"]["tlogEntries"][0];
-        let number = |name: &str| entry[name].as_str().unwrap().parse::<u64>().unwrap();
-        let id = STANDARD.decode(entry["logId"]["keyId"].as_str().unwrap()).unwrap();
-        let set = serde_json::json!({
-            "SignedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
-            "Payload": {
-                "body": entry["canonicalizedBody"],
-                "integratedTime": number("integratedTime"),
-                "logIndex": number("logIndex"),
-                "logID": signer::hex(&id),
-            },
-        });
-        let pem = STANDARD.encode(&identity.der);
-        let annotations = [
-            ("dev.cosignproject.cosign/signature", STANDARD.encode(signature_of(&bundle))),
-            (
-                "dev.sigstore.cosign/certificate",
-                format!("-----BEGIN CERTIFICATE-----\n{pem}\n-----END CERTIFICATE-----\n"),
-            ),
-            ("dev.sigstore.cosign/bundle", set.to_string()),
-        ];
         UntrustedSigstore {
             mime_type: vouchd::verify::sigstore::SIGNATURE_MIME_TYPE.to_owned(),
+            annotations: sigstore.attach(&payload, identity),
             payload,
-            annotations: annotations.map(|(name, text)| (name.to_owned(), text)).into(),
         }
     }
 

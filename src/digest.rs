@@ -66,12 +66,7 @@ impl Digest {
     }
 
     fn of_value(algorithm: Algorithm, value: &[u8]) -> Self {
-        let mut hex = String::with_capacity(algorithm.hex_len());
-        for byte in value {
-            hex.push(hex_digit(byte >> 4));
-            hex.push(hex_digit(byte & 0xf));
-        }
-        Self { algorithm, hex }
+        Self { algorithm, hex: hex(value) }
     }
 
     /// The SHA-256 digest of all that is left to read, however much that is.
@@ -121,8 +116,16 @@ pub fn is_lower_hex(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn hex_digit(nibble: u8) -> char {
-    char::from_digit(u32::from(nibble), 16).unwrap_or('0')
+/// Lower-case hexadecimal digits, two for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+}
+
+/// The bytes of an even number of hexadecimal digits; what is none is passed over, so look first.
+pub fn unhex(text: &str) -> Vec<u8> {
+    let nibbles: Vec<u8> = text.chars().filter_map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
+    nibbles.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, nibble| (byte << 4) | nibble)).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::diagnostic::{escape, escape_json};
 use crate::digest::Digest;
-use crate::report::{EndpointReport, ExplainReport, Report, RequirementReport, SignatureReport};
+use crate::report::{
+    EndpointReport, ExplainReport, Report, RequirementReport, SignatureReport, SignerReport,
+};
 
 use crate::verify::Signer;
 use crate::verify::bundle::{BundleClaim, Subject};
@@ -59,14 +61,7 @@ pub(super) fn help(text: &str) {
 #[must_use]
 pub(super) fn blob(name: &str, digest: &Digest, signer: &Signer, claim: &BundleClaim) -> Exit {
     let mut text = format!("{}: verified\n  digest    {digest}\n", escape(name));
-    let who = match signer {
-        Signer::Certificate { issuer, subject, .. } => {
-            format!("{} by way of {}", escape(subject), escape(issuer))
-        }
-        Signer::OpenPgp { fingerprint } => format!("OpenPGP key {}", escape(fingerprint)),
-        Signer::PublicKey { spki } => format!("public key {spki}"),
-    };
-    text.push_str(&format!("  signer    {who}\n"));
+    text.push_str(&format!("  signer    {}\n", who(&SignerReport::of(signer))));
     for time in &claim.times {
         text.push_str(&format!("  time      {time}\n"));
     }
@@ -230,20 +225,21 @@ fn push_signature(text: &mut String, signature: &SignatureReport) {
     match &signature.signer {
         Some(signer) if signature.accepted => {
             let time = signature.time.as_ref().map(|t| format!(", {}", escape(t))).unwrap_or_default();
-            let who = match (&signer.subject, &signer.issuer) {
-                (Some(subject), Some(issuer)) => format!("{} by way of {}", escape(subject), escape(issuer)),
-                (None, _) | (_, None) if signer.kind == "openpgp" => {
-                    format!("OpenPGP key {}", escape(&signer.id))
-                }
-                (None, _) | (_, None) => format!("public key {}", escape(&signer.id)),
-            };
-            text.push_str(&format!("    counts      {location}: {who}{time}\n"));
+            text.push_str(&format!("    counts      {location}: {}{time}\n", who(signer)));
         }
         Some(_) | None => {
             let message = escape(signature.message.as_deref().unwrap_or_default());
             let code = escape(signature.code.as_deref().unwrap_or_default());
             text.push_str(&format!("    not counted {location}: {message} [{code}]\n"));
         }
+    }
+}
+
+fn who(signer: &SignerReport) -> String {
+    match (&signer.subject, &signer.issuer) {
+        (Some(subject), Some(issuer)) => format!("{} by way of {}", escape(subject), escape(issuer)),
+        (None, _) | (_, None) if signer.kind == "openpgp" => format!("OpenPGP key {}", escape(&signer.id)),
+        (None, _) | (_, None) => format!("public key {}", escape(&signer.id)),
     }
 }
 

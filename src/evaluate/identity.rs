@@ -82,7 +82,9 @@ pub fn check_bundle_signer(
     wanted: Option<&CertificateIdentity>,
 ) -> Result<Signer, Rejection> {
     match (&claim.get().signer, wanted) {
-        (BundleSigner::Certificate { der, spki }, Some(wanted)) => check_holder(der, spki, wanted),
+        (BundleSigner::Certificate { der, spki }, Some(wanted)) => {
+            check_holder(der, spki, |holder| check_signer(wanted, holder))
+        }
         (BundleSigner::PublicKey { spki }, None) => Ok(Signer::PublicKey { spki: spki.clone() }),
         (BundleSigner::Certificate { .. } | BundleSigner::PublicKey { .. }, _) => {
             Err(Rejection::BundleSigner { wanted_certificate: wanted.is_some() })
@@ -90,10 +92,14 @@ pub fn check_bundle_signer(
     }
 }
 
-/// The holder of a certificate, whose key has this SHA-256, if it is the one who is wanted.
-pub fn check_holder(der: &[u8], spki: &Digest, wanted: &CertificateIdentity) -> Result<Signer, Rejection> {
+/// The holder of a certificate, whose key has this SHA-256, if `check` finds that it is the one who is wanted.
+pub fn check_holder(
+    der: &[u8],
+    spki: &Digest,
+    check: impl FnOnce(&SigningIdentity) -> Result<(), Rejection>,
+) -> Result<Signer, Rejection> {
     let holder = SigningIdentity::from_certificate(der).map_err(Rejection::IdentityMalformed)?;
-    check_signer(wanted, &holder)?;
+    check(&holder)?;
     Ok(Signer::Certificate {
         spki: spki.clone(),
         issuer: holder.issuer().unwrap_or_default().to_owned(),

@@ -10,7 +10,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::manifest;
 use crate::nonempty::NonEmpty;
 use crate::policy::certificate::{
-    CertificateIdentity, Fulcio, FulcioSubject, MaxAge, RootSource, TrustedRoot,
+    CertificateIdentity, FulcioIdentity, FulcioSubject, MaxAge, RootSource, TrustedRoot,
 };
 use crate::policy::{
     KeySource, KeyType, Match, Pki, PkiSubject, Policy, Requirement, SignedBy, SignedIdentity, Signer,
@@ -309,11 +309,7 @@ impl Needs {
     fn add_root(&mut self, signer: &Signer) {
         let Signer::Certificate { root, .. } = signer else { return };
         self.attachments = true;
-        match &root.source {
-            RootSource::Data(data) => drop(self.key_data.insert(Arc::clone(data))),
-            RootSource::Host => {}
-            RootSource::Path(path) => drop(self.key_files.insert(path.clone())),
-        }
+        self.add(root.source.key_source().as_ref());
     }
 }
 
@@ -354,6 +350,16 @@ fn refused(requirement: &Requirement, rejection: Rejection) -> RequirementVerdic
 enum Candidate<'e> {
     Attachment(&'e UntrustedSigstore),
     Bundle(&'e [u8]),
+}
+
+/// What an attachment is verified with, and whose it must be where that is judged apart.
+enum Proof<'p> {
+    /// A certificate by an authority in the policy, for members of `fulcio` that are ours.
+    Certified { authorities: Arc<KeyMaterial>, logs: Vec<Arc<KeyMaterial>>, wanted: &'p FulcioIdentity },
+    /// What other tools know, too.
+    Common(Trust<'p>),
+    /// A certificate of a trusted root.
+    Rooted { root: &'p RootSource, wanted: &'p CertificateIdentity },
 }
 
 /// What one requirement is judged with.
@@ -450,23 +456,11 @@ impl<'e> Context<'e> {
         } else {
             Rejection::Unsigned { other_format, other_type }
         };
-        let trust = self.trust(&signed.signer);
+        let proof = self.proof(&signed.signer);
         let (verdicts, rejections) =
             first_accepted(&candidates, "sigstore", unsigned, |candidate| match candidate {
                 Candidate::Attachment(layer) => {
-                    match &signed.signer {
-                        Signer::Certificate { identity, root } => {
-                            return self.attachment(layer, identity, root, &signed.identity);
-                        }
-                        Signer::Fulcio { fulcio, rekor }
-                            if matches!(fulcio.identity.subject, FulcioSubject::Pins(_)) =>
-                        {
-                            return self.certified(layer, fulcio, rekor, &signed.identity);
-                        }
-                        Signer::Fulcio { .. } | Signer::Keys { .. } | Signer::Pki(_) => {}
-                    }
-                    let claim = sigstore::verify(layer, trust.as_ref().map_err(Clone::clone)?, self.now)?;
-                    self.check_claim(&claim, &signed.identity)
+                    self.attachment(layer, proof.as_ref().map_err(Clone::clone)?, &signed.identity)
                 }
                 Candidate::Bundle(bundle) => self.bundle(bundle, signed),
             });
@@ -478,37 +472,31 @@ impl<'e> Context<'e> {
         (verdicts, rejections, support)
     }
 
-    /// An attachment of cosign 2 with a certificate of a trusted root: first what it proves, then whose it is, then
-    /// digest and name.
+    /// An attachment of cosign: first what it proves, then whose it is, then digest and name.
     fn attachment(
         &self,
         layer: &UntrustedSigstore,
-        wanted: &CertificateIdentity,
-        root: &TrustedRoot,
+        proof: &Proof<'_>,
         identity: &SignedIdentity,
     ) -> Result<Accepted, Rejection> {
-        let (claim, payload) =
-            self.with_root(&root.source, |root, lacking| bundle::verify_attachment(layer, root, lacking))?;
-        let signer = identity::check_bundle_signer(&claim, Some(wanted))?;
-        let binding = self.check_payload(&payload, identity)?;
-        Ok(Accepted { signer, time: claim.get().times.first().copied(), binding })
-    }
-
-    /// An attachment of cosign 2 for members of `fulcio` that are ours: as for `subjectEmail`, but for whose it is.
-    fn certified(
-        &self,
-        layer: &UntrustedSigstore,
-        fulcio: &Fulcio,
-        rekor: &KeySource,
-        identity: &SignedIdentity,
-    ) -> Result<Accepted, Rejection> {
-        let (authorities, logs) = (self.certificates(&fulcio.ca)?, self.keys(rekor)?);
-        let claim = sigstore::verify_certified(layer, &authorities, &logs)?;
-        let Certified { payload, certificate, spki, time } = claim.get();
-        let wanted = CertificateIdentity::Fulcio(fulcio.identity.clone());
-        let signer = identity::check_holder(certificate, spki, &wanted)?;
-        let binding = self.check_payload(payload, identity)?;
-        Ok(Accepted { signer, time: Some(*time), binding })
+        match proof {
+            Proof::Certified { authorities, logs, wanted } => {
+                let claim = sigstore::verify_certified(layer, authorities, logs)?;
+                let Certified { payload, certificate, spki, time } = claim.get();
+                let check = |holder: &_| identity::check_fulcio(wanted, holder);
+                let signer = identity::check_holder(certificate, spki, check)?;
+                let binding = self.check_payload(payload, identity)?;
+                Ok(Accepted { signer, time: Some(*time), binding })
+            }
+            Proof::Common(trust) => self.check_claim(&sigstore::verify(layer, trust, self.now)?, identity),
+            Proof::Rooted { root, wanted } => {
+                let verify = |root: &_, lacking| bundle::verify_attachment(layer, root, lacking);
+                let (claim, payload) = self.with_root(root, verify)?;
+                let signer = identity::check_bundle_signer(&claim, Some(wanted))?;
+                let binding = self.check_payload(&payload, identity)?;
+                Ok(Accepted { signer, time: claim.get().times.first().copied(), binding })
+            }
+        }
     }
 
     /// A Sigstore bundle: first what it proves, then whose it is, then the name.
@@ -553,39 +541,37 @@ impl<'e> Context<'e> {
         source: &RootSource,
         verify: impl Fn(&trusted_root::TrustedRoot, Lacking) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
-        let source = match source {
-            RootSource::Host => return verify(trusted_root::TrustedRoot::embedded(), Lacking::Refused),
-            RootSource::Data(data) => KeySource::Data(Arc::clone(data)),
-            RootSource::Path(path) => KeySource::Path(path.clone()),
+        let Some(source) = source.key_source() else {
+            return verify(trusted_root::TrustedRoot::embedded(), Lacking::Refused);
         };
         let material = self.certificates(&source)?;
         let root = material.trusted_root().map_err(|error| Rejection::TrustedRootInvalid {
             source: material.source().to_owned(),
-            detail: error.detail.clone(),
+            error: error.clone(),
         })?;
         verify(root, Lacking::Waived)
     }
 
     /// What a requirement trusts; every file must be in the evidence.
-    fn trust<'p>(&self, signer: &'p Signer) -> Result<Trust<'p>, Rejection> {
+    fn proof<'p>(&self, signer: &'p Signer) -> Result<Proof<'p>, Rejection> {
         Ok(match signer {
-            Signer::Keys { keys, rekor: None } => Trust::Keys { keys: self.keys(keys)? },
-            Signer::Keys { keys, rekor: Some(rekor) } => {
-                Trust::LoggedKeys { keys: self.keys(keys)?, logs: self.keys(rekor)? }
+            Signer::Certificate { identity, root } => Proof::Rooted { root: &root.source, wanted: identity },
+            Signer::Fulcio { fulcio, rekor } => {
+                let (authorities, logs) = (self.certificates(&fulcio.ca)?, self.keys(rekor)?);
+                let wanted = &fulcio.identity;
+                match &wanted.subject {
+                    FulcioSubject::Email(email) => {
+                        let issuer = &wanted.oidc_issuer;
+                        Proof::Common(Trust::Fulcio { authorities, logs, issuer, email })
+                    }
+                    FulcioSubject::Pins(_) => Proof::Certified { authorities, logs, wanted },
+                }
             }
-            Signer::Fulcio { fulcio, rekor } => Trust::Fulcio {
-                authorities: self.certificates(&fulcio.ca)?,
-                logs: self.keys(rekor)?,
-                issuer: &fulcio.identity.oidc_issuer,
-                email: match &fulcio.identity.subject {
-                    FulcioSubject::Email(email) => email,
-                    // These are judged apart from what the signature proves.
-                    FulcioSubject::Pins(_) => return Err(Rejection::SigningCertificateMissing),
-                },
-            },
-            // These are verified as bundles.
-            Signer::Certificate { .. } => return Err(Rejection::SigningCertificateMissing),
-            Signer::Pki(Pki { roots, intermediates, subject }) => Trust::Pki {
+            Signer::Keys { keys, rekor: None } => Proof::Common(Trust::Keys { keys: self.keys(keys)? }),
+            Signer::Keys { keys, rekor: Some(rekor) } => {
+                Proof::Common(Trust::LoggedKeys { keys: self.keys(keys)?, logs: self.keys(rekor)? })
+            }
+            Signer::Pki(Pki { roots, intermediates, subject }) => Proof::Common(Trust::Pki {
                 authorities: self.certificates(roots)?,
                 intermediates: intermediates.as_ref().map(|source| self.certificates(source)).transpose()?,
                 subject: match subject {
@@ -593,7 +579,7 @@ impl<'e> Context<'e> {
                     PkiSubject::Hostname(hostname) => CertificateSubject::Hostname(hostname),
                     PkiSubject::Both { email, hostname } => CertificateSubject::Both { email, hostname },
                 },
-            },
+            }),
         })
     }
 

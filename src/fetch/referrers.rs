@@ -74,6 +74,11 @@ fn in_order(mut candidates: Vec<Candidate>) -> Vec<Digest> {
 }
 
 impl Found {
+    /// Nothing, because of this.
+    pub(in crate::fetch) fn failed(error: Error) -> Self {
+        Self { failure: Some(error), ..Self::default() }
+    }
+
     pub(in crate::fetch) fn fail(&mut self, error: Error) {
         self.failure.get_or_insert(error);
     }

@@ -77,7 +77,7 @@ impl<'a> Source<'a> {
     /// Where more is to be had, unless registries.d keeps sigstore signatures from being looked for.
     pub(super) fn into_place(self) -> Option<Place<'a>> {
         match &self {
-            Self::Registry(source) if !source.attachments && !source.attachments_anyway => None,
+            Self::Registry(source) if !source.wants_attachments() => None,
             Self::Local(_) | Self::Registry(_) => Some(Place(self)),
         }
     }
@@ -88,10 +88,7 @@ impl<'a> Source<'a> {
             Self::Local(image) => {
                 let (image, digest) = (image.clone(), digest.clone());
                 let found = blocking(move || Ok(image.referrers(&digest))).await;
-                found.unwrap_or_else(|error| referrers::Found {
-                    failure: Some(error),
-                    ..referrers::Found::default()
-                })
+                found.unwrap_or_else(referrers::Found::failed)
             }
             Self::Registry(source) => referrers::signatures(source.client, &source.errand(), digest).await,
         }
@@ -109,6 +106,11 @@ impl<'a> Source<'a> {
 }
 
 impl<'a> RegistrySource<'a> {
+    /// Whether sigstore attachments are looked for.
+    fn wants_attachments(&self) -> bool {
+        self.attachments || self.attachments_anyway
+    }
+
     /// The manifest, if it is there. What does not depend on it is asked for at the same time.
     pub(super) async fn ask(mut self, signatures: bool, early: bool) -> Result<Found<'a>, Error> {
         let named = &self.endpoint.image;
@@ -170,7 +172,7 @@ impl<'a> RegistrySource<'a> {
             }
         };
         let attached = async {
-            if self.attachments || self.attachments_anyway {
+            if self.wants_attachments() {
                 attachment::signatures(client, &errand, digest).await
             } else {
                 Ok(Vec::new())

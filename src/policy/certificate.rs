@@ -335,6 +335,17 @@ pub enum RootSource {
     Path(String),
 }
 
+impl RootSource {
+    /// The file or datum, if the requirement names one.
+    pub fn key_source(&self) -> Option<KeySource> {
+        match self {
+            Self::Data(data) => Some(KeySource::Data(Arc::clone(data))),
+            Self::Host => None,
+            Self::Path(path) => Some(KeySource::Path(path.clone())),
+        }
+    }
+}
+
 /// `trustedRootMaxAge`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MaxAge {

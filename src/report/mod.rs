@@ -199,7 +199,8 @@ pub struct SignerReport {
 }
 
 impl SignerReport {
-    fn of(signer: &Signer) -> Self {
+    /// The report of a signer.
+    pub fn of(signer: &Signer) -> Self {
         let key = |kind: &str, id: String| Self { kind: kind.to_owned(), id, issuer: None, subject: None };
         match signer {
             Signer::Certificate { spki, issuer, subject } => Self {

@@ -1,10 +1,10 @@
 //! Certificates by Fulcio: short-lived, for an e-mail address that an OIDC issuer vouched for (rules C-30 to C-35).
 
-use x509_cert::der::asn1::{AnyRef, ObjectIdentifier};
+use x509_cert::der::asn1::AnyRef;
 use x509_cert::der::{Decode, Tag, Tagged};
 
 use super::certificate::{self, Certificate, SUBJECT_ALT_NAME};
-use super::identity::Part;
+use super::identity::{Extension, Part};
 use super::names::Names;
 use super::rekor::{self, Entry};
 use super::{Rejection, Verified, path};
@@ -86,8 +86,8 @@ fn check_identity(certificate: &Certificate, wanted: Identity<'_>) -> Result<(),
 /// The OIDC issuer, in two extensions of which the newer is a DER string; if both are there they must agree
 /// (rule C-34).
 fn issuer(certificate: &Certificate) -> Result<Vec<u8>, &'static str> {
-    let new = certificate.extension(ISSUER_V2).map(der_string).transpose()?;
-    match (certificate.extension(ISSUER_V1), new) {
+    let new = certificate.extension(Extension::IssuerV2.oid()).map(der_string).transpose()?;
+    match (certificate.extension(Extension::Issuer.oid()), new) {
         (Some(old), Some(new)) if old != new => Err("it names two OIDC issuers"),
         (Some(issuer), _) => Ok(issuer.to_vec()),
         (None, Some(issuer)) => Ok(issuer),
@@ -106,9 +106,3 @@ fn der_string(value: &[u8]) -> Result<Vec<u8>, &'static str> {
     });
     string.map(|any| any.value().to_vec()).ok_or("its OIDC issuer is not a DER string")
 }
-
-/// Fulcio, docs/oid-info.md, "1.3.6.1.4.1.57264.1.1 | Issuer (deprecated)".
-const ISSUER_V1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.1");
-
-/// Fulcio, docs/oid-info.md, "1.3.6.1.4.1.57264.1.8 | Issuer (V2)".
-const ISSUER_V2: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.8");

@@ -11,6 +11,8 @@ use x509_cert::ext::pkix::name::{GeneralName, OtherName};
 
 use crate::diagnostic::Code;
 
+use super::certificate::SUBJECT_ALT_NAME;
+
 /// What a certificate says of its holder. Whether the certificate may be believed is not known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigningIdentity {
@@ -152,7 +154,8 @@ macro_rules! extensions {
                 }
             }
 
-            fn oid(self) -> ObjectIdentifier {
+            /// Its identifier.
+            pub(in crate::verify) fn oid(self) -> ObjectIdentifier {
                 match self {
                     $(Self::$variant => const { ObjectIdentifier::new_unwrap($oid) },)+
                 }
@@ -315,8 +318,6 @@ pub const CERTIFICATE_BYTES: usize = 16 << 10;
 
 /// Longest value: 4 KiB. The longest that Fulcio writes is an address with the names of a repository, file and branch.
 pub const VALUE_BYTES: usize = 4 << 10;
-
-const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 
 /// The kind of other name that Fulcio writes.
 const OTHER_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.57264.1.7");

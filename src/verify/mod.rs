@@ -30,6 +30,7 @@ use crate::digest::Digest;
 use crate::json::{self, Limits};
 
 use identity::{Extension, Malformed, Part};
+use trusted_root::TrustedRootError;
 
 pub use payload::Payload;
 
@@ -403,7 +404,7 @@ pub enum Rejection {
         /// The file, or the member that holds it.
         source: String,
         /// What is wrong with it.
-        detail: String,
+        error: TrustedRootError,
     },
     /// The signing certificate was not valid when it counts.
     SigningCertificateExpired {
@@ -485,7 +486,7 @@ impl Rejection {
             Self::SignerMismatch { part, .. } => part.code(),
             Self::TimestampInvalid { .. } => Code::TimestampInvalid,
             Self::TimestampMissing => Code::TimestampMissing,
-            Self::TrustedRootInvalid { .. } => Code::TrustedRootInvalid,
+            Self::TrustedRootInvalid { error, .. } => error.code(),
             Self::SigningCertificateExpired { .. } => Code::SigningCertificateExpired,
             Self::SigningCertificateInvalid { .. } => Code::SigningCertificateInvalid,
             Self::SigningCertificateMissing => Code::SigningCertificateMissing,
@@ -635,9 +636,7 @@ impl Rejection {
                 "check that the trusted root lists the timestamp authority which the publisher uses"
             }
             Self::TimestampMissing => "ask the publisher to sign with a timestamp authority",
-            Self::TrustedRootInvalid { .. } => {
-                "replace it with the trusted_root.json of the Sigstore instance; \"cosign trusted-root create\" writes one"
-            }
+            Self::TrustedRootInvalid { error, .. } => error.help(),
             Self::SigningCertificateExpired { .. } => {
                 "ask the publisher to sign again; if the certificate is valid today, check the clock"
             }
@@ -759,8 +758,8 @@ impl fmt::Display for Rejection {
             ),
             Self::TimestampInvalid { detail } => write!(f, "a timestamp proves no time: {}", escape(detail)),
             Self::TimestampMissing => f.write_str("nothing proves when the signature was made"),
-            Self::TrustedRootInvalid { source, detail } => {
-                write!(f, "the trusted root in {} cannot be used: {}", escape(source), escape(detail))
+            Self::TrustedRootInvalid { source, error } => {
+                write!(f, "the trusted root in {} cannot be used: {}", escape(source), escape(&error.detail))
             }
             Self::SigningCertificateExpired { time, not_before, not_after } => write!(
                 f,

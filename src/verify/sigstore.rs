@@ -218,13 +218,13 @@ fn key_of(certificate: &Certificate) -> Result<PublicKey, Rejection> {
 }
 
 /// Rule C-2.
-const BUNDLE_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
+pub(in crate::verify) const BUNDLE_ANNOTATION: &str = "dev.sigstore.cosign/bundle";
 /// Rule C-2.
-const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
+pub(in crate::verify) const CERTIFICATE_ANNOTATION: &str = "dev.sigstore.cosign/certificate";
 /// Rule C-2.
 const CHAIN_ANNOTATION: &str = "dev.sigstore.cosign/chain";
 /// Rule C-2.
-const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
+pub(in crate::verify) const SIGNATURE_ANNOTATION: &str = "dev.cosignproject.cosign/signature";
 
 #[cfg(test)]
 mod tests {

@@ -20,7 +20,7 @@ use vouchd::policy::Policy;
 use vouchd::report::{Report, Route};
 
 use crate::server::{OCI, Reply, Rig, Server};
-use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, hex, signature_of, statement};
+use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, statement};
 use crate::support::{self, cosign, write};
 
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
@@ -56,10 +56,6 @@ enum Api {
     Absent,
     Broken,
     Present,
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }
 
 /// A host that trusts one Sigstore, and what its registry has.
@@ -101,24 +97,7 @@ impl World {
     fn attach(&mut self, name: &str, names: &Names, change: impl FnOnce(&mut Vec<u8>, &mut Value)) {
         let mut payload = cosign(name, &Digest::sha256(IMAGE).to_string());
         let identity = self.sigstore.identity(names);
-        let bundle = self.sigstore.sign(&Content::Message(&payload), Who::Identity(&identity));
-        let entry = &bundle["verificationMaterial"]["tlogEntries"][0];
-        let number = |name: &str| entry[name].as_str().unwrap().parse::<u64>().unwrap();
-        let id = STANDARD.decode(entry["logId"]["keyId"].as_str().unwrap()).unwrap();
-        let set = json!({
-            "SignedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
-            "Payload": {
-                "body": entry["canonicalizedBody"],
-                "integratedTime": number("integratedTime"),
-                "logIndex": number("logIndex"),
-                "logID": hex(&id),
-            },
-        });
-        let mut annotations = json!({
-            "dev.cosignproject.cosign/signature": STANDARD.encode(signature_of(&bundle)),
-            "dev.sigstore.cosign/certificate": pem("CERTIFICATE", &identity.der),
-            "dev.sigstore.cosign/bundle": set.to_string(),
-        });
+        let mut annotations = json!(self.sigstore.attach(&payload, &identity));
         change(&mut payload, &mut annotations);
         self.layers.push((payload, annotations));
     }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SerialNumber,
+    Certificate, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    SerialNumber,
 };
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
@@ -544,16 +545,7 @@ async fn self_signed(host: &Host, change: impl FnOnce(&mut CertificateParams)) -
     change(&mut params);
     let certificate = params.self_signed(&key).unwrap();
     fs::write(host.rig.certs().join("own.crt"), certificate.pem()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-        )
-        .unwrap();
+    let config = tls_config(&certificate, &key);
     let script = |_: &str, _: &Seen| Reply::manifest(IMAGE);
     Server::start(Some(TlsAcceptor::from(Arc::new(config))), Box::new(script)).await
 }
@@ -641,16 +633,7 @@ async fn http_2_is_offered() {
     let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
     fs::write(host.rig.certs().join("own.crt"), certificate.pem()).unwrap();
-    let mut config =
-        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
+    let mut config = tls_config(&certificate, &key);
     config.alpn_protocols = vec![b"h2".to_vec()];
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let image = format!("docker://{}/ns/app:1", listener.local_addr().unwrap());
@@ -1098,4 +1081,17 @@ async fn short_names_count_only_where_they_are_certain() {
     let whole = host.verify(&search("\"logical.example\""), "docker://ns/app:1").await;
     assert!(!matches!(&whole, Ok(answer) if answer.image.text() == tagged()));
     assert_eq!(Code::ShortName.as_str(), "short-name");
+}
+
+fn tls_config(certificate: &Certificate, key: &KeyPair) -> rustls::ServerConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap()
 }

@@ -1,6 +1,7 @@
 //! A small Sigstore: authority, logs of both generations, log of certificates, timestamp authority, and a signer that
 //! uses them. Whatever it makes is JSON that a test may change before it is verified.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
@@ -220,6 +221,30 @@ impl Sigstore {
             json!([self.rekor_v2.entry(content, who, &signature)]);
         self.timestamps.stamp(&mut bundle, SIGNED_AT);
         bundle
+    }
+
+    /// The annotations of a layer that holds the payload, as cosign 2 writes them.
+    pub(crate) fn attach(&self, payload: &[u8], identity: &Identity) -> BTreeMap<String, String> {
+        let bundle = self.sign(&Content::Message(payload), Who::Identity(identity));
+        let entry = &bundle["verificationMaterial"]["tlogEntries"][0];
+        let number = |name: &str| entry[name].as_str().unwrap().parse::<u64>().unwrap();
+        let id = STANDARD.decode(entry["logId"]["keyId"].as_str().unwrap()).unwrap();
+        let set = json!({
+            "SignedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
+            "Payload": {
+                "body": entry["canonicalizedBody"],
+                "integratedTime": number("integratedTime"),
+                "logIndex": number("logIndex"),
+                "logID": hex(&id),
+            },
+        });
+        let certificate = base64(&identity.der);
+        let certificate = format!("-----BEGIN CERTIFICATE-----\n{certificate}\n-----END CERTIFICATE-----\n");
+        BTreeMap::from([
+            ("dev.cosignproject.cosign/signature".to_owned(), base64(&signature_of(&bundle))),
+            ("dev.sigstore.cosign/bundle".to_owned(), set.to_string()),
+            ("dev.sigstore.cosign/certificate".to_owned(), certificate),
+        ])
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn referrers(path: &Path, digest: &Digest, budget: &Budget) -> Found 
 pub(super) fn archive_referrers(path: &Path, digest: &Digest, budget: &Budget, deadline: Instant) -> Found {
     match Archive::open(path, deadline) {
         Ok(archive) => Layout::Archive(&archive).referrers(digest, budget),
-        Err(error) => Found { failure: Some(error), ..Found::default() },
+        Err(error) => Found::failed(error),
     }
 }
 

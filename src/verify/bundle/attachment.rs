@@ -4,12 +4,12 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::digest::{Digest, is_lower_hex};
+use crate::digest::{Digest, is_lower_hex, unhex};
 use crate::json::{self, Value};
+use crate::verify::payload::exact_members;
 use crate::verify::protojson::encode;
+use crate::verify::sigstore::{BUNDLE_ANNOTATION, CERTIFICATE_ANNOTATION, SIGNATURE_ANNOTATION};
 use crate::verify::{PAYLOAD, Rejection, UntrustedSigstore, fulcio};
-
-use super::unhex;
 
 /// The bundle; seeds-and-formats, section 1.1, "Generation A".
 pub(super) fn bundle(layer: &UntrustedSigstore) -> Result<Vec<u8>, Rejection> {
@@ -17,14 +17,14 @@ pub(super) fn bundle(layer: &UntrustedSigstore) -> Result<Vec<u8>, Rejection> {
     let annotation =
         |name: &str| layer.annotations.get(name).map(String::as_str).filter(|text| !text.is_empty());
     let signature =
-        annotation(SIGNATURE).ok_or_else(|| malformed("the layer has no signature annotation"))?;
-    let certificate = annotation(CERTIFICATE).ok_or(Rejection::SigningCertificateMissing)?;
+        annotation(SIGNATURE_ANNOTATION).ok_or_else(|| malformed("the layer has no signature annotation"))?;
+    let certificate = annotation(CERTIFICATE_ANNOTATION).ok_or(Rejection::SigningCertificateMissing)?;
     let leaf = fulcio::leaf(certificate)?;
-    let entries = match annotation(BUNDLE) {
+    let entries = match annotation(BUNDLE_ANNOTATION) {
         Some(set) => vec![entry(set).ok_or_else(|| malformed("the bundle annotation is malformed"))?],
         None => Vec::new(),
     };
-    let tokens = match annotation(TIMESTAMP) {
+    let tokens = match annotation(TIMESTAMP_ANNOTATION) {
         Some(token) => {
             let token = timestamp(token).ok_or_else(|| malformed("the timestamp annotation is malformed"))?;
             vec![json!({ "signedTimestamp": token })]
@@ -50,8 +50,9 @@ pub(super) fn bundle(layer: &UntrustedSigstore) -> Result<Vec<u8>, Rejection> {
 /// The log entry in an annotation of `SignedEntryTimestamp` and `Payload`.
 fn entry(set: &str) -> Option<Json> {
     let root = json::parse(set.as_bytes(), PAYLOAD).ok()?;
-    let [promise, payload] = members(&root, ["SignedEntryTimestamp", "Payload"])?;
-    let [body, time, index, id] = members(payload, ["body", "integratedTime", "logIndex", "logID"])?;
+    let [promise, payload] = exact_members(&root, ["SignedEntryTimestamp", "Payload"], "").ok()?;
+    let [body, time, index, id] =
+        exact_members(payload, ["body", "integratedTime", "logIndex", "logID"], "").ok()?;
     let id = id.text().filter(|id| is_lower_hex(id) && id.len() == 64)?;
     Some(json!({
         "logIndex": number(index)?,
@@ -65,16 +66,8 @@ fn entry(set: &str) -> Option<Json> {
 
 fn timestamp(text: &str) -> Option<String> {
     let root = json::parse(text.as_bytes(), PAYLOAD).ok()?;
-    let [token] = members(&root, ["SignedRFC3161Timestamp"])?;
+    let [token] = exact_members(&root, ["SignedRFC3161Timestamp"], "").ok()?;
     Some(token.text()?.to_owned())
-}
-
-/// The members of these names, if there are no others and none is there twice.
-fn members<'v, 'a, const N: usize>(value: &'v Value<'a>, names: [&str; N]) -> Option<[&'v Value<'a>; N]> {
-    let members = value.members().filter(|members| members.len() == N)?;
-    let find = |name: &str| members.iter().find(|member| member.key == name).map(|member| &member.value);
-    let found: Vec<&Value<'_>> = names.iter().filter_map(|name| find(name)).collect();
-    found.try_into().ok()
 }
 
 /// A whole number that is not negative, as protobuf writes it.
@@ -93,11 +86,5 @@ fn malformed(detail: &'static str) -> Rejection {
     Rejection::MalformedSignature { detail }
 }
 
-/// Rule C-2.
-const BUNDLE: &str = "dev.sigstore.cosign/bundle";
-/// Rule C-2.
-const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
-/// Rule C-2.
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Seeds-and-formats, section 1.1; the reference does not know it.
-const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
+const TIMESTAMP_ANNOTATION: &str = "dev.sigstore.cosign/rfc3161timestamp";

@@ -2,7 +2,7 @@
 
 use std::str;
 
-use crate::digest::{Algorithm, Digest};
+use crate::digest::{Algorithm, Digest, hex};
 use crate::json::{self, Value};
 use crate::verify::protojson::{self, Message, check_unique};
 use crate::verify::trusted_root::Log;
@@ -60,7 +60,7 @@ pub(super) fn check_key_time(log: &Log, entry: &Entry, times: &[i64]) -> Result<
 pub(super) fn check_set(log: &Log, entry: &Entry, set: &[u8]) -> Result<i64, Rejection> {
     let time = entry.integrated_time.ok_or_else(|| invalid(entry, "it promises inclusion at no time"))?;
     let body = protojson::encode(&entry.body);
-    let id: String = entry.log_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let id = hex(&entry.log_id);
     let index = entry.log_index;
     let text = format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"{id}","logIndex":{index}}}"#);
     if !log.key.verifies(text.as_bytes(), set) {
@@ -270,8 +270,8 @@ impl Body {
             "SHA2_512" => "sha512",
             _ => return Err("its body names an unknown hash algorithm".to_owned()),
         };
-        let hex: String = data.required_bytes("digest")?.iter().map(|byte| format!("{byte:02x}")).collect();
-        let digest = Digest::parse(&format!("{algorithm}:{hex}")).ok_or("its body holds no digest")?;
+        let value = hex(&data.required_bytes("digest")?);
+        let digest = Digest::parse(&format!("{algorithm}:{value}")).ok_or("its body holds no digest")?;
         Ok(Self {
             subject: BodySubject::Hash(digest),
             signature: signature.required_bytes("content")?,

@@ -19,7 +19,7 @@ use sigstore_verify::{CertificateError, Error, TimestampError, TransparencyLogEr
 use x509_cert::der::{Decode, Encode};
 
 use crate::diagnostic::clip;
-use crate::digest::{Algorithm, Digest};
+use crate::digest::{Algorithm, Digest, hex, unhex};
 use crate::nonempty::NonEmpty;
 
 use super::protojson::encode;
@@ -599,13 +599,4 @@ fn rejection(error: Error, artifact: &Digest) -> Rejection {
 
 fn unsupported(what: &str) -> Rejection {
     Rejection::BundleUnsupported { what: what.to_owned() }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    let nibbles: Vec<u8> = text.chars().filter_map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
-    nibbles.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, nibble| (byte << 4) | nibble)).collect()
 }
