@@ -54,6 +54,8 @@ codes! {
     BusUnavailable = "bus-unavailable",
     /// Certificates for a registry cannot be read or understood.
     CertificatesInvalid = "certificates-invalid",
+    /// The clock of this host says a time that has passed.
+    ClockImplausible = "clock-implausible",
     /// A credential helper gave no answer, or may not be asked.
     CredentialHelperFailed = "credential-helper-failed",
     /// The manifest is not the one a digest names.
@@ -201,6 +203,10 @@ codes! {
     TooManyRequests = "too-many-requests",
     /// A trusted root cannot be used.
     TrustedRootInvalid = "trusted-root-invalid",
+    /// A trusted root is older than the policy allows.
+    TrustedRootStale = "trusted-root-stale",
+    /// A trusted root could not be updated.
+    TrustedRootUpdate = "trusted-root-update",
     /// A member is not known.
     UnknownKey = "unknown-key",
     /// The type of a requirement or identity is not known.

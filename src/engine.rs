@@ -178,6 +178,15 @@ pub struct Stores {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
+    /// The clock of this host says a time that has passed, and the answer depends on the time (T-19).
+    ClockImplausible {
+        /// What the clock says.
+        now: Timestamp,
+        /// What has passed.
+        floor: Timestamp,
+        /// What tells that.
+        source: &'static str,
+    },
     /// The configuration cannot be used.
     Config(config::Error),
     /// Evidence could not be gathered.
@@ -204,6 +213,7 @@ impl Error {
     /// The stable name of the cause.
     pub fn code(&self) -> Code {
         match self {
+            Self::ClockImplausible { .. } => Code::ClockImplausible,
             Self::Config(error) => error.code(),
             Self::Fetch(error) => error.code(),
             Self::Internal(_) => Code::InternalError,
@@ -215,6 +225,7 @@ impl Error {
     /// What can be done about it.
     pub fn help(&self) -> &str {
         match self {
+            Self::ClockImplausible { .. } => "set the clock of this host, and try again",
             Self::Config(error) => error.help(),
             Self::Fetch(error) => error.help(),
             Self::Internal(_) => "please report this as a bug of vouchd",
@@ -232,7 +243,7 @@ impl Error {
             Self::PolicyInvalid { .. } => true,
             Self::Config(error) => error.is_configuration(),
             Self::Fetch(error) => error.is_configuration(),
-            Self::Internal(_) | Self::Reference { .. } => false,
+            Self::ClockImplausible { .. } | Self::Internal(_) | Self::Reference { .. } => false,
         }
     }
 }
@@ -240,6 +251,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::ClockImplausible { now, floor, source } => write!(
+                f,
+                "the clock of this host says {now}, which is before {floor}, as {source} tells; the policy depends on the time"
+            ),
             Self::Config(error) => error.fmt(f),
             Self::Fetch(error) => error.fmt(f),
             Self::Internal(detail) => write!(f, "internal error: {}", escape(detail)),
@@ -283,7 +298,8 @@ impl From<fetch::Error> for Error {
 impl Engine {
     /// An engine that has read nothing yet.
     pub fn new(settings: Settings) -> Self {
-        let client = Client::new(settings.registry.clone(), settings.configuration.clone());
+        let Settings { registry, configuration, environment, .. } = settings.clone();
+        let client = Client::new(registry, configuration, environment);
         let (reading, judging) = (Arc::new(Semaphore::new(READING)), Arc::new(Semaphore::new(JUDGING)));
         Self { settings, client, parsed: Mutex::new(None), reading, judging }
     }
@@ -336,6 +352,9 @@ impl Engine {
             policy: Some(Arc::clone(&policy)),
             requests: budget.requests_made(),
         };
+        if needs.time {
+            check_clock(&self.settings.environment, now).map_err(undecided)?;
+        }
         let gathering = self.client.gather(&image, &needs, question, supplied, &budget, deadline);
         let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
@@ -477,7 +496,8 @@ impl Engine {
             }
         }
         let verdict = plan.judge(&evidence, now);
-        (needs.attachments == gathered.attachments).then_some(matches!(verdict.decision, Decision::Allow(_)))
+        let is_enough = needs.attachments == gathered.attachments && needs.time <= gathered.time;
+        is_enough.then_some(matches!(verdict.decision, Decision::Allow(_)))
     }
 
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.
@@ -518,6 +538,12 @@ impl Engine {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Keys, certificates and trusted roots that have expired must not come back to life (T-19).
+fn check_clock(environment: &Environment, now: Timestamp) -> Result<(), Error> {
+    let (floor, source) = config::clock_floor(environment);
+    if now < floor { Err(Error::ClockImplausible { now, floor, source }) } else { Ok(()) }
 }
 
 /// Does what takes a thread where it holds nobody else up, in its turn, and not for longer than the deadline.

@@ -2,6 +2,7 @@
 
 mod explain;
 mod print;
+mod trust;
 mod verify;
 mod verify_blob;
 
@@ -69,6 +70,8 @@ enum Command {
     Explain(explain::Explain),
     /// Verify a file with a Sigstore bundle, offline and without a policy
     VerifyBlob(verify_blob::VerifyBlob),
+    /// Show or replace the Sigstore trusted root of this host
+    Trust(trust::Trust),
     /// Serve org.vouchd.Verifier1 on the system bus
     Daemon(Daemon),
 }
@@ -203,6 +206,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => runtime.block_on(verify::run(command)),
         Command::Explain(command) => explain::run(command),
         Command::VerifyBlob(command) => verify_blob::run(command),
+        Command::Trust(command) => runtime.block_on(trust::run(command)),
         Command::Daemon(command) => runtime.block_on(run_daemon(command)),
     };
     // Threads that still wait for a disk or a name server must not keep the answer back.
@@ -215,11 +219,19 @@ pub fn main() -> ExitCode {
 fn asks_only_for_help() -> bool {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let is_flag = |argument| ["-h", "--help", "-V", "--version"].iter().any(|flag| argument == flag);
-    match arguments.as_slice() {
-        [only] => is_flag(only) || only == "help",
-        [first, second] => first == "help" || is_flag(second),
-        [] | [_, _, _, ..] => false,
+    let root = command();
+    let (mut here, mut asked) = (&root, false);
+    for argument in &arguments {
+        match here.find_subcommand(argument) {
+            _ if asked && is_flag(argument) => return false,
+            Some(below) => here = below,
+            None if !asked && (is_flag(argument) || argument == "help" && here.has_subcommands()) => {
+                asked = true;
+            }
+            None => return false,
+        }
     }
+    asked
 }
 
 async fn run_daemon(command: Daemon) -> Exit {

@@ -6,8 +6,10 @@ use serde::Serialize;
 
 use crate::diagnostic::{escape, escape_json};
 use crate::digest::Digest;
+use crate::fetch::trust_update::Outcome;
 use crate::report::{
-    EndpointReport, ExplainReport, Report, RequirementReport, SignatureReport, SignerReport,
+    EndpointReport, ExplainReport, Report, RequirementReport, SignatureReport, SignerReport, TrustReport,
+    TufReport,
 };
 
 use crate::verify::Signer;
@@ -240,6 +242,59 @@ fn who(signer: &SignerReport) -> String {
         (Some(subject), Some(issuer)) => format!("{} by way of {}", escape(subject), escape(issuer)),
         (None, _) | (_, None) if signer.kind == "openpgp" => format!("OpenPGP key {}", escape(&signer.id)),
         (None, _) | (_, None) => format!("public key {}", escape(&signer.id)),
+    }
+}
+
+/// The trusted root of this host.
+#[must_use]
+pub(super) fn trusted_root(report: &TrustReport) -> Exit {
+    let mut text = String::new();
+    push_trusted_root(&mut text, report);
+    let mut rows = Vec::new();
+    for instance in &report.instances {
+        let until = instance.until.as_deref().map(|time| format!(" until {time}")).unwrap_or_default();
+        rows.push((instance.kind, escape(&instance.url), format!("since {}{until}", instance.since)));
+    }
+    let width = rows.iter().map(|(_, url, _)| url.len()).max().unwrap_or(0);
+    for (kind, url, time) in rows {
+        text.push_str(&format!("  {kind:<21} {url:<width$}  {time}\n"));
+    }
+    out(&text)
+}
+
+/// What became of it, and whether that counts.
+#[must_use]
+pub(super) fn trust_outcome(outcome: &Outcome, report: &TrustReport, counts: bool) -> Exit {
+    let path = escape(&outcome.path.to_string_lossy());
+    let mut text = match (outcome.before, outcome.after) {
+        (Some(before), Some(after)) if before == after => format!("\"{path}\" is current\n"),
+        (Some(before), Some(after)) => {
+            format!("wrote \"{path}\": targets {} instead of {}\n", after.targets, before.targets)
+        }
+        (None, Some(after)) => format!("wrote \"{path}\": targets {}\n", after.targets),
+        (_, None) => format!("wrote \"{path}\"\n"),
+    };
+    push_trusted_root(&mut text, report);
+    let exit = out(&text);
+    if !counts {
+        err(&format!(
+            "warning: \"{path}\" does not count: vouchd.toml or a file in /etc/vouchd comes first\n"
+        ));
+    }
+    exit
+}
+
+fn push_trusted_root(text: &mut String, report: &TrustReport) {
+    text.push_str(&format!("trusted root of this host: {}\n", escape(&report.source)));
+    let time = report.current_until.as_deref().unwrap_or("unknown");
+    text.push_str(&format!("  current until         {time}{}\n", if report.stale { ", stale" } else { "" }));
+    if let Some(TufReport { targets, timestamp, root }) = &report.tuf {
+        let version = |name, version: &Option<u64>| match version {
+            Some(version) => format!(", {name} {version}"),
+            None => String::new(),
+        };
+        let (timestamp, root) = (version("timestamp", timestamp), version("root", root));
+        text.push_str(&format!("  TUF                   targets {targets}{timestamp}{root}\n"));
     }
 }
 

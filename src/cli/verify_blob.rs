@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::config::RegularFile;
+use crate::config::{Environment, RegularFile};
 use crate::diagnostic::Code;
 use crate::digest::Digest;
 use crate::evaluate::identity;
 use crate::fetch::KEY_FILE_BYTES;
+use crate::fetch::host_root::HostRoots;
 use crate::policy::certificate::{CertificateIdentity, Keyless, KeylessSubject};
 use crate::verify::bundle::{self, Artifact, BUNDLE_BYTES, BundleClaim, Lacking, Trust};
 use crate::verify::trust::KeyMaterial;
@@ -137,10 +138,15 @@ fn verify(command: VerifyBlob) -> Result<(Digest, Signer, BundleClaim), Failure>
     };
     let (claim, identity) = match &wanted {
         Wanted::Certificate(identity) => {
+            let host;
             // T-14: what a root lacks is waived only if it was named.
             let (root, lacking) = match &root {
                 Some(root) => (root, Lacking::Waived),
-                None => (TrustedRoot::embedded(), Lacking::Refused),
+                None => {
+                    let roots = HostRoots::new(Environment::from_process(false));
+                    host = roots.load().map_err(|e| Failure::Unusable(format!("{e} [{}]", e.code())))?;
+                    (&host.root, Lacking::Refused)
+                }
             };
             (bundle::verify_blob(&bundle, artifact, Trust::Certificates { root, lacking })?, Some(identity))
         }

@@ -2,11 +2,13 @@
 //!
 //! What the search depends on comes in as an [`Environment`]; nothing here reads a variable on its way.
 
+mod clock;
 mod file;
 mod lookaside_url;
 mod registries_conf;
 mod registries_d;
 mod storage_conf;
+mod trusted_root;
 mod vouchd_toml;
 
 use std::ffi::OsString;
@@ -19,6 +21,7 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Code, Position, escape};
 use crate::reference::Named;
 
+pub use clock::clock_floor;
 pub use file::{Identity, RegularFile, clean};
 pub use lookaside_url::LookasideUrl;
 pub use registries_conf::{
@@ -27,7 +30,8 @@ pub use registries_conf::{
 };
 pub use registries_d::{Directories, Origin, RegistriesD};
 pub use storage_conf::{StorageConf, StorageVariables};
-pub use vouchd_toml::{ProxySettings, VouchdToml};
+pub use trusted_root::{TrustedRootFiles, TufRepository};
+pub use vouchd_toml::{ProxySettings, TrustedRootSettings, VouchdToml};
 
 /// Largest policy file: 32 MiB, design decision 6.
 pub const POLICY_BYTES: usize = 32 << 20;
@@ -360,6 +364,13 @@ pub enum Error {
         /// What is wrong.
         detail: String,
     },
+    /// The trusted root of this host cannot be used.
+    TrustedRoot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
     /// A file of vouchd's own configuration cannot be used.
     VouchdToml {
         /// The file.
@@ -387,6 +398,7 @@ impl Error {
             Self::RegistryBlocked { .. } => Code::RegistryBlocked,
             Self::ShortName { .. } => Code::ShortName,
             Self::StorageConf { .. } => Code::StorageConfInvalid,
+            Self::TrustedRoot { .. } => Code::TrustedRootInvalid,
             Self::VouchdToml { .. } => Code::VouchdTomlInvalid,
         }
     }
@@ -404,6 +416,7 @@ impl Error {
             | Self::RegistriesConfVersion { .. }
             | Self::RegistriesD { .. }
             | Self::StorageConf { .. }
+            | Self::TrustedRoot { .. }
             | Self::VouchdToml { .. } => true,
             Self::RegistryBlocked { .. } | Self::ShortName { .. } => false,
         }
@@ -437,6 +450,9 @@ impl Error {
             Self::ShortName { problem, .. } => problem.help(),
             Self::StorageConf { .. } => {
                 "correct the file, or write which store is meant: containers-storage:[DRIVER@ROOT]NAME"
+            }
+            Self::TrustedRoot { .. } => {
+                "correct or remove the file, and keep it root's; then run \"vouchd trust update\" or \"vouchd trust import\""
             }
             Self::VouchdToml { .. } => "correct the file, and keep it root's; see vouchd.toml(5)",
         }
@@ -480,6 +496,7 @@ impl fmt::Display for Error {
             Self::RegistriesConf { path, at: None, detail }
             | Self::RegistriesD { path, detail }
             | Self::StorageConf { path, detail }
+            | Self::TrustedRoot { path, detail }
             | Self::VouchdToml { path, at: None, detail } => {
                 write!(f, "cannot use \"{}\": {}", shown(path), escape(detail))
             }

@@ -14,6 +14,19 @@ use crate::diagnostic::Span;
 pub struct VouchdToml {
     /// By way of which proxies registries are reached.
     pub proxy: ProxySettings,
+    /// Which trusted root this host has.
+    pub trusted_root: TrustedRootSettings,
+}
+
+/// Which trusted root this host has; what is absent is that of Sigstore's public instance.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustedRootSettings {
+    /// A `trusted_root.json` to use in place of all others.
+    pub path: Option<PathBuf>,
+    /// The URL of the TUF repository that `vouchd trust update` asks.
+    pub tuf_mirror: Option<String>,
+    /// A TUF `root.json` with which the chain of that repository begins.
+    pub tuf_root: Option<PathBuf>,
 }
 
 /// Proxies as somebody wrote them. They may hold passwords: no output shows them.
@@ -56,6 +69,11 @@ impl VouchdToml {
     }
 
     fn add(&mut self, written: Written) {
+        let WrittenTrustedRoot { path, tuf_mirror, tuf_root } = written.trusted_root.unwrap_or_default();
+        let trusted_root = &mut self.trusted_root;
+        trusted_root.path = path.or(trusted_root.path.take());
+        trusted_root.tuf_mirror = tuf_mirror.or(trusted_root.tuf_mirror.take());
+        trusted_root.tuf_root = tuf_root.or(trusted_root.tuf_root.take());
         let WrittenProxy { http, https, no_proxy } = written.proxy.unwrap_or_default();
         let proxy = &mut self.proxy;
         proxy.http = http.or(proxy.http.take());
@@ -90,6 +108,15 @@ fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Written {
     proxy: Option<WrittenProxy>,
+    trusted_root: Option<WrittenTrustedRoot>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct WrittenTrustedRoot {
+    path: Option<PathBuf>,
+    tuf_mirror: Option<String>,
+    tuf_root: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]

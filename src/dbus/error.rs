@@ -121,7 +121,7 @@ impl Error {
         match error {
             engine::Error::Config(error) => Self::of_config(error, text),
             engine::Error::Fetch(error) => Self::of_fetch(error, text),
-            engine::Error::Internal(_) => Self::Internal(text),
+            engine::Error::ClockImplausible { .. } | engine::Error::Internal(_) => Self::Internal(text),
             engine::Error::PolicyInvalid { .. } => Self::PolicyInvalid(text),
             engine::Error::Reference { .. } => Self::InvalidReference(text),
         }
@@ -136,6 +136,7 @@ impl Error {
             | config::Error::RegistriesConfVersion { .. }
             | config::Error::RegistriesD { .. }
             | config::Error::StorageConf { .. }
+            | config::Error::TrustedRoot { .. }
             | config::Error::VouchdToml { .. } => Self::ConfigurationInvalid(text),
             config::Error::RegistryBlocked { .. } => Self::RegistryUnavailable(text),
             config::Error::ShortName { .. } => Self::InvalidReference(text),

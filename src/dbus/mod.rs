@@ -106,8 +106,10 @@ impl PolicyStatus {
                 | config::Error::RegistriesD { .. }
                 | config::Error::RegistryBlocked { .. }
                 | config::Error::ShortName { .. }
-                | config::Error::StorageConf { .. },
+                | config::Error::StorageConf { .. }
+                | config::Error::TrustedRoot { .. },
             )
+            | engine::Error::ClockImplausible { .. }
             | engine::Error::Fetch(_)
             | engine::Error::Internal(_)
             | engine::Error::Reference { .. } => Self { state: "invalid", path: PathBuf::new() },

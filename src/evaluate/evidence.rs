@@ -7,6 +7,7 @@ use crate::digest::Digest;
 use crate::manifest::Platform;
 use crate::verify::UntrustedSignature;
 use crate::verify::trust::KeyMaterial;
+use crate::verify::trusted_root::HostRoot;
 
 /// What to gather before a plan can be judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,10 @@ pub struct Needs {
     pub key_files: BTreeSet<String>,
     /// Keys that stand in the policy itself.
     pub key_data: BTreeSet<Arc<[u8]>>,
+    /// The trusted root of this host.
+    pub host_root: bool,
+    /// A clock that can be believed: the answer depends on the present time (T-19).
+    pub time: bool,
 }
 
 /// Which manifest of a multi-platform image must satisfy the policy; design decision 3.8.
@@ -96,6 +101,8 @@ pub struct Evidence {
     pub key_files: BTreeMap<String, Arc<KeyMaterial>>,
     /// Keys of the policy itself, so that they are parsed once; one that is missing here is parsed again.
     pub key_data: BTreeMap<Arc<[u8]>, Arc<KeyMaterial>>,
+    /// The trusted root of this host, if it was needed.
+    pub host_root: Option<Arc<HostRoot>>,
     /// Whether registries.d keeps sigstore attachments from being looked for, but for requirements of ours.
     pub attachments_disabled: bool,
 }

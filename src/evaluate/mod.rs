@@ -21,6 +21,7 @@ use crate::verify::bundle::{Lacking, Subject as BundleSubject};
 use crate::verify::payload::SignedName;
 use crate::verify::sigstore::{Certified, Subject as CertificateSubject, Trust};
 use crate::verify::trust::KeyMaterial;
+use crate::verify::trusted_root::is_stale;
 use crate::verify::{
     Claim, Payload, Rejection, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, bundle, openpgp,
     sigstore, trusted_root,
@@ -30,7 +31,7 @@ use evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question, Su
 use identity::Binding;
 use verdict::{
     Accepted, Decision, Grant, Others, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict,
-    Support, Verdict,
+    Support, TrustedRootUse, Verdict,
 };
 
 /// The requirements that apply to an image, and how the question is meant.
@@ -63,10 +64,14 @@ impl<'p> Plan<'p> {
         for check in checks {
             match check {
                 Check::Nothing => {}
-                Check::SimpleSigning { keys, .. } => needs.add([keys]),
+                Check::SimpleSigning { keys, .. } => {
+                    needs.add([keys]);
+                    needs.time = true;
+                }
                 Check::Sigstore(SigstoreSigned { signer, .. }) => {
                     needs.add(signer.sources());
                     needs.add_root(signer);
+                    needs.time |= matches!(signer, Signer::Pki(_));
                 }
             }
         }
@@ -119,8 +124,18 @@ impl<'p> Plan<'p> {
             subjects,
             resolved_digest,
             others,
+            trusted_roots: self.trusted_roots(evidence, now),
             warnings,
         }
+    }
+
+    /// The trusted roots that the requirements name, each once.
+    fn trusted_roots(&self, evidence: &Evidence, now: Timestamp) -> Vec<TrustedRootUse> {
+        let mut used = Vec::new();
+        for root in self.matched.requirements.iter().filter_map(root_of) {
+            used.extend(used_root(root, evidence, now).filter(|root| !used.contains(root)));
+        }
+        used
     }
 
     /// Judges each manifest that the question is about.
@@ -211,7 +226,7 @@ impl<'p> Plan<'p> {
                     let digest = found.as_ref().and_then(|found| found.as_ref().ok());
                     let annotations =
                         manifest.map_or(Ok(()), |m| identity::check_annotations(requirement, &m.bytes));
-                    if let Err(rejection) = annotations {
+                    if let Err(rejection) = annotations.and_then(|()| check_age(requirement, evidence, now)) {
                         return refused(requirement, rejection);
                     }
                     Context { image: self.image, evidence, now, digest, manifest }.judge(requirement, check)
@@ -236,6 +251,53 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
     }
 }
 
+/// The trusted root must not be older than the requirement allows (T-31).
+fn check_age(requirement: &Requirement, evidence: &Evidence, now: Timestamp) -> Result<(), Rejection> {
+    let Some(root) = root_of(requirement) else { return Ok(()) };
+    let most = match root.max_age {
+        MaxAge::Seconds(seconds) => i64::try_from(seconds).unwrap_or(i64::MAX),
+        MaxAge::Unlimited => return Ok(()),
+    };
+    match used_root(root, evidence, now) {
+        Some(TrustedRootUse { current_until: Some(time), .. }) if now.0.saturating_sub(time.0) <= most => {
+            Ok(())
+        }
+        Some(TrustedRootUse { source, current_until, .. }) => {
+            Err(Rejection::TrustedRootStale { source, current_until })
+        }
+        // One that was not read is refused where it is used.
+        None => Ok(()),
+    }
+}
+
+/// The trusted root that certificates are judged with, if they are.
+fn root_of(requirement: &Requirement) -> Option<&TrustedRoot> {
+    match requirement {
+        Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Certificate { root, .. }, .. }) => {
+            Some(root)
+        }
+        Requirement::InsecureAcceptAnything
+        | Requirement::Reject
+        | Requirement::SignedBaseLayer(_)
+        | Requirement::SignedBy(_)
+        | Requirement::SigstoreSigned(_) => None,
+    }
+}
+
+/// Where a trusted root is from and how old it is; nothing if it was not read. A file counts from its last change, and
+/// what stands in the policy itself has no age.
+fn used_root(root: &TrustedRoot, evidence: &Evidence, now: Timestamp) -> Option<TrustedRootUse> {
+    let (source, current_until) = match &root.source {
+        RootSource::Data(_) => ("the policy".to_owned(), None),
+        RootSource::Host => {
+            let host = evidence.host_root.as_ref()?;
+            (host.source.clone(), host.current_until)
+        }
+        RootSource::Path(path) => (format!("\"{path}\""), evidence.key_files.get(path)?.written()),
+    };
+    Some(TrustedRootUse { source, current_until, is_stale: is_stale(current_until, now) })
+}
+
 /// Whether another signature could still satisfy the requirement.
 fn is_of_signatures(rejection: &Rejection) -> bool {
     !matches!(
@@ -244,6 +306,7 @@ fn is_of_signatures(rejection: &Rejection) -> bool {
             | Rejection::KeyFileInvalid { .. }
             | Rejection::ManifestInvalid
             | Rejection::TrustedRootInvalid { .. }
+            | Rejection::TrustedRootStale { .. }
             | Rejection::Unsupported { .. }
     )
 }
@@ -269,10 +332,6 @@ impl<'p> Check<'p> {
                     unsupported("a \"keyType\" other than \"GPGKeys\", as no tool can")
                 }
             },
-            Requirement::SigstoreSigned(SigstoreSigned {
-                signer: Signer::Certificate { root: TrustedRoot { max_age: MaxAge::Seconds(_), .. }, .. },
-                ..
-            }) => unsupported("the age of a trusted root (\"trustedRootMaxAge\")"),
             // It lets more signatures count, and this version finds none of them.
             Requirement::SigstoreSigned(SigstoreSigned { message_signature: true, .. })
                 if !counts_bundles(requirement) =>
@@ -310,6 +369,8 @@ impl Needs {
         let Signer::Certificate { root, .. } = signer else { return };
         self.attachments = true;
         self.add(root.source.key_source().as_ref());
+        self.host_root |= root.source == RootSource::Host;
+        self.time |= root.max_age != MaxAge::Unlimited;
     }
 }
 
@@ -542,7 +603,11 @@ impl<'e> Context<'e> {
         verify: impl Fn(&trusted_root::TrustedRoot, Lacking) -> Result<T, Rejection>,
     ) -> Result<T, Rejection> {
         let Some(source) = source.key_source() else {
-            return verify(trusted_root::TrustedRoot::embedded(), Lacking::Refused);
+            let host = self.evidence.host_root.as_ref().ok_or_else(|| Rejection::KeyFileInvalid {
+                source: "the trusted root of this host".to_owned(),
+                detail: "it was not read",
+            })?;
+            return verify(&host.root, Lacking::Refused);
         };
         let material = self.certificates(&source)?;
         let root = material.trusted_root().map_err(|error| Rejection::TrustedRootInvalid {
@@ -827,7 +892,6 @@ mod tests {
             r#"{"type":"reject"}"#,
             r#"{"type":"signedBaseLayer","baseLayerIdentity":{"type":"matchExact"}}"#,
             r#"{"type":"signedBy","keyType":"X509Certificates","keyPath":"/k"}"#,
-            r#"{"type":"sigstoreSigned","keyless":{"issuer":"i","subject":"s"},"trustedRootMaxAge":"30d"}"#,
             r#"{"type":"sigstoreSigned","keyPath":"/k","rekorPublicKeyPath":"/r","messageSignature":true}"#,
         ] {
             for list in [

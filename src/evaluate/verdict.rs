@@ -25,8 +25,21 @@ pub struct Verdict {
     pub resolved_digest: Option<Digest>,
     /// What other tools would say under the same policy.
     pub others: Others,
+    /// The trusted roots that it was reached with.
+    pub trusted_roots: Vec<TrustedRootUse>,
     /// Things to know that do not change the answer.
     pub warnings: Vec<&'static str>,
+}
+
+/// A trusted root that was used, and its age (T-31).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedRootUse {
+    /// Where it is from.
+    pub source: String,
+    /// Until when it was known to be current, if that is known.
+    pub current_until: Option<Timestamp>,
+    /// Whether that is so long ago that it may lack what signers use today.
+    pub is_stale: bool,
 }
 
 /// Whether other tools would use the image under the same policy; `None` if this version cannot tell, as when what they

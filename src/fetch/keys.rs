@@ -5,8 +5,9 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{Identity, RegularFile};
+use crate::config::{Environment, Identity, RegularFile};
 use crate::evaluate::evidence::{Evidence, Needs};
+use crate::fetch::host_root::{HostRoots, written};
 use crate::fetch::{Error, KEY_FILE_BYTES};
 use crate::verify::trust::KeyMaterial;
 
@@ -14,16 +15,18 @@ use crate::verify::trust::KeyMaterial;
 const KEPT: usize = 256;
 
 /// Key files by path. What it gives is what reading the file would give (rules P-14, T-23).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct KeyFiles {
+    host_roots: HostRoots,
     kept: Mutex<HashMap<String, (Identity, Arc<KeyMaterial>)>>,
     of_policy: Mutex<HashMap<Arc<[u8]>, Arc<KeyMaterial>>>,
 }
 
 impl KeyFiles {
-    /// Keeps nothing yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// Those of the host with this environment; keeps nothing yet.
+    pub fn new(environment: Environment) -> Self {
+        let (kept, of_policy) = (Mutex::default(), Mutex::default());
+        Self { host_roots: HostRoots::new(environment), kept, of_policy }
     }
 
     /// The contents of the file; a relative path starts in the working directory. It blocks.
@@ -39,6 +42,9 @@ impl KeyFiles {
         }
         for path in &needs.key_files {
             evidence.key_files.insert(path.clone(), self.load(path)?);
+        }
+        if needs.host_root {
+            evidence.host_root = Some(self.host_roots.load()?);
         }
         Ok(())
     }
@@ -65,7 +71,11 @@ impl KeyFiles {
         {
             return Ok(material);
         }
-        let material = Arc::new(KeyMaterial::new(path.to_owned(), file.read(KEY_FILE_BYTES)?));
+        let mut material = KeyMaterial::new(path.to_owned(), file.read(KEY_FILE_BYTES)?);
+        if let Some(time) = written(&file) {
+            material = material.written_at(time);
+        }
+        let material = Arc::new(material);
         // A file that is being written may have been read in half.
         let after = file.settled_identity()?;
         if let Some(identity) = before.filter(|_| before == after) {

@@ -6,6 +6,7 @@ pub mod attachment;
 mod budget;
 pub mod credentials;
 pub mod extension;
+pub mod host_root;
 pub mod keys;
 pub mod local;
 mod locations;
@@ -13,6 +14,7 @@ pub mod lookaside;
 pub mod referrers;
 pub mod registry;
 mod source;
+pub mod trust_update;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use std::sync::atomic::AtomicUsize;
 
 use tokio::time::Instant;
 
-use crate::config::{self, Endpoint};
+use crate::config::{self, Endpoint, Environment};
 use crate::diagnostic::{Code, escape};
 use crate::digest::Digest;
 use crate::evaluate::evidence::{Evidence, InstanceEvidence, ManifestEvidence, Needs, Question, Subject};
@@ -101,10 +103,10 @@ pub struct Client {
 
 impl Client {
     /// A client that has asked nothing yet.
-    pub fn new(settings: registry::Settings, configuration: Configuration) -> Self {
+    pub fn new(settings: registry::Settings, configuration: Configuration, environment: Environment) -> Self {
         let registry = registry::Client::new(settings);
         let bytes_left = Arc::new(AtomicUsize::new(ALL_EVIDENCE_BYTES));
-        let (configuration, keys) = (Arc::new(configuration), Arc::new(keys::KeyFiles::new()));
+        let (configuration, keys) = (Arc::new(configuration), Arc::new(keys::KeyFiles::new(environment)));
         Self { registry, configuration, keys, bytes_left }
     }
 

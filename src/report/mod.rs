@@ -3,6 +3,7 @@
 //! The keys are fixed by `schema`; keys may be added, and readers must ignore those they do not know.
 
 mod explain;
+mod trust;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +11,13 @@ use crate::diagnostic::{Diagnostic, Position, Span};
 use crate::engine::{Answer, Error, LoadedPolicy, Undecided};
 use crate::evaluate::identity::Binding;
 use crate::evaluate::verdict::{
-    Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict,
+    Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, TrustedRootUse,
 };
 use crate::policy::Scope;
 use crate::verify::{Rejection, Signer};
 
 pub use explain::{EndpointReport, ExplainReport, ExplainedRequirement};
+pub use trust::{InstanceReport, TrustReport, TufReport};
 
 /// The version of the keys.
 pub const SCHEMA: u32 = 1;
@@ -78,10 +80,25 @@ pub struct Report {
     /// Every fault of a policy that is not valid, causes before their consequences.
     #[serde(default)]
     pub problems: Vec<ProblemReport>,
+    /// The trusted roots that certificates were judged with.
+    #[serde(default)]
+    pub trusted_roots: Vec<TrustedRootReport>,
     /// Things to know that do not change the answer.
     pub warnings: Vec<String>,
     /// The number of requests that were made.
     pub requests: u64,
+}
+
+/// A trusted root that was used, and its age.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TrustedRootReport {
+    /// Where it is from.
+    pub source: String,
+    /// Until when it was known to be current; absent if that is not known.
+    pub current_until: Option<String>,
+    /// Whether that is so long ago that it may lack what signers use today.
+    pub stale: bool,
 }
 
 /// Whether other tools would use the image; absent where what they judge was not looked at.
@@ -247,11 +264,13 @@ impl Report {
             scope: Some(scope_report(&answer.policy, &verdict.scope, verdict.scope_span)),
             requirements: verdict.subjects.iter().flat_map(requirements).collect(),
             problems: Vec::new(),
+            trusted_roots: verdict.trusted_roots.iter().map(trusted_root).collect(),
             warnings: verdict
                 .warnings
                 .iter()
                 .map(|w| (*w).to_owned())
                 .chain(answer.warnings.iter().cloned())
+                .chain(verdict.trusted_roots.iter().filter_map(stale))
                 .collect(),
             requests: u64::try_from(answer.requests).unwrap_or(u64::MAX),
         }
@@ -301,10 +320,24 @@ impl Report {
             scope: None,
             requirements: Vec::new(),
             problems: Vec::new(),
+            trusted_roots: Vec::new(),
             warnings: Vec::new(),
             requests: 0,
         }
     }
+}
+
+fn trusted_root(used: &TrustedRootUse) -> TrustedRootReport {
+    let TrustedRootUse { source, current_until, is_stale } = used;
+    let current_until = current_until.map(|time| time.to_string());
+    TrustedRootReport { source: source.clone(), current_until, stale: *is_stale }
+}
+
+fn stale(used: &TrustedRootUse) -> Option<String> {
+    let (time, source) = (used.current_until.filter(|_| used.is_stale)?, &used.source);
+    Some(format!(
+        "the trusted root in {source} was last known to be current at {time}, and may lack what signers use today; \"vouchd trust update\" fetches a newer one"
+    ))
 }
 
 fn policy_report(policy: &LoadedPolicy) -> PolicyReport {

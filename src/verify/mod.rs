@@ -21,6 +21,7 @@ mod samples;
 pub mod sigstore;
 pub mod trust;
 pub mod trusted_root;
+pub mod tuf;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -406,6 +407,13 @@ pub enum Rejection {
         /// What is wrong with it.
         error: TrustedRootError,
     },
+    /// The trusted root is older than the policy allows.
+    TrustedRootStale {
+        /// Where it is from.
+        source: String,
+        /// Until when it was known to be current, if that is known.
+        current_until: Option<Timestamp>,
+    },
     /// The signing certificate was not valid when it counts.
     SigningCertificateExpired {
         /// When that is.
@@ -487,6 +495,7 @@ impl Rejection {
             Self::TimestampInvalid { .. } => Code::TimestampInvalid,
             Self::TimestampMissing => Code::TimestampMissing,
             Self::TrustedRootInvalid { error, .. } => error.code(),
+            Self::TrustedRootStale { .. } => Code::TrustedRootStale,
             Self::SigningCertificateExpired { .. } => Code::SigningCertificateExpired,
             Self::SigningCertificateInvalid { .. } => Code::SigningCertificateInvalid,
             Self::SigningCertificateMissing => Code::SigningCertificateMissing,
@@ -519,7 +528,9 @@ impl Rejection {
             | Self::TimestampMissing => 6,
             Self::WeakAlgorithm { .. } | Self::KeyUnusable { .. } => 5,
             Self::IdentityMalformed(_) | Self::MalformedPayload { .. } => 4,
-            Self::KeyFileInvalid { .. } | Self::TrustedRootInvalid { .. } => 4,
+            Self::KeyFileInvalid { .. } | Self::TrustedRootInvalid { .. } | Self::TrustedRootStale { .. } => {
+                4
+            }
             Self::BadSignature
             | Self::BundleSignature
             | Self::BundleSubject { .. }
@@ -637,6 +648,9 @@ impl Rejection {
             }
             Self::TimestampMissing => "ask the publisher to sign with a timestamp authority",
             Self::TrustedRootInvalid { error, .. } => error.help(),
+            Self::TrustedRootStale { .. } => {
+                "run \"vouchd trust update\" as root, or replace the file that the policy names"
+            }
             Self::SigningCertificateExpired { .. } => {
                 "ask the publisher to sign again; if the certificate is valid today, check the clock"
             }
@@ -760,6 +774,14 @@ impl fmt::Display for Rejection {
             Self::TimestampMissing => f.write_str("nothing proves when the signature was made"),
             Self::TrustedRootInvalid { source, error } => {
                 write!(f, "the trusted root in {} cannot be used: {}", escape(source), escape(&error.detail))
+            }
+            Self::TrustedRootStale { source, current_until: Some(time) } => write!(
+                f,
+                "the trusted root in {} was last known to be current at {time}, which the policy does not accept any more",
+                escape(source)
+            ),
+            Self::TrustedRootStale { source, current_until: None } => {
+                write!(f, "how old the trusted root in {} is cannot be told, and the policy asks for it", escape(source))
             }
             Self::SigningCertificateExpired { time, not_before, not_after } => write!(
                 f,

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::Timestamp;
 use super::certificate::{self, Certificate};
 use super::key::{KeyError, PublicKey};
 use super::openpgp::Certificates;
@@ -13,6 +14,8 @@ pub struct KeyMaterial {
     /// The file, or the member of the policy, for messages.
     source: String,
     bytes: Vec<u8>,
+    /// When the file was last written, if it is one.
+    written: Option<Timestamp>,
     certificates: OnceLock<Certificates>,
     public_key: OnceLock<Result<PublicKey, KeyError>>,
     authorities: OnceLock<Result<Vec<Certificate>, certificate::Error>>,
@@ -26,12 +29,23 @@ impl KeyMaterial {
         Self {
             source,
             bytes,
+            written: None,
             certificates: OnceLock::new(),
             public_key: OnceLock::new(),
             authorities: OnceLock::new(),
             intermediates: OnceLock::new(),
             trusted_root: OnceLock::new(),
         }
+    }
+
+    /// The same, from a file that was last written then.
+    pub fn written_at(self, time: Timestamp) -> Self {
+        Self { written: Some(time), ..self }
+    }
+
+    /// When the file was last written, if it is one.
+    pub fn written(&self) -> Option<Timestamp> {
+        self.written
     }
 
     /// Keys that stand in the policy itself.

@@ -1,7 +1,6 @@
 //! [`TrustedRoot`]: the keys and certificates of a Sigstore instance, and when each was in use.
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use sigstore_verify::Verifier;
 use sigstore_verify::trust_root::{self, SIGSTORE_PRODUCTION_TRUSTED_ROOT};
@@ -11,8 +10,10 @@ use x509_cert::der::Decode;
 use crate::diagnostic::{Code, escape};
 use crate::json::{self, Limits, Value};
 
+use super::Timestamp;
 use super::bundle::key::Key;
 use super::protojson::{Message, check_unique};
+use super::tuf::{self, Proven, Versions};
 
 /// Largest trusted root: 4 MiB (design, limits). Sigstore's own takes 7 KiB.
 pub const TRUSTED_ROOT_BYTES: usize = 4 << 20;
@@ -32,6 +33,121 @@ pub struct TrustedRoot {
     pub(in crate::verify) authorities: Vec<Authority>,
     pub(in crate::verify) timestamp_authorities: Vec<TsaAuthority>,
     has_ct_logs: bool,
+    instances: Vec<Instance>,
+}
+
+/// The trusted root of this host, for requirements that name none.
+#[derive(Debug)]
+pub struct HostRoot {
+    /// The file, or what else it is, for messages.
+    pub source: String,
+    /// The root.
+    pub root: TrustedRoot,
+    /// Until when it was known to be current, if that is known.
+    pub current_until: Option<Timestamp>,
+    /// The TUF metadata that proves it; none for one that somebody put there.
+    pub versions: Option<Versions>,
+}
+
+impl HostRoot {
+    /// That of Sigstore's public instance as it was when this was built: the floor, below which no update leads (T-31).
+    pub fn built_in() -> Result<Self, TrustedRootError> {
+        let (targets, current_until) = tuf::BUILT_IN;
+        Ok(Self {
+            source: "this program".to_owned(),
+            root: TrustedRoot::parse(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes())?,
+            current_until: Some(current_until),
+            versions: Some(Versions { targets, timestamp: 0, root: 0 }),
+        })
+    }
+
+    /// The one that a TUF state proves.
+    pub fn of_tuf(source: String, proven: Proven) -> Self {
+        let Proven { root, versions, current_until } = proven;
+        Self { source, root, current_until: Some(current_until), versions: Some(versions) }
+    }
+
+    /// Whether it was last known to be current so long ago that it may lack what signers use now.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        is_stale(self.current_until, now)
+    }
+
+    /// The one in a file that somebody put there.
+    pub fn of_file(
+        source: String,
+        bytes: &[u8],
+        written: Option<Timestamp>,
+    ) -> Result<Self, TrustedRootError> {
+        Ok(Self { source, root: TrustedRoot::parse(bytes)?, current_until: written, versions: None })
+    }
+}
+
+/// A log or authority, as a trusted root lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// What it is.
+    pub kind: InstanceKind,
+    /// Its URL. Untrusted: escape before printing.
+    pub url: String,
+    /// Since when it is in use.
+    pub since: Timestamp,
+    /// Until when, if it is out of use.
+    pub until: Option<Timestamp>,
+}
+
+/// What trusted roots list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceKind {
+    /// A log of signatures: Rekor.
+    Log,
+    /// A log of certificates.
+    CertificateLog,
+    /// An authority for certificates: Fulcio.
+    CertificateAuthority,
+    /// An authority for timestamps.
+    TimestampAuthority,
+}
+
+impl InstanceKind {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Log => "log",
+            Self::CertificateLog => "certificate-log",
+            Self::CertificateAuthority => "certificate-authority",
+            Self::TimestampAuthority => "timestamp-authority",
+        }
+    }
+}
+
+fn instances(root: &trust_root::TrustedRoot) -> Vec<Instance> {
+    let instance = |kind, url: &str, window: Option<TimeRange>| {
+        let window = window?;
+        Some(Instance {
+            kind,
+            url: url.to_owned(),
+            since: Timestamp(window.start.as_second()),
+            until: window.end.map(|end| Timestamp(end.as_second())),
+        })
+    };
+    let logs = root.tlogs.iter().map(|l| (InstanceKind::Log, &l.base_url, l.public_key.valid_for));
+    let ct = root.ctlogs.iter().map(|l| (InstanceKind::CertificateLog, &l.base_url, l.public_key.valid_for));
+    let authorities = root.certificate_authorities.iter();
+    let authorities = authorities.map(|a| (InstanceKind::CertificateAuthority, &a.uri, a.valid_for));
+    let stamps = root.timestamp_authorities.iter();
+    let stamps =
+        stamps.filter_map(|a| Some((InstanceKind::TimestampAuthority, a.uri.as_ref()?, a.valid_for)));
+    let all = logs.chain(ct).chain(authorities).chain(stamps);
+    all.filter_map(|(kind, url, window)| instance(kind, url, window)).collect()
+}
+
+/// How long after it was last known to be current a trusted root is called stale: 180 days. It still counts, unless the
+/// policy says otherwise; Sigstore's instances replace logs once or twice a year.
+pub const STALE_AFTER: i64 = 180 * 86_400;
+
+/// Whether what was last known to be current at that time is stale. Of what has no age that is not known.
+pub fn is_stale(current_until: Option<Timestamp>, now: Timestamp) -> bool {
+    current_until.is_some_and(|time| now.0.saturating_sub(time.0) > STALE_AFTER)
 }
 
 /// A transparency log.
@@ -94,7 +210,7 @@ impl TrustedRootError {
         "replace it with the trusted_root.json of the Sigstore instance; \"cosign trusted-root create\" writes one"
     }
 
-    fn new(detail: impl Into<String>) -> Self {
+    pub(in crate::verify) fn new(detail: impl Into<String>) -> Self {
         Self { detail: detail.into() }
     }
 }
@@ -132,22 +248,13 @@ impl TrustedRoot {
                 .map(timestamp_authority)
                 .collect::<Result<_, _>>()?,
             has_ct_logs: !root.ctlogs.is_empty(),
+            instances: instances(&root),
         })
     }
 
-    /// That of Sigstore's public instance as it was when this was built.
-    ///
-    /// One that could not be read would be empty, and accept nothing; a test reads it.
-    pub fn embedded() -> &'static Self {
-        static EMBEDDED: LazyLock<TrustedRoot> = LazyLock::new(|| {
-            TrustedRoot::parse(SIGSTORE_PRODUCTION_TRUSTED_ROOT.as_bytes()).unwrap_or(TrustedRoot {
-                logs: Vec::new(),
-                authorities: Vec::new(),
-                timestamp_authorities: Vec::new(),
-                has_ct_logs: false,
-            })
-        });
-        &EMBEDDED
+    /// All that it lists.
+    pub fn instances(&self) -> &[Instance] {
+        &self.instances
     }
 
     /// Whether it lists transparency logs.

@@ -254,6 +254,11 @@ fn the_command_line_is_checked() {
     assert_eq!(vouchd(&["verify", "-hquay.example/evil"]).exit, 2);
     assert_eq!(vouchd(&["-h", "docker://quay.example/evil"]).exit, 2);
     assert_eq!(vouchd(&["help", "verify"]).exit, 0);
+    for asked in [["help", "trust", "show"], ["trust", "show", "--help"], ["trust", "help", "show"]] {
+        assert_eq!(vouchd(&asked).exit, 0, "{asked:?}");
+    }
+    assert_eq!(vouchd(&["verify", "help", "--help"]).exit, 2);
+    assert_eq!(vouchd(&["trust"]).exit, 2);
     assert_eq!(vouchd(&["verify", "--", "--help"]).exit, 2);
     assert_eq!(vouchd(&["--version"]).exit, 0);
 }

@@ -18,6 +18,7 @@ use vouchd::fetch::{Configuration, ProxySource};
 use vouchd::manifest::{OCI_INDEX, Platform};
 use vouchd::policy::Policy;
 use vouchd::report::{Report, Route};
+use vouchd::verify::Timestamp;
 
 use crate::server::{OCI, Reply, Rig, Server};
 use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, statement};
@@ -27,10 +28,10 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
 const OTHER: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[],"annotations":{"a":"b"}}"#;
 const ISSUER: &str = "https://token.actions.githubusercontent.com";
-const WORKFLOW: &str = "https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main";
+pub(crate) const WORKFLOW: &str = "https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main";
 
 /// A build of acme/os on GitHub, with some extensions changed.
-fn build(changes: &[(u64, &str)], san: &'static str) -> Names {
+pub(crate) fn build(changes: &[(u64, &str)], san: &'static str) -> Names {
     let usual = [
         (8, ISSUER),
         (9, san),
@@ -59,9 +60,9 @@ enum Api {
 }
 
 /// A host that trusts one Sigstore, and what its registry has.
-struct World {
-    rig: Rig,
-    sigstore: Sigstore,
+pub(crate) struct World {
+    pub(crate) rig: Rig,
+    pub(crate) sigstore: Sigstore,
     api: Api,
     /// What the registry gives for the tag.
     image: &'static [u8],
@@ -72,7 +73,7 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (rig, sigstore) = (Rig::new(), Sigstore::new());
         Self {
             rig,
@@ -85,7 +86,7 @@ impl World {
         }
     }
 
-    fn signed(&mut self, statement: &Value, names: &Names) -> &mut Self {
+    pub(crate) fn signed(&mut self, statement: &Value, names: &Names) -> &mut Self {
         let payload = statement.to_string().into_bytes();
         let content = Content::Dsse { payload_type: IN_TOTO, payload: &payload };
         let identity = self.sigstore.identity(names);
@@ -190,6 +191,16 @@ impl World {
 
     /// The report on the image with tag 1, and what the registry was asked for.
     async fn judge(&self, requirement: &str) -> (Report, Vec<String>) {
+        self.judge_on(requirement, Environment::system(), engine::now()).await
+    }
+
+    /// The same on another host, at another time.
+    pub(crate) async fn judge_on(
+        &self,
+        requirement: &str,
+        environment: Environment,
+        now: Timestamp,
+    ) -> (Report, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let policy = write(path("policy.json"), format!(r#"{{"default":[{requirement}]}}"#));
@@ -208,14 +219,14 @@ impl World {
             },
             registry: self.rig.settings(Source::Anonymous),
             short_names: ShortNames::Search,
-            environment: Environment::system(),
+            environment,
         };
         let server = self.server().await;
         let name = format!("docker://{}:1", server.image().name());
         let question =
             Question { require_signature: true, subject: Subject::Either, platform: Platform::host() };
         let engine = Arc::new(Engine::new(settings));
-        let answer = engine.verify(&name, &question, None, Duration::from_secs(30), engine::now()).await;
+        let answer = engine.verify(&name, &question, None, Duration::from_secs(30), now).await;
         let report = match answer {
             Ok(answer) => Report::of_answer(&name, Route::Direct, &answer),
             Err(undecided) => Report::of_undecided(&name, Route::Direct, &undecided),
@@ -235,9 +246,9 @@ impl World {
     }
 }
 
-const OURS: &str = r#""keyless":{"issuer":"https://token.actions.githubusercontent.com","subject":"https://github.com/acme/os"}"#;
+pub(crate) const OURS: &str = r#""keyless":{"issuer":"https://token.actions.githubusercontent.com","subject":"https://github.com/acme/os"}"#;
 
-fn of_image() -> Value {
+pub(crate) fn of_image() -> Value {
     statement(&Digest::sha256(IMAGE))
 }
 

@@ -927,11 +927,23 @@ async fn the_daemon_is_started_when_it_is_needed() {
 // The files that are installed.
 
 #[test]
-fn the_unit_is_hardened_and_valid() {
+fn the_units_are_hardened_and_valid() {
     if !is_installed("systemd-analyze") {
         return skip("needs systemd-analyze");
     }
-    let unit = shipped("systemd/vouchd.service");
+    for name in ["vouchd.service", "vouchd-trust-update.service"] {
+        check_unit(name);
+    }
+    let timer = shipped("systemd/vouchd-trust-update.timer");
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&timer).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let about_us =
+        |line: &&str| line.contains("vouchd") && !line.contains("/usr/bin/vouchd is not executable");
+    assert!(!said.lines().any(|line| about_us(&line)), "{said}");
+}
+
+fn check_unit(name: &str) {
+    let unit = shipped(&format!("systemd/{name}"));
     let output = Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=15", "--no-pager"])
         .arg(&unit)
@@ -940,7 +952,7 @@ fn the_unit_is_hardened_and_valid() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     // The program must exist for this one, and the unit have the name of its alias' type.
     let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join("vouchd.service");
+    let copy = directory.path().join(name);
     let text = fs::read_to_string(&unit).unwrap().replace("/usr/bin/vouchd", env!("CARGO_BIN_EXE_vouchd"));
     fs::write(&copy, text).unwrap();
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy).output().unwrap();
@@ -969,6 +981,12 @@ fn the_files_agree_with_each_other() {
         assert!(text.lines().any(|known| known == line), "{line}");
     }
     assert!(users.lines().any(|line| line.starts_with("u vouchd ")));
+    assert!(users.lines().any(|line| line.starts_with("u vouchd-trust ")));
+    let update = fs::read_to_string(shipped("systemd/vouchd-trust-update.service")).unwrap();
+    for line in ["User=vouchd-trust", "StateDirectory=vouchd-trust", "ExecStart=/usr/bin/vouchd trust update"]
+    {
+        assert!(update.lines().any(|known| known == line), "{line}");
+    }
 }
 
 // What the tests stand on.

@@ -42,6 +42,8 @@ mod signer;
 mod support;
 // What is promised in writing: manual, README, examples.
 mod surface;
+// The trusted root of a host, and its updates.
+mod trust;
 // Verdicts of the reference implementation.
 mod vectors;
 mod verify_blob;

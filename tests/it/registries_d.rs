@@ -799,7 +799,7 @@ mod key_files {
         let tmp = TempDir::new().unwrap();
         let path = tmp.path().join("key.pub");
         let text = path.to_str().unwrap();
-        let keys = KeyFiles::new();
+        let keys = KeyFiles::new(Environment::system());
         assert_eq!(keys.load(text).unwrap_err().code(), Code::KeyFileUnreadable);
         fs::write(&path, "one").unwrap();
         let first = keys.load(text).unwrap();
@@ -823,7 +823,7 @@ mod key_files {
     #[test]
     fn only_small_regular_files_are_keys() {
         let tmp = TempDir::new().unwrap();
-        let keys = KeyFiles::new();
+        let keys = KeyFiles::new(Environment::system());
         let path = |name: &str| tmp.path().join(name).to_str().unwrap().to_owned();
         make_fifo(&tmp.path().join("fifo"));
         fs::write(path("small"), vec![b'k'; fetch::KEY_FILE_BYTES]).unwrap();

@@ -101,6 +101,18 @@ mod manual {
         typed.collect()
     }
 
+    /// The commands that do something, by all their names.
+    fn leaves(command: &clap::Command) -> Vec<(String, &clap::Command)> {
+        let mut all = Vec::new();
+        for sub in command.get_subcommands() {
+            let name = sub.get_name().to_owned();
+            let below = leaves(sub).into_iter().filter(|(below, _)| name != "help" && below != "help");
+            let below: Vec<_> = below.map(|(below, sub)| (format!("{name} {below}"), sub)).collect();
+            if below.is_empty() { all.push((name, sub)) } else { all.extend(below) }
+        }
+        all
+    }
+
     #[test]
     fn every_flag_stands_in_the_manual_and_no_other() {
         const POLICY: &str = "Options for policy and signatures";
@@ -113,12 +125,12 @@ mod manual {
         assert_eq!(common, flags_of(&command), "vouchd");
         common.retain(|flag| flag.ends_with("help") || flag == "-h");
         let mut known = BTreeSet::from([POLICY, REGISTRIES, COMMON].map(str::to_owned));
-        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-            let title = format!("vouchd {} ", sub.get_name());
+        for (name, sub) in leaves(&command).into_iter().filter(|(name, _)| name != "help") {
+            let title = format!("vouchd {name} ");
             let own = |entry: &Entry| entry.subsection.starts_with(&title);
-            assert!(entries.iter().any(own), "{title}has no section");
-            let policy = sub.get_name() != "verify-blob";
-            let registries = policy && sub.get_name() != "explain";
+            assert!(read("man/vouchd.1").replace("\\-", "-").contains(&title), "{title}has no section");
+            let policy = name != "verify-blob" && !name.starts_with("trust ");
+            let registries = policy && name != "explain";
             let mut written = flags(&entries, |entry| {
                 own(entry)
                     || policy && entry.subsection == POLICY
@@ -162,7 +174,7 @@ mod manual {
         command.build();
         let synopsis = synopsis.replace("\\-", "-");
         let written = synopsis.lines().filter_map(|line| line.strip_prefix(".B vouchd "));
-        assert_eq!(set(written), set(command.get_subcommands().map(clap::Command::get_name)));
+        assert_eq!(set(written), set(leaves(&command).iter().map(|(name, _)| name.as_str())));
     }
 
     /// The flags that running text, examples and other pages mention.
@@ -234,6 +246,7 @@ mod manual {
                     "verify", "--json", "--policy", &policy, image, &images[1], &images[2], "no-image",
                 ]],
             ),
+            ("Keys of trust show --json", vec![vec!["trust", "show", "--json"]]),
             (
                 "Keys of explain --json",
                 vec![
@@ -263,6 +276,10 @@ mod manual {
             &["verify-blob", "--help"],
             &["explain", "--help"],
             &["daemon", "--help"],
+            &["trust", "--help"],
+            &["trust", "show", "--help"],
+            &["trust", "update", "--help"],
+            &["trust", "import", "--help"],
         ] {
             let output = vouchd(arguments);
             assert!(output.status.success(), "{arguments:?}");
@@ -272,7 +289,7 @@ mod manual {
         }
         let mut command = vouchd::cli::command();
         command.build();
-        assert_eq!(command.get_subcommands().count(), 5, "try the help of the new command too");
+        assert_eq!(leaves(&command).len(), 8, "try the help of the new command too");
     }
 }
 

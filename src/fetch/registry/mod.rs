@@ -224,6 +224,27 @@ impl Client {
         found.await.map_err(|e| as_lookaside(e, location.clone()))
     }
 
+    /// A file that is public, or none if the answer is that there is none; object stores say 403 for that.
+    pub(in crate::fetch) async fn file(
+        &self,
+        errand: &Errand<'_>,
+        url: &str,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let server = errand.image.domain().to_owned();
+        let home = Url::parse(url).map_err(|error| Error::RegistryProtocol {
+            registry: server.clone(),
+            detail: error.to_string(),
+        })?;
+        let visit = Visit::to_server(errand, server, home.clone(), presentable(url));
+        let answer = self.exchange(&visit, Ask::to(home)).await?;
+        match answer.response.status() {
+            StatusCode::OK => visit.read(answer.response, limit).await.map(Some),
+            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
+            status => Err(visit.unavailable(&format!("status {status}"))),
+        }
+    }
+
     /// One page of the manifests that refer to a digest; none where the registry does not have the referrers API.
     ///
     /// OCI distribution-spec 1.1, "Listing Referrers": `query` is that of the page before. Whoever may not ask, or

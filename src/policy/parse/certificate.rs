@@ -188,7 +188,16 @@ impl Parser {
                 parsed
             }
         };
-        Some(TrustedRoot { source: source?, max_age: max_age? })
+        let (source, max_age) = (source?, max_age?);
+        if let (RootSource::Data(_), MaxAge::Seconds(_), Some(value)) =
+            (&source, max_age, object.member(ROOT[2]))
+        {
+            let message = "a trusted root that stands in the policy has no age";
+            self.problem(Code::InvalidRequirement, value.span, message.to_owned());
+            self.help("put it into a file, and name that with \"trustedRootPath\"".to_owned());
+            return None;
+        }
+        Some(TrustedRoot { source, max_age })
     }
 
     /// Refuses what belongs to `fulcio` and `keyless` beside another kind of signer.

@@ -1,0 +1,125 @@
+//! [`HostRoots`]: the trusted root of this host, read and checked again only when its files have changed.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use crate::config::{self, Environment, Identity, RegularFile, TrustedRootFiles, TufRepository};
+use crate::fetch::Error;
+use crate::verify::Timestamp;
+use crate::verify::trusted_root::{HostRoot, TRUSTED_ROOT_BYTES, TrustedRootError};
+use crate::verify::tuf::{self, STATE_BYTES, TufState};
+
+/// The trusted root of this host.
+#[derive(Debug)]
+pub struct HostRoots {
+    environment: Environment,
+    kept: Mutex<Option<(Vec<Identity>, Arc<HostRoot>)>>,
+}
+
+impl HostRoots {
+    /// That of the host with this environment; nothing is read yet.
+    pub fn new(environment: Environment) -> Self {
+        Self { environment, kept: Mutex::new(None) }
+    }
+
+    /// The root as the files are now. It blocks.
+    ///
+    /// Of what an update has stored and what came with this program the later counts (T-31). Whatever is there and
+    /// cannot be used is an error: nothing stands in for it.
+    pub fn load(&self) -> Result<Arc<HostRoot>, Error> {
+        let files = TrustedRootFiles::find(&self.environment)?;
+        let before = identities(&files);
+        if let Some(identities) = &before
+            && let Some(root) = self.kept(identities)
+        {
+            return Ok(root);
+        }
+        let root = read(&files)?;
+        // A file that is being written may have been read in half.
+        if let Some(identities) = before.filter(|before| identities(&files).as_ref() == Some(before)) {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept = Some((identities, Arc::clone(&root)));
+        }
+        Ok(root)
+    }
+
+    fn kept(&self, identities: &[Identity]) -> Option<Arc<HostRoot>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.as_ref().filter(|(known, _)| known == identities).map(|(_, root)| Arc::clone(root))
+    }
+}
+
+/// Which files they are, if all have been left alone long enough for that to tell their contents (T-23).
+fn identities(files: &TrustedRootFiles) -> Option<Vec<Identity>> {
+    let files = match files {
+        TrustedRootFiles::Own(_, file) => vec![file],
+        TrustedRootFiles::Tuf { repository, state } => [repository.initial.as_ref(), state.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|(_, file)| file)
+            .collect(),
+    };
+    files.into_iter().map(|file| file.settled_identity().ok().flatten()).collect()
+}
+
+fn read(files: &TrustedRootFiles) -> Result<Arc<HostRoot>, Error> {
+    let (repository, state) = match files {
+        TrustedRootFiles::Own(path, file) => {
+            let bytes = bytes(path, file, TRUSTED_ROOT_BYTES)?;
+            let source = format!("\"{}\"", path.display());
+            let root = HostRoot::of_file(source, &bytes, written(file));
+            return root.map(Arc::new).map_err(|error| unusable(path, error));
+        }
+        TrustedRootFiles::Tuf { repository, state } => (repository, state),
+    };
+    let proven = match state {
+        Some((path, file)) => {
+            let document = bytes(path, file, STATE_BYTES)?;
+            let initial = initial(repository)?;
+            let proven = TufState::parse(&document).and_then(|state| state.verify(&initial));
+            let proven = proven.map_err(|error| unusable(path, error))?;
+            proven.map(|proven| HostRoot::of_tuf(format!("\"{}\"", path.display()), proven))
+        }
+        None => None,
+    };
+    match (&repository.initial, proven) {
+        (None, Some(stored)) if stored.versions >= built_in()?.versions => Ok(Arc::new(stored)),
+        (None, _) => built_in(),
+        (Some(_), Some(stored)) => Ok(Arc::new(stored)),
+        (Some((path, _)), None) => Err(Error::Config(config::Error::TrustedRoot {
+            path: path.clone(),
+            detail: "no update has fetched a trusted root by it yet".to_owned(),
+        })),
+    }
+}
+
+/// The root of TUF that this host has. It can be read once.
+pub(in crate::fetch) fn initial(repository: &TufRepository) -> Result<Vec<u8>, Error> {
+    match &repository.initial {
+        Some((path, file)) => bytes(path, file, TRUSTED_ROOT_BYTES),
+        None => Ok(tuf::built_in_root().to_vec()),
+    }
+}
+
+fn built_in() -> Result<Arc<HostRoot>, Error> {
+    static BUILT_IN: LazyLock<Result<Arc<HostRoot>, TrustedRootError>> =
+        LazyLock::new(|| HostRoot::built_in().map(Arc::new));
+    BUILT_IN.clone().map_err(|error| unusable(Path::new("vouchd"), error))
+}
+
+/// When a file was last written. Before Sigstore there was no trusted root: systems made of images set such times.
+pub(in crate::fetch) fn written(file: &RegularFile) -> Option<Timestamp> {
+    use std::os::unix::fs::MetadataExt;
+    const YEAR_2020: i64 = 1_577_836_800;
+    Some(file.metadata().mtime()).filter(|time| *time >= YEAR_2020).map(Timestamp)
+}
+
+fn bytes(path: &Path, file: &RegularFile, limit: usize) -> Result<Vec<u8>, Error> {
+    file.read(limit).map_err(|error| {
+        Error::Config(config::Error::TrustedRoot { path: path.to_owned(), detail: error.to_string() })
+    })
+}
+
+fn unusable(path: &Path, error: TrustedRootError) -> Error {
+    Error::Config(config::Error::TrustedRoot { path: path.to_owned(), detail: error.detail })
+}
