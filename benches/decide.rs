@@ -343,6 +343,28 @@ mod sigstore_certificates {
         bencher.bench(|| black_box(&case).judge());
     }
 
+    /// The library that does most of the arithmetic, with one authority and no policy.
+    #[divan::bench(args = ["bundle-rekor-v1", "bundle-rekor-v2-tsa"])]
+    fn library(bencher: Bencher<'_, '_>, kind: &str) {
+        use sigstore_verify::{VerificationPolicy, Verifier, trust_root, types};
+        let sigstore = Sigstore::new();
+        let identity = sigstore.identity(&Names::default());
+        let statement = statement(&Digest::sha256(MANIFEST)).to_string();
+        let content = Content::Dsse { payload_type: IN_TOTO, payload: statement.as_bytes() };
+        let who = Who::Identity(&identity);
+        let bundle = match kind {
+            "bundle-rekor-v1" => sigstore.sign(&content, who),
+            _ => sigstore.sign_v2(&content, who),
+        };
+        let root = trust_root::TrustedRoot::from_json(&sigstore.trusted_root().to_string()).unwrap();
+        let (verifier, bundle) = (Verifier::new(&root).unwrap(), bundle.to_string());
+        let policy = VerificationPolicy::any_identity();
+        bencher.bench(|| {
+            let bundle = types::Bundle::from_json(black_box(&bundle)).unwrap();
+            verifier.verify(MANIFEST, &bundle, &policy).unwrap()
+        });
+    }
+
     #[divan::bench(args = KINDS)]
     fn raw_verifications(bencher: Bencher<'_, '_>, (_, count): &(&str, usize)) {
         let key = rcgen::KeyPair::generate().unwrap();

@@ -321,6 +321,7 @@ impl Verifier {
     ///     reference-bound b (whether the name is signed, too), and signer a{sv}: kind s, id s,
     ///     issuer s, subject s
     ///   problems aa{sv}  empty, because a policy that is not valid is an error
+    ///   trusted-roots aa{sv}  the roots that certificates were judged with: source s, current-until s, stale b
     ///   warnings as  things to know that do not change the answer
     ///   requests t  the number of requests that were made
     #[zbus(out_args("report"))]
