@@ -13,8 +13,11 @@ use crate::verify::tuf::{self, STATE_BYTES, TufState};
 #[derive(Debug)]
 pub struct HostRoots {
     environment: Environment,
-    kept: Mutex<Option<(Vec<Identity>, Arc<HostRoot>)>>,
+    kept: Mutex<Option<(Key, Arc<HostRoot>)>>,
 }
+
+/// What the files are taken for, and which they are.
+type Key = (bool, Vec<Identity>);
 
 impl HostRoots {
     /// That of the host with this environment; nothing is read yet.
@@ -28,38 +31,38 @@ impl HostRoots {
     /// cannot be used is an error: nothing stands in for it.
     pub fn load(&self) -> Result<Arc<HostRoot>, Error> {
         let files = TrustedRootFiles::find(&self.environment)?;
-        let before = identities(&files);
-        if let Some(identities) = &before
-            && let Some(root) = self.kept(identities)
+        let before = key(&files);
+        if let Some(key) = &before
+            && let Some(root) = self.kept(key)
         {
             return Ok(root);
         }
         let root = read(&files)?;
         // A file that is being written may have been read in half.
-        if let Some(identities) = before.filter(|before| identities(&files).as_ref() == Some(before)) {
+        if let Some(key) = before.filter(|before| key(&files).as_ref() == Some(before)) {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            *kept = Some((identities, Arc::clone(&root)));
+            *kept = Some((key, Arc::clone(&root)));
         }
         Ok(root)
     }
 
-    fn kept(&self, identities: &[Identity]) -> Option<Arc<HostRoot>> {
+    fn kept(&self, key: &Key) -> Option<Arc<HostRoot>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.as_ref().filter(|(known, _)| known == identities).map(|(_, root)| Arc::clone(root))
+        kept.as_ref().filter(|(known, _)| known == key).map(|(_, root)| Arc::clone(root))
     }
 }
 
 /// Which files they are, if all have been left alone long enough for that to tell their contents (T-23).
-fn identities(files: &TrustedRootFiles) -> Option<Vec<Identity>> {
-    let files = match files {
-        TrustedRootFiles::Own(_, file) => vec![file],
-        TrustedRootFiles::Tuf { repository, state } => [repository.initial.as_ref(), state.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|(_, file)| file)
-            .collect(),
+fn key(files: &TrustedRootFiles) -> Option<Key> {
+    let (is_own, files) = match files {
+        TrustedRootFiles::Own(_, file) => (true, vec![file]),
+        TrustedRootFiles::Tuf { repository, state } => {
+            let files = [repository.initial.as_ref(), state.as_ref()].into_iter().flatten();
+            (false, files.map(|(_, file)| file).collect())
+        }
     };
-    files.into_iter().map(|file| file.settled_identity().ok().flatten()).collect()
+    let identities = files.into_iter().map(|file| file.settled_identity().ok().flatten());
+    Some((is_own, identities.collect::<Option<_>>()?))
 }
 
 fn read(files: &TrustedRootFiles) -> Result<Arc<HostRoot>, Error> {

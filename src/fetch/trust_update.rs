@@ -137,6 +137,12 @@ pub async fn update(
     now: Timestamp,
 ) -> Result<Outcome, UpdateError> {
     let environment = environment.clone();
+    // What has expired must not come back to life because the clock was set back (T-19).
+    let (floor, source) = config::clock_floor(&environment);
+    if now < floor {
+        let detail = format!("the clock of this host says {now}, which is before {floor}");
+        return Err(UpdateError::Refused { source: source.to_owned(), detail });
+    }
     let prepare = move || -> Result<_, UpdateError> {
         let repository = TufRepository::find(&environment)?;
         let url = repository.mirror.clone().unwrap_or_else(|| tuf::built_in_mirror().to_owned());

@@ -28,7 +28,9 @@ use crate::signer::{MIDNIGHT, Sigstore, base64, hex, sha256};
 use crate::support::{self, write};
 
 const DAY: i64 = 86_400;
-const NOW: Timestamp = Timestamp(MIDNIGHT);
+/// A midnight after the floor of clocks.
+const START: i64 = MIDNIGHT + 300 * DAY;
+const NOW: Timestamp = Timestamp(START);
 
 /// Whether the tests can own files as root; says so if not.
 fn is_root() -> bool {
@@ -88,8 +90,8 @@ impl Tuf {
             timestamp: 1,
             snapshot: 1,
             targets: 1,
-            root_expires: MIDNIGHT + 365 * DAY,
-            timestamp_expires: MIDNIGHT + 7 * DAY,
+            root_expires: START + 365 * DAY,
+            timestamp_expires: START + 7 * DAY,
             trusted_root: Sigstore::new().trusted_root().to_string().into_bytes(),
             listed: None,
             files: BTreeMap::new(),
@@ -130,12 +132,12 @@ impl Tuf {
             self.listed.clone().unwrap_or((tuf::TARGET, self.trusted_root.len(), digest.clone()));
         let targets = json!({
             "_type": "targets", "spec_version": "1.0", "version": self.targets,
-            "expires": time(MIDNIGHT + 3_650 * DAY),
+            "expires": time(START + 3_650 * DAY),
             "targets": { name: { "length": length, "hashes": { "sha256": listed } } },
         });
         let snapshot = json!({
             "_type": "snapshot", "spec_version": "1.0", "version": self.snapshot,
-            "expires": time(MIDNIGHT + 3_650 * DAY),
+            "expires": time(START + 3_650 * DAY),
             "meta": { "targets.json": { "version": self.targets } },
         });
         let timestamp = json!({
@@ -313,7 +315,7 @@ async fn an_update_is_stored_with_its_proof_and_counts() {
     assert!(host.root().unwrap_err().to_string().contains("no update has fetched"));
     let outcome = host.update().await.unwrap();
     assert_eq!(outcome.before, None);
-    assert_eq!(outcome.current_until, Some(Timestamp(MIDNIGHT + 7 * DAY)));
+    assert_eq!(outcome.current_until, Some(Timestamp(START + 7 * DAY)));
     let root = host.root().unwrap();
     assert_eq!(root.source, outcome.source());
     assert_eq!(root.versions, outcome.after);
@@ -335,7 +337,7 @@ async fn an_update_is_stored_with_its_proof_and_counts() {
         tuf.publish();
     });
     host.update().await.unwrap();
-    assert_eq!(host.root().unwrap().current_until, Some(Timestamp(MIDNIGHT + 14 * DAY)));
+    assert_eq!(host.root().unwrap().current_until, Some(Timestamp(START + 14 * DAY)));
     host.change(Tuf::advance);
     assert_eq!(host.update().await.unwrap().after.unwrap().targets, 2);
     assert_eq!(host.targets(), 2);
@@ -393,22 +395,24 @@ async fn nothing_goes_back_and_nothing_expired_is_taken() {
     host.refuses("rollback").await;
     back(|tuf| {
         (tuf.timestamp, tuf.snapshot, tuf.targets) = (4, 4, 4);
-        tuf.timestamp_expires = MIDNIGHT - 1;
+        tuf.timestamp_expires = START - 1;
     });
     host.refuses("expired").await;
     // The same metadata for ever is no news, however often it is served.
     back(|tuf| {
         (tuf.timestamp, tuf.snapshot, tuf.targets) = (3, 3, 3);
-        tuf.timestamp_expires = MIDNIGHT + 7 * DAY;
+        tuf.timestamp_expires = START + 7 * DAY;
     });
-    let late = host.update_at(Timestamp(MIDNIGHT + 7 * DAY + 1)).await.unwrap_err();
+    let late = host.update_at(Timestamp(START + 7 * DAY + 1)).await.unwrap_err();
     assert!(late.to_string().contains("expired"), "{late}");
+    let early = host.update_at(Timestamp(tuf::PUBLISHED.0 - 1)).await.unwrap_err();
+    assert!(early.to_string().contains("the clock of this host"), "{early}");
     // It is old now, and still the one of this host.
     assert_eq!(host.targets(), 3);
     let root = host.root().unwrap();
-    assert!(!root.is_stale(Timestamp(MIDNIGHT + 187 * DAY)));
-    assert!(root.is_stale(Timestamp(MIDNIGHT + 187 * DAY + 1)));
-    host.change(|tuf| tuf.root_expires = MIDNIGHT - 1);
+    assert!(!root.is_stale(Timestamp(START + 187 * DAY)));
+    assert!(root.is_stale(Timestamp(START + 187 * DAY + 1)));
+    host.change(|tuf| tuf.root_expires = START - 1);
     host.change(|tuf| tuf.rotate(true));
     host.refuses("expired").await;
 }
@@ -663,6 +667,7 @@ fn states_are_told_from_trusted_roots() {
 fn host_of(world: &World) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut tuf = Tuf::new();
+    tuf.timestamp_expires = MIDNIGHT + 7 * DAY;
     tuf.trusted_root = world.sigstore.trusted_root().to_string().into_bytes();
     tuf.publish();
     write(dir.path().join("etc/vouchd/tuf.json"), tuf.initial());
