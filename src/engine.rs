@@ -32,8 +32,8 @@ pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Where the engine finds its configuration.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Which policy.json.
-    pub policy: PolicySource,
+    /// Which policy.
+    pub policy: PolicyChoice,
     /// Which registries.d and registries.conf.
     pub configuration: Configuration,
     /// How registries are reached.
@@ -56,17 +56,45 @@ pub struct Engine {
     judging: Arc<Semaphore>,
 }
 
-/// A policy file that was read and parsed.
+/// Which policy decides.
+#[derive(Clone, Debug)]
+pub enum PolicyChoice {
+    /// A file, as it is when it is needed.
+    File(PolicySource),
+    /// One made for this run; no file is looked for.
+    Made(Arc<LoadedPolicy>),
+}
+
+impl From<PolicySource> for PolicyChoice {
+    fn from(source: PolicySource) -> Self {
+        Self::File(source)
+    }
+}
+
+impl From<Policy> for PolicyChoice {
+    fn from(policy: Policy) -> Self {
+        Self::Made(Arc::new(LoadedPolicy { file: None, policy }))
+    }
+}
+
+/// A policy that is ready for use.
 #[derive(Debug)]
 pub struct LoadedPolicy {
-    /// The file.
+    /// The file that it was read from; `None` if it never was in one.
+    pub file: Option<LoadedFile>,
+    /// What it says.
+    pub policy: Policy,
+}
+
+/// A policy file that was read and parsed.
+#[derive(Debug)]
+pub struct LoadedFile {
+    /// Where it is.
     pub path: PathBuf,
     /// SHA-256 of its text.
     pub digest: Digest,
     /// Its text.
     pub text: Vec<u8>,
-    /// What it says.
-    pub policy: Policy,
 }
 
 /// A verdict with what it was reached from.
@@ -306,10 +334,14 @@ impl Engine {
 
     /// The policy as it is on disk now. Its text is read each time, and parsed only when it has changed.
     pub fn policy(&self) -> Result<Arc<LoadedPolicy>, Error> {
-        let file = self.settings.policy.read()?;
+        let file = match &self.settings.policy {
+            PolicyChoice::File(source) => source.read()?,
+            PolicyChoice::Made(policy) => return Ok(Arc::clone(policy)),
+        };
         let digest = Digest::sha256(&file.bytes);
+        let is_same = |known: &LoadedFile| known.digest == digest && known.path == file.path;
         let known = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(known) = known.filter(|known| known.digest == digest && known.path == file.path) {
+        if let Some(known) = known.filter(|known| known.file.as_ref().is_some_and(is_same)) {
             return Ok(known);
         }
         let policy = Policy::parse(&file.bytes).map_err(|problems| {
@@ -318,7 +350,8 @@ impl Engine {
             let problems = NonEmpty::from_vec(problems.iter().map(place).collect()).unwrap_or(first);
             Error::PolicyInvalid { path: file.path.clone(), problems: Box::new(problems) }
         })?;
-        let loaded = Arc::new(LoadedPolicy { path: file.path, digest, text: file.bytes, policy });
+        let file = LoadedFile { path: file.path, digest, text: file.bytes };
+        let loaded = Arc::new(LoadedPolicy { file: Some(file), policy });
         *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
         Ok(loaded)
     }

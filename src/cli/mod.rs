@@ -114,8 +114,8 @@ impl PolicyArguments {
             registry: registry::Settings::default(),
             environment: environment.clone(),
             policy: match self.policy {
-                Some(path) => PolicySource::Explicit(path),
-                None => PolicySource::Search(environment),
+                Some(path) => PolicySource::Explicit(path).into(),
+                None => PolicySource::Search(environment).into(),
             },
         }
     }

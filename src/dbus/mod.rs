@@ -85,7 +85,10 @@ pub struct PolicyStatus {
 impl PolicyStatus {
     fn of(engine: &Engine) -> Self {
         let error = match engine.policy() {
-            Ok(policy) => return Self { state: "loaded", path: policy.path.clone() },
+            Ok(policy) => {
+                let path = policy.file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
+                return Self { state: "loaded", path };
+            }
             Err(error) => error,
         };
         match error {

@@ -68,9 +68,10 @@ impl<'p> Plan<'p> {
                     needs.add([keys]);
                     needs.time = true;
                 }
-                Check::Sigstore(SigstoreSigned { signer, .. }) => {
+                Check::Sigstore(SigstoreSigned { signer, implies_attachments, .. }) => {
                     needs.add(signer.sources());
                     needs.add_root(signer);
+                    needs.attachments |= implies_attachments;
                     needs.time |= matches!(signer, Signer::Pki(_));
                 }
             }
@@ -367,7 +368,6 @@ impl Needs {
     /// The trusted root, if certificates are judged with one.
     fn add_root(&mut self, signer: &Signer) {
         let Signer::Certificate { root, .. } = signer else { return };
-        self.attachments = true;
         self.add(root.source.key_source().as_ref());
         self.host_root |= root.source == RootSource::Host;
         self.time |= root.max_age != MaxAge::Unlimited;
@@ -494,12 +494,7 @@ impl<'e> Context<'e> {
         let mut supports = Vec::new();
         let (mut other_format, mut other_type) = (0_usize, 0_usize);
         // Design decision 3.4: what a requirement of ours has looked for does not count for the others.
-        let is_kept_off = match signed.signer {
-            Signer::Certificate { .. } => false,
-            Signer::Fulcio { .. } | Signer::Keys { .. } | Signer::Pki(_) => {
-                self.evidence.attachments_disabled
-            }
-        };
+        let is_kept_off = !signed.implies_attachments && self.evidence.attachments_disabled;
         for (located, support) in self.located().filter(|(_, s)| !is_kept_off || *s == Support::Common) {
             let before = candidates.len();
             match &located.signature {

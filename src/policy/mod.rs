@@ -89,7 +89,7 @@ impl Requirement {
 
     /// Whether sigstore attachments are looked for on its behalf, whatever registries.d says (design decision 3.4).
     pub fn implies_attachments(&self) -> bool {
-        matches!(self, Self::SigstoreSigned(SigstoreSigned { signer: Signer::Certificate { .. }, .. }))
+        matches!(self, Self::SigstoreSigned(SigstoreSigned { implies_attachments: true, .. }))
     }
 
     /// Whether satisfying it means that a signature was verified (rule E-6).
@@ -183,6 +183,8 @@ pub struct SigstoreSigned {
     pub manifest_annotations: BTreeMap<String, String>,
     /// Whether one of the last two is there, if only to say no: other tools then cannot read the policy.
     pub has_members_of_ours: bool,
+    /// Whether sigstore attachments are looked for, whatever registries.d says (design decision 3.4).
+    pub implies_attachments: bool,
 }
 
 /// Whose sigstore signatures count: exactly one kind (rules P-32 to P-37).

@@ -379,8 +379,10 @@ impl Parser {
                 self.not_one(object.span, object.what, names)
             }
         };
+        let signer = signer?;
         Some(SigstoreSigned {
-            signer: signer?,
+            implies_attachments: matches!(signer, Signer::Certificate { .. }),
+            signer,
             identity: identity?,
             message_signature: message_signature?,
             manifest_annotations: manifest_annotations?,

@@ -25,7 +25,7 @@ pub struct ExplainReport {
     pub reference: String,
     /// What is compared with scopes.
     pub normalized_reference: String,
-    /// The policy file.
+    /// The policy file; empty if the policy is in none.
     pub policy_path: String,
     /// SHA-256 of its bytes.
     pub policy_digest: String,
@@ -88,7 +88,8 @@ impl ExplainReport {
     /// The report of an explanation.
     pub fn of(reference: &str, explanation: &Explanation) -> Self {
         let matched = explanation.matched();
-        let position = matched.span.position(&explanation.policy.text);
+        let file = explanation.policy.file.as_ref();
+        let position = matched.span.position(file.map(|file| file.text.as_slice()).unwrap_or_default());
         let (transport, scope) = match &matched.scope {
             Scope::Default => (None, "default".to_owned()),
             Scope::Transport { transport, name } => (Some(transport.clone()), name.clone()),
@@ -110,8 +111,8 @@ impl ExplainReport {
             schema: SCHEMA,
             reference: reference.to_owned(),
             normalized_reference: explanation.image.policy_identity().to_owned(),
-            policy_path: explanation.policy.path.to_string_lossy().into_owned(),
-            policy_digest: explanation.policy.digest.to_string(),
+            policy_path: file.map(|file| file.path.to_string_lossy().into_owned()).unwrap_or_default(),
+            policy_digest: file.map(|file| file.digest.to_string()).unwrap_or_default(),
             transport,
             scope,
             line: position.line,

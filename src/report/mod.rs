@@ -8,7 +8,7 @@ mod trust;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Diagnostic, Position, Span};
-use crate::engine::{Answer, Error, LoadedPolicy, Undecided};
+use crate::engine::{Answer, Error, LoadedFile, LoadedPolicy, Undecided};
 use crate::evaluate::identity::Binding;
 use crate::evaluate::verdict::{
     Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, TrustedRootUse,
@@ -68,12 +68,12 @@ pub struct Report {
     /// Where the image really came from, if that is not where its name says.
     #[serde(default)]
     pub source: Option<String>,
-    /// What other tools would say under the same policy.
+    /// What other tools would say under the same policy; absent if only this process has it.
     #[serde(default)]
     pub would_accept: Option<WouldAcceptReport>,
-    /// The policy file.
+    /// The policy file; absent if the options of the command were the policy.
     pub policy: Option<PolicyReport>,
-    /// The scope that applied.
+    /// The scope that applied, and likewise.
     pub scope: Option<ScopeReport>,
     /// Every requirement of every manifest that was judged.
     pub requirements: Vec<RequirementReport>,
@@ -235,6 +235,7 @@ impl Report {
     /// The report of a verdict.
     pub fn of_answer(reference: &str, route: Route, answer: &Answer) -> Self {
         let (verdict, image) = (&answer.verdict, answer.image.docker_reference());
+        let file = answer.policy.file.as_ref();
         let (manifest_digest, rejection) = match &verdict.decision {
             Decision::Allow(grant) => (grant.digest(), None),
             Decision::Deny(rejection) => (None, Some(rejection)),
@@ -255,19 +256,20 @@ impl Report {
             pinned_reference: answer.pinned.as_ref().map(|p| p.text().to_owned()),
             pinned_reference_accepted: answer.pinned_accepted,
             source: answer.source.as_ref().filter(|s| Some(*s) != image).map(|s| format!("docker://{s}")),
-            would_accept: Some(WouldAcceptReport {
+            would_accept: file.map(|_| WouldAcceptReport {
                 podman: verdict.others.copy,
                 skopeo_copy: verdict.others.copy,
                 skopeo_image_proxy: verdict.others.image_proxy,
             }),
-            policy: Some(policy_report(&answer.policy)),
-            scope: Some(scope_report(&answer.policy, &verdict.scope, verdict.scope_span)),
+            policy: file.map(policy_report),
+            scope: file.map(|file| scope_report(file, &verdict.scope, verdict.scope_span)),
             requirements: verdict.subjects.iter().flat_map(requirements).collect(),
             problems: Vec::new(),
             trusted_roots: verdict.trusted_roots.iter().map(trusted_root).collect(),
-            warnings: verdict
-                .warnings
-                .iter()
+            // They are about other tools, which judge by a policy of their own if this one is in no file.
+            warnings: file
+                .into_iter()
+                .flat_map(|_| &verdict.warnings)
                 .map(|w| (*w).to_owned())
                 .chain(answer.warnings.iter().cloned())
                 .chain(verdict.trusted_roots.iter().filter_map(stale))
@@ -289,9 +291,9 @@ impl Report {
     /// As [`Report::of_error`], with how far it got.
     pub fn of_undecided(reference: &str, route: Route, undecided: &Undecided) -> Self {
         let mut report = Self::of_error(reference, route, &undecided.error);
-        if let Some(policy) = &undecided.policy {
-            report.policy = Some(policy_report(policy));
-            report.scope = undecided.scope.as_ref().map(|(scope, span)| scope_report(policy, scope, *span));
+        if let Some(LoadedPolicy { file: Some(file), .. }) = undecided.policy.as_deref() {
+            report.policy = Some(policy_report(file));
+            report.scope = undecided.scope.as_ref().map(|(scope, span)| scope_report(file, scope, *span));
         }
         report.requests = u64::try_from(undecided.requests).unwrap_or(u64::MAX);
         report
@@ -340,17 +342,17 @@ fn stale(used: &TrustedRootUse) -> Option<String> {
     ))
 }
 
-fn policy_report(policy: &LoadedPolicy) -> PolicyReport {
-    PolicyReport { path: policy.path.to_string_lossy().into_owned(), digest: policy.digest.to_string() }
+fn policy_report(file: &LoadedFile) -> PolicyReport {
+    PolicyReport { path: file.path.to_string_lossy().into_owned(), digest: file.digest.to_string() }
 }
 
-fn scope_report(policy: &LoadedPolicy, scope: &Scope, span: Span) -> ScopeReport {
-    let (line, column) = place(span.position(&policy.text));
+fn scope_report(file: &LoadedFile, scope: &Scope, span: Span) -> ScopeReport {
+    let (line, column) = place(span.position(&file.text));
     let (transport, name) = match scope {
         Scope::Default => (None, "default".to_owned()),
         Scope::Transport { transport, name } => (Some(transport.clone()), name.clone()),
     };
-    ScopeReport { transport, name, file: policy.path.to_string_lossy().into_owned(), line, column }
+    ScopeReport { transport, name, file: file.path.to_string_lossy().into_owned(), line, column }
 }
 
 fn problem((position, problem): &(Position, Diagnostic)) -> ProblemReport {

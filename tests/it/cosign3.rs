@@ -211,7 +211,7 @@ impl World {
         );
         write(path("registries.d/all.yaml"), text);
         let settings = Settings {
-            policy: PolicySource::Explicit(policy),
+            policy: PolicySource::Explicit(policy).into(),
             configuration: Configuration {
                 registries_d: Directories::explicit(path("registries.d"), &Environment::system()),
                 registries_conf: RegistriesConfSource::Explicit(write(path("registries.conf"), "")),

@@ -1054,7 +1054,7 @@ impl Rig {
         let registries_d = directory.path().join("registries.d");
         fs::create_dir(&registries_d).unwrap();
         let settings = Settings {
-            policy,
+            policy: policy.into(),
             configuration: Configuration {
                 registries_d: Directories::explicit(registries_d, &Environment::system()),
                 registries_conf: RegistriesConfSource::Explicit("/dev/null".into()),

@@ -89,7 +89,7 @@ impl Host {
         }
         let registries_d = Directories::explicit(self.path("registries.d"), &Environment::system());
         let settings = Settings {
-            policy: PolicySource::Explicit(policy),
+            policy: PolicySource::Explicit(policy).into(),
             configuration: Configuration {
                 registries_d,
                 registries_conf: RegistriesConfSource::Explicit(conf),
