@@ -76,6 +76,8 @@ codes! {
     IdentityMalformed = "identity-malformed",
     /// The signature names another image.
     IdentityMismatch = "identity-mismatch",
+    /// The signer built another commit.
+    IdentityMismatchCommit = "identity-mismatch-commit",
     /// Another party vouched for the signer.
     IdentityMismatchIssuer = "identity-mismatch-issuer",
     /// The signer built another branch or tag.
@@ -180,6 +182,8 @@ codes! {
     SignatureRequired = "signature-required",
     /// The signature has expired.
     SignatureExpired = "signature-expired",
+    /// The signature does not say what the caller wants it to say.
+    SignedAnnotationMismatch = "signed-annotation-mismatch",
     /// The certificate of a signature is for another signer.
     /// The certificate of a signature was not valid at the time that counts.
     SigningCertificateExpired = "signing-certificate-expired",

@@ -2,6 +2,7 @@
 
 mod explain;
 mod print;
+mod signer;
 mod trust;
 mod verify;
 mod verify_blob;
@@ -64,7 +65,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Verify images: may they be used, and exactly which digests
-    Verify(verify::Verify),
+    Verify(Box<verify::Verify>),
     /// Explain, offline, what the policy requires of an image and where
     /// signatures are looked for
     Explain(explain::Explain),
@@ -203,7 +204,7 @@ pub fn main() -> ExitCode {
         }
     };
     let exit = match arguments.command {
-        Command::Verify(command) => runtime.block_on(verify::run(command)),
+        Command::Verify(command) => runtime.block_on(verify::run(*command)),
         Command::Explain(command) => explain::run(command),
         Command::VerifyBlob(command) => verify_blob::run(command),
         Command::Trust(command) => runtime.block_on(trust::run(command)),

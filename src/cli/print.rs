@@ -147,6 +147,9 @@ pub(super) fn report(report: &Report) -> Exit {
         }
         text.push_str(&format!("            {}\n", escape(&policy.digest)));
     }
+    if report.decided && report.policy.is_none() {
+        text.push_str("  policy    the options of this command\n");
+    }
     push_problems(&mut text, report);
     if let Some(digest) = report.manifest_digest.as_ref().or(report.resolved_digest.as_ref()) {
         text.push_str(&format!("  manifest  {}\n", escape(digest)));

@@ -11,9 +11,11 @@ use crate::diagnostic::Code;
 use crate::engine::{self, Engine};
 use crate::evaluate::evidence::{Question, Subject};
 use crate::manifest::Platform;
+use crate::policy::Policy;
 use crate::reference::{self, ImageName, Transport};
 use crate::report::{Report, Route};
 
+use super::signer::SignerArguments;
 use super::{ConfigurationArguments, Exit, exit_of, parse_timeout, print};
 
 /// Verify images: may they be used, and exactly which digests
@@ -70,6 +72,9 @@ pub(super) struct Verify {
     /// As root, let the files and variables of the user count too
     #[arg(long)]
     user_config: bool,
+
+    #[command(flatten)]
+    signer: SignerArguments,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -148,7 +153,14 @@ pub(super) fn complete(text: &str) -> String {
 pub(super) async fn run(command: Verify) -> Exit {
     let arguments: Vec<Argument> = command.references.iter().map(|r| Argument::parse(r)).collect();
     let mut exit = Exit::Success;
-    let deciders = Deciders::new(&command, &arguments);
+    let policy = match command.signer.policy() {
+        Ok(policy) => policy,
+        Err(message) => {
+            print::failure(&format!("{message} [{}]", Code::Usage));
+            return Exit::Usage;
+        }
+    };
+    let deciders = Deciders::new(&command, &arguments, policy);
     for (text, argument) in command.references.iter().zip(&arguments) {
         let (mut report, this) = deciders.decide(text, argument, &command).await;
         report.warnings.extend(argument.warning.map(str::to_owned));
@@ -164,12 +176,10 @@ struct Deciders {
 }
 
 impl Deciders {
-    fn new(command: &Verify, arguments: &[Argument]) -> Self {
-        let root = nix::unistd::geteuid().is_root();
-        let own_files = command.configuration.any() || command.user_config;
-        let by_itself = root && !own_files && arguments.iter().all(Argument::is_registry);
-        let bus = command.bus || (by_itself && !command.direct);
-        let direct = (!command.bus).then(|| Arc::new(Engine::new(command.settings())));
+    /// `policy` stands in place of every file.
+    fn new(command: &Verify, arguments: &[Argument], policy: Option<Policy>) -> Self {
+        let bus = command.asks_daemon(nix::unistd::geteuid().is_root(), arguments, policy.is_some());
+        let direct = (!command.bus).then(|| Arc::new(Engine::new(command.settings(policy))));
         Self { bus, direct }
     }
 
@@ -221,8 +231,18 @@ impl Deciders {
 }
 
 impl Verify {
-    fn settings(&self) -> engine::Settings {
-        self.configuration.clone().settings(Environment::from_process(self.user_config))
+    fn asks_daemon(&self, is_root: bool, arguments: &[Argument], has_policy: bool) -> bool {
+        let own_files = self.configuration.any() || self.user_config || has_policy;
+        let by_itself = is_root && !own_files && arguments.iter().all(Argument::is_registry);
+        self.bus || (by_itself && !self.direct)
+    }
+
+    fn settings(&self, policy: Option<Policy>) -> engine::Settings {
+        let settings = self.configuration.clone().settings(Environment::from_process(self.user_config));
+        match policy {
+            Some(policy) => engine::Settings { policy: policy.into(), ..settings },
+            None => settings,
+        }
     }
 }
 
@@ -274,6 +294,38 @@ fn show_pinned(report: &Report) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        verify: Verify,
+    }
+
+    #[test]
+    fn the_daemon_is_asked_only_about_its_own_files() {
+        let asks = |is_root, flags: &str| {
+            let line = format!("verify {flags}");
+            let command = Line::parse_from(line.split_whitespace()).verify;
+            let arguments: Vec<Argument> = command.references.iter().map(|r| Argument::parse(r)).collect();
+            let has_policy = command.signer.policy().unwrap().is_some();
+            command.asks_daemon(is_root, &arguments, has_policy)
+        };
+        for (flags, by_root, by_others) in [
+            ("docker://a/b", true, false),
+            ("--bus docker://a/b", true, true),
+            ("--direct docker://a/b", false, false),
+            ("dir:/x", false, false),
+            ("docker://a/b dir:/x", false, false),
+            ("--policy p docker://a/b", false, false),
+            ("--user-config docker://a/b", false, false),
+            ("--key k docker://a/b", false, false),
+            ("--certificate-identity n --certificate-oidc-issuer i docker://a/b", false, false),
+        ] {
+            assert_eq!((asks(true, flags), asks(false, flags)), (by_root, by_others), "{flags}");
+        }
+    }
 
     #[test]
     fn names_are_completed_but_never_guessed() {

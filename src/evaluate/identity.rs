@@ -1,10 +1,13 @@
 //! Where policy and signature meet: whose certificate it is, which image is named, what the manifest says.
 
+use std::collections::BTreeMap;
+
+use crate::diagnostic::clip;
 use crate::digest::Digest;
 use crate::json::{self, Limits};
 use crate::policy::certificate::{
-    CertificateIdentity, Field, Forge, FulcioIdentity, FulcioSubject, Keyless, KeylessSubject, Pin, Pins,
-    Refs, Repository, Reusable, Workflows,
+    CertificateFlags, CertificateIdentity, Field, Forge, FulcioIdentity, FulcioSubject, Keyless,
+    KeylessSubject, Pin, Pins, Refs, Repository, Reusable, Workflows,
 };
 use crate::policy::{Requirement, SignedIdentity, SigstoreSigned};
 use crate::reference::Named;
@@ -76,6 +79,21 @@ pub fn check_annotations(requirement: &Requirement, manifest: &[u8]) -> Result<(
     Ok(())
 }
 
+/// The signature itself must have the annotations that are wanted; those of the manifest are others.
+pub fn check_signed_annotations(
+    wanted: &BTreeMap<String, String>,
+    signed: &BTreeMap<String, String>,
+) -> Result<(), Rejection> {
+    match wanted.iter().find(|(name, wanted)| signed.get(*name) != Some(*wanted)) {
+        Some((name, wanted)) => Err(Rejection::SignedAnnotationMismatch {
+            name: name.clone(),
+            wanted: wanted.clone(),
+            found: signed.get(name).map(|found| clip(found)),
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Who signed a bundle: the holder of a certificate where one is wanted, and then the one who is wanted; else of a key.
 pub fn check_bundle_signer(
     claim: &Verified<BundleClaim>,
@@ -112,6 +130,7 @@ pub fn check_holder(
 /// That the certificate was valid when it signed is checked elsewhere.
 pub fn check_signer(wanted: &CertificateIdentity, signer: &SigningIdentity) -> Result<(), Rejection> {
     match wanted {
+        CertificateIdentity::Flags(flags) => check_flags(flags, signer),
         CertificateIdentity::Fulcio(fulcio) => check_fulcio(fulcio, signer),
         CertificateIdentity::Keyless(keyless) => check_keyless(keyless, signer),
     }
@@ -119,7 +138,7 @@ pub fn check_signer(wanted: &CertificateIdentity, signer: &SigningIdentity) -> R
 
 /// `fulcio`, with an authority of its own or a trusted root: every member must match (design decision 3.3).
 pub fn check_fulcio(wanted: &FulcioIdentity, signer: &SigningIdentity) -> Result<(), Rejection> {
-    check_issuer(&wanted.oidc_issuer, signer)?;
+    check_exact_issuer(&wanted.oidc_issuer, signer)?;
     match &wanted.subject {
         FulcioSubject::Email(email) => {
             let accepted = signer.subject().email() == Some(email.as_str());
@@ -134,7 +153,7 @@ pub fn check_fulcio(wanted: &FulcioIdentity, signer: &SigningIdentity) -> Result
 
 /// `keyless`, in the mode that the policy's own strings decide.
 pub fn check_keyless(wanted: &Keyless, signer: &SigningIdentity) -> Result<(), Rejection> {
-    check_issuer(&wanted.issuer, signer)?;
+    check_exact_issuer(&wanted.issuer, signer)?;
     match &wanted.subject {
         KeylessSubject::Identity(subject) => {
             let accepted = signer.subject().as_str() == subject;
@@ -145,15 +164,37 @@ pub fn check_keyless(wanted: &Keyless, signer: &SigningIdentity) -> Result<(), R
     }
 }
 
-/// .8, or .1 where there is no .8, must be the issuer byte for byte (rule C-34).
-fn check_issuer(wanted: &str, signer: &SigningIdentity) -> Result<(), Rejection> {
-    let quoted = format!("\"{wanted}\"");
+/// `--certificate-…`: every flag must match, and a name that looks like a repository is a name all the same.
+pub fn check_flags(wanted: &CertificateFlags, signer: &SigningIdentity) -> Result<(), Rejection> {
+    let issuer = check_issuer(|found| wanted.issuer.accepts(found), || wanted.issuer.to_string(), signer)?;
+    let subject = signer.subject().as_str();
+    check_subject(wanted.subject.accepts(subject), || wanted.subject.to_string(), signer)?;
+    wanted.pins.iter().try_for_each(|pin| check_pin(pin, signer))?;
+    let names_caller = wanted.pins.iter().any(|pin| pin.field == Field::GithubWorkflowRepository);
+    // T-12. Only of GitHub is it known that .5 is the caller, by a name that means one repository.
+    if names_caller && Forge::of_issuer(issuer) == Some(Forge::GitHub) {
+        return check_old_repository(signer);
+    }
+    check_caller(issuer, subject, signer)
+}
+
+/// The issuer, byte for byte (rule C-34).
+fn check_exact_issuer(wanted: &str, signer: &SigningIdentity) -> Result<(), Rejection> {
+    check_issuer(|found| found == wanted, || format!("\"{wanted}\""), signer).map(|_| ())
+}
+
+/// .8, or .1 where there is no .8, must be there and count.
+fn check_issuer(
+    accepts: impl FnOnce(&str) -> bool,
+    wanted: impl Fn() -> String,
+    signer: &SigningIdentity,
+) -> Result<&str, Rejection> {
     match signer.issuer() {
-        Some(found) if found == wanted => Ok(()),
+        Some(found) if accepts(found) => Ok(found),
         Some(found) => {
-            Err(Rejection::SignerMismatch { part: Part::Issuer, wanted: quoted, found: found.to_owned() })
+            Err(Rejection::SignerMismatch { part: Part::Issuer, wanted: wanted(), found: found.to_owned() })
         }
-        None => Err(Rejection::IdentityExtensionMissing { extension: Extension::IssuerV2, wanted: quoted }),
+        None => Err(Rejection::IdentityExtensionMissing { extension: Extension::IssuerV2, wanted: wanted() }),
     }
 }
 
@@ -176,6 +217,11 @@ fn check_pin(pin: &Pin, signer: &SigningIdentity) -> Result<(), Rejection> {
         Field::BuildConfigUri => (Part::Workflow, Extension::BuildConfigUri),
         Field::BuildSignerUri => (Part::Workflow, Extension::BuildSignerUri),
         Field::BuildTrigger => (Part::Trigger, Extension::BuildTrigger),
+        Field::GithubWorkflowName => (Part::Workflow, Extension::GithubWorkflowName),
+        Field::GithubWorkflowRef => (Part::Ref, Extension::GithubWorkflowRef),
+        Field::GithubWorkflowRepository => (Part::Repository, Extension::GithubWorkflowRepository),
+        Field::GithubWorkflowSha => (Part::Commit, Extension::GithubWorkflowSha),
+        Field::GithubWorkflowTrigger => (Part::Trigger, Extension::GithubWorkflowTrigger),
         Field::RunnerEnvironment => (Part::Runner, Extension::RunnerEnvironment),
         Field::SourceRepositoryIdentifier => (Part::Repository, Extension::SourceRepositoryIdentifier),
         Field::SourceRepositoryOwnerUri => (Part::Repository, Extension::SourceRepositoryOwnerUri),
@@ -218,9 +264,14 @@ fn check_caller_of_pins(issuer: &str, pins: &Pins, signer: &SigningIdentity) -> 
             | Field::SourceRepositoryUri => return Ok(()),
             Field::BuildSignerUri => workflows.extend(signer.extension(Extension::BuildSignerUri)),
             Field::SubjectUri => workflows.push(signer.subject().as_str()),
-            // Neither a branch, an event nor a machine is a repository.
+            // Neither a branch, an event nor a machine is a repository, and `fulcio` has no member for .5.
             Field::BuildConfigUri
             | Field::BuildTrigger
+            | Field::GithubWorkflowName
+            | Field::GithubWorkflowRef
+            | Field::GithubWorkflowRepository
+            | Field::GithubWorkflowSha
+            | Field::GithubWorkflowTrigger
             | Field::RunnerEnvironment
             | Field::SourceRepositoryRef
             | Field::SubjectEmail => {}
@@ -269,6 +320,20 @@ fn old_repository(signer: &SigningIdentity) -> Option<String> {
     signer.extension(Extension::GithubWorkflowRepository).map(|name| format!("https://github.com/{name}"))
 }
 
+/// .5 and .12 must name the same repository of GitHub, where both are there.
+fn check_old_repository(signer: &SigningIdentity) -> Result<(), Rejection> {
+    let old = signer.extension(Extension::GithubWorkflowRepository);
+    match (old, signer.extension(Extension::SourceRepositoryUri)) {
+        (Some(old), Some(source)) if old_repository(signer).as_deref() != Some(source) => {
+            Err(Rejection::IdentityInconsistent {
+                one: (Extension::GithubWorkflowRepository, old.to_owned()),
+                other: format!("the source repository \"{source}\""),
+            })
+        }
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
 /// Whether the workflow is one of the repository. The address is not split: a repository says where it ends.
 fn belongs(forge: Forge, workflow: &str, repository: &str) -> bool {
     forge.is_repository(repository)
@@ -308,15 +373,8 @@ fn check_repository(wanted: &Repository, signer: &SigningIdentity) -> Result<(),
         }
         Reusable::Foreign | Reusable::Own => {}
     }
-    if let Some(old) = signer.extension(Extension::GithubWorkflowRepository)
-        && wanted.forge == Forge::GitHub
-        && old_repository(signer).as_deref() != Some(source)
-    {
-        let one = (Extension::GithubWorkflowRepository, old.to_owned());
-        return Err(Rejection::IdentityInconsistent {
-            one,
-            other: format!("the source repository \"{source}\""),
-        });
+    if wanted.forge == Forge::GitHub {
+        check_old_repository(signer)?;
     }
     let reference = check_ref(wanted, signer)?;
     check_trigger(wanted, signer)?;

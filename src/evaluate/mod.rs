@@ -4,6 +4,7 @@ pub mod evidence;
 pub mod identity;
 pub mod verdict;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::digest::{Algorithm, Digest};
@@ -516,7 +517,7 @@ impl<'e> Context<'e> {
         let (verdicts, rejections) =
             first_accepted(&candidates, "sigstore", unsigned, |candidate| match candidate {
                 Candidate::Attachment(layer) => {
-                    self.attachment(layer, proof.as_ref().map_err(Clone::clone)?, &signed.identity)
+                    self.attachment(layer, proof.as_ref().map_err(Clone::clone)?, signed)
                 }
                 Candidate::Bundle(bundle) => self.bundle(bundle, signed),
             });
@@ -528,12 +529,12 @@ impl<'e> Context<'e> {
         (verdicts, rejections, support)
     }
 
-    /// An attachment of cosign: first what it proves, then whose it is, then digest and name.
+    /// An attachment of cosign: first what it proves, then whose it is, then digest, name and annotations.
     fn attachment(
         &self,
         layer: &UntrustedSigstore,
         proof: &Proof<'_>,
-        identity: &SignedIdentity,
+        signed: &SigstoreSigned,
     ) -> Result<Accepted, Rejection> {
         match proof {
             Proof::Certified { authorities, logs, wanted } => {
@@ -541,21 +542,26 @@ impl<'e> Context<'e> {
                 let Certified { payload, certificate, spki, time } = claim.get();
                 let check = |holder: &_| identity::check_fulcio(wanted, holder);
                 let signer = identity::check_holder(certificate, spki, check)?;
-                let binding = self.check_payload(payload, identity)?;
+                let binding = self.check_attachment(payload, signed)?;
                 Ok(Accepted { signer, time: Some(*time), binding })
             }
-            Proof::Common(trust) => self.check_claim(&sigstore::verify(layer, trust, self.now)?, identity),
+            Proof::Common(trust) => {
+                let claim = sigstore::verify(layer, trust, self.now)?;
+                let Claim { payload, signer, time } = claim.get();
+                let binding = self.check_attachment(payload, signed)?;
+                Ok(Accepted { signer: signer.clone(), time: *time, binding })
+            }
             Proof::Rooted { root, wanted } => {
                 let verify = |root: &_, lacking| bundle::verify_attachment(layer, root, lacking);
                 let (claim, payload) = self.with_root(root, verify)?;
                 let signer = identity::check_bundle_signer(&claim, Some(wanted))?;
-                let binding = self.check_payload(&payload, identity)?;
+                let binding = self.check_attachment(&payload, signed)?;
                 Ok(Accepted { signer, time: claim.get().times.first().copied(), binding })
             }
         }
     }
 
-    /// A Sigstore bundle: first what it proves, then whose it is, then the name.
+    /// A Sigstore bundle: first what it proves, then whose it is, then name and annotations.
     fn bundle(&self, bundle: &[u8], signed: &SigstoreSigned) -> Result<Accepted, Rejection> {
         let (manifest, digest) = self.manifest.zip(self.digest).ok_or(Rejection::ManifestInvalid)?;
         let verify = |trust: bundle::Trust<'_>| {
@@ -581,13 +587,19 @@ impl<'e> Context<'e> {
             Signer::Pki(_) => return Err(other("a bundle for \"pki\"")),
         };
         let signer = identity::check_bundle_signer(&claim, wanted)?;
-        let name = match &claim.get().subject {
-            BundleSubject::Message => SignedName::Unnamed,
-            BundleSubject::Statement { subjects, .. } => {
-                SignedName::of_subjects(subjects.iter().map(|subject| subject.name.as_deref()))
-            }
+        let check_annotations =
+            |found: &_| identity::check_signed_annotations(&signed.signed_annotations, found);
+        let (name, annotations) = match &claim.get().subject {
+            // A message has no place for annotations.
+            BundleSubject::Message => (SignedName::Unnamed, check_annotations(&BTreeMap::new())),
+            // cosign asks the first subject with the digest; here none may contradict it.
+            BundleSubject::Statement { subjects, .. } => (
+                SignedName::of_subjects(subjects.iter().map(|subject| subject.name.as_deref())),
+                subjects.iter().try_for_each(|subject| check_annotations(&subject.annotations)),
+            ),
         };
         let binding = identity::check_name(&signed.identity, self.image.docker_reference(), &name)?;
+        annotations?;
         Ok(Accepted { signer, time: claim.get().times.first().copied(), binding })
     }
 
@@ -676,6 +688,13 @@ impl<'e> Context<'e> {
         let Claim { payload, signer, time } = claim.get();
         let binding = self.check_payload(payload, identity)?;
         Ok(Accepted { signer: signer.clone(), time: *time, binding })
+    }
+
+    /// Rule E-23, and what an attachment must say besides.
+    fn check_attachment(&self, payload: &Payload, signed: &SigstoreSigned) -> Result<Binding, Rejection> {
+        let binding = self.check_payload(payload, &signed.identity)?;
+        identity::check_signed_annotations(&signed.signed_annotations, &payload.annotations)?;
+        Ok(binding)
     }
 
     /// Rule E-23, for a payload that was verified.

@@ -22,8 +22,21 @@ pub struct Fulcio {
 pub enum CertificateIdentity {
     /// `fulcio`
     Fulcio(FulcioIdentity),
+    /// `--certificate-…` of `vouchd verify`
+    Flags(CertificateFlags),
     /// `keyless`
     Keyless(Keyless),
+}
+
+/// Who must be named by a certificate, as the command line says; the flags are cosign's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFlags {
+    /// `--certificate-oidc-issuer`, or the same with `-regexp`
+    pub issuer: Wanted,
+    /// `--certificate-identity`, or the same with `-regexp`: the name in the certificate, of whatever kind.
+    pub subject: Wanted,
+    /// `--certificate-github-workflow-…`
+    pub pins: Vec<Pin>,
 }
 
 /// Members of `fulcio` about the holder of the certificate.
@@ -98,7 +111,7 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// What a member of `fulcio` is about; the names are Fulcio's.
+/// What a member of `fulcio` is about, or a flag of `vouchd verify`; the names are Fulcio's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field {
     /// The workflow that was started.
@@ -107,6 +120,16 @@ pub enum Field {
     BuildSignerUri,
     /// The event.
     BuildTrigger,
+    /// The name of the workflow on GitHub.
+    GithubWorkflowName,
+    /// The branch or tag on GitHub.
+    GithubWorkflowRef,
+    /// `owner/name` of the repository on GitHub.
+    GithubWorkflowRepository,
+    /// The commit on GitHub.
+    GithubWorkflowSha,
+    /// The event on GitHub.
+    GithubWorkflowTrigger,
     /// Whose machine it was.
     RunnerEnvironment,
     /// The number of the repository.
@@ -137,12 +160,17 @@ impl Field {
         Self::SubjectUri,
     ];
 
-    /// The member for an exact value.
+    /// The member for an exact value, or the flag.
     pub fn name(self) -> &'static str {
         match self {
             Self::BuildConfigUri => "buildConfigURI",
             Self::BuildSignerUri => "buildSignerURI",
             Self::BuildTrigger => "buildTrigger",
+            Self::GithubWorkflowName => "certificate-github-workflow-name",
+            Self::GithubWorkflowRef => "certificate-github-workflow-ref",
+            Self::GithubWorkflowRepository => "certificate-github-workflow-repository",
+            Self::GithubWorkflowSha => "certificate-github-workflow-sha",
+            Self::GithubWorkflowTrigger => "certificate-github-workflow-trigger",
             Self::RunnerEnvironment => "runnerEnvironment",
             Self::SourceRepositoryIdentifier => "sourceRepositoryIdentifier",
             Self::SourceRepositoryOwnerUri => "sourceRepositoryOwnerURI",
@@ -164,7 +192,12 @@ impl Field {
             Self::SourceRepositoryOwnerUri => Some("sourceRepositoryOwnerURIRegExp"),
             Self::SourceRepositoryRef => Some("sourceRepositoryRefRegExp"),
             Self::SourceRepositoryUri => Some("sourceRepositoryURIRegExp"),
-            Self::SubjectEmail => None,
+            Self::GithubWorkflowName
+            | Self::GithubWorkflowRef
+            | Self::GithubWorkflowRepository
+            | Self::GithubWorkflowSha
+            | Self::GithubWorkflowTrigger
+            | Self::SubjectEmail => None,
             Self::SubjectUri => Some("subjectURIRegExp"),
         }
     }
@@ -174,12 +207,19 @@ impl Field {
         match self {
             Self::BuildConfigUri
             | Self::BuildSignerUri
+            | Self::GithubWorkflowRepository
             | Self::SourceRepositoryIdentifier
             | Self::SourceRepositoryOwnerUri
             | Self::SourceRepositoryUri
             | Self::SubjectEmail
             | Self::SubjectUri => true,
-            Self::BuildTrigger | Self::RunnerEnvironment | Self::SourceRepositoryRef => false,
+            Self::BuildTrigger
+            | Self::GithubWorkflowName
+            | Self::GithubWorkflowRef
+            | Self::GithubWorkflowSha
+            | Self::GithubWorkflowTrigger
+            | Self::RunnerEnvironment
+            | Self::SourceRepositoryRef => false,
         }
     }
 }

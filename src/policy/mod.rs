@@ -181,7 +181,9 @@ pub struct SigstoreSigned {
     pub message_signature: bool,
     /// `manifestAnnotations`: what the manifest itself must say, byte for byte (T-16).
     pub manifest_annotations: BTreeMap<String, String>,
-    /// Whether one of the last two is there, if only to say no: other tools then cannot read the policy.
+    /// `--annotations` of `vouchd verify`: what the signature itself must say, byte for byte.
+    pub signed_annotations: BTreeMap<String, String>,
+    /// Whether one of the members of ours is there, if only to say no: other tools then cannot read the policy.
     pub has_members_of_ours: bool,
     /// Whether sigstore attachments are looked for, whatever registries.d says (design decision 3.4).
     pub implies_attachments: bool,
@@ -302,6 +304,12 @@ impl fmt::Display for Scope {
 }
 
 impl Policy {
+    /// A policy that nobody wrote down: this one requirement for every image.
+    pub fn of(requirement: Requirement) -> Self {
+        let requirements = Requirements(NonEmpty::one(requirement));
+        Self::new(Entry { requirements, span: Span::default() }, HashMap::new())
+    }
+
     fn new(default: Entry, transports: HashMap<String, HashMap<String, Entry>>) -> Self {
         let scopes = transports.values().flat_map(HashMap::values).chain([&default]);
         let is_common = scopes.flat_map(|entry| entry.requirements.iter()).all(Requirement::is_common);

@@ -2,8 +2,8 @@
 
 mod certificate;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::diagnostic::{Code, Diagnostic, Severity, Span, escape};
@@ -386,6 +386,7 @@ impl Parser {
             identity: identity?,
             message_signature: message_signature?,
             manifest_annotations: manifest_annotations?,
+            signed_annotations: BTreeMap::new(),
             has_members_of_ours: ["messageSignature", "manifestAnnotations"]
                 .iter()
                 .any(|name| object.member(name).is_some()),

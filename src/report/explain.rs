@@ -6,8 +6,8 @@ use crate::config::Origin;
 use crate::engine::{ExplainedEndpoint, Explanation};
 use crate::evaluate;
 use crate::policy::certificate::{
-    CertificateIdentity, FulcioIdentity, FulcioSubject, Keyless, KeylessSubject, MaxAge, Refs, Repository,
-    Reusable, RootSource, TrustedRoot, Workflows,
+    CertificateFlags, CertificateIdentity, FulcioIdentity, FulcioSubject, Keyless, KeylessSubject, MaxAge,
+    Pin, Refs, Repository, Reusable, RootSource, TrustedRoot, Workflows,
 };
 use crate::policy::{
     KeySource, Pki, PkiSubject, Policy, Requirement, Scope, SignedBy, Signer, SigstoreSigned,
@@ -223,6 +223,9 @@ fn sigstore(signed: &SigstoreSigned) -> String {
 
 fn holder(identity: &CertificateIdentity) -> String {
     match identity {
+        CertificateIdentity::Flags(CertificateFlags { issuer, subject, pins }) => {
+            format!("for {subject} by way of {issuer}{}", conditions(pins))
+        }
         CertificateIdentity::Fulcio(fulcio) => fulcio_holder(fulcio),
         CertificateIdentity::Keyless(Keyless { issuer, subject }) => {
             let subject = match subject {
@@ -266,10 +269,11 @@ fn builds(repository: &Repository) -> String {
         Reusable::Foreign => words.push_str(", which may have called a workflow of another repository"),
         Reusable::Own => {}
     }
-    for pin in &repository.pins {
-        words.push_str(&format!(", in which {} is {}", pin.field.name(), pin.wanted));
-    }
-    words
+    words + &conditions(&repository.pins)
+}
+
+fn conditions(pins: &[Pin]) -> String {
+    pins.iter().map(|pin| format!(", in which {} is {}", pin.field.name(), pin.wanted)).collect()
 }
 
 fn rooted(TrustedRoot { source, max_age }: &TrustedRoot) -> String {

@@ -73,7 +73,7 @@ pub struct Report {
     pub would_accept: Option<WouldAcceptReport>,
     /// The policy file; absent if the options of the command were the policy.
     pub policy: Option<PolicyReport>,
-    /// The scope that applied, and likewise.
+    /// The scope that applied; absent where there is no policy file.
     pub scope: Option<ScopeReport>,
     /// Every requirement of every manifest that was judged.
     pub requirements: Vec<RequirementReport>,

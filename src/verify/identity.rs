@@ -269,6 +269,8 @@ pub enum Malformed {
 /// What a certificate is compared by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// The commit.
+    Commit,
     /// Who vouched.
     Issuer,
     /// The branch or tag.
@@ -289,6 +291,7 @@ impl Part {
     /// The code of a difference.
     pub(in crate::verify) fn code(self) -> Code {
         match self {
+            Self::Commit => Code::IdentityMismatchCommit,
             Self::Issuer => Code::IdentityMismatchIssuer,
             Self::Ref => Code::IdentityMismatchRef,
             Self::Repository => Code::IdentityMismatchRepository,
@@ -302,6 +305,7 @@ impl Part {
     /// How it is called in messages.
     pub(in crate::verify) fn name(self) -> &'static str {
         match self {
+            Self::Commit => "commit",
             Self::Issuer => "issuer",
             Self::Ref => "branch or tag",
             Self::Repository => "source repository",

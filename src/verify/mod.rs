@@ -382,6 +382,15 @@ pub enum Rejection {
     },
     /// The signature has expired.
     SignatureExpired,
+    /// The signature itself does not have an annotation as it is wanted.
+    SignedAnnotationMismatch {
+        /// The annotation.
+        name: String,
+        /// The value that is wanted.
+        wanted: String,
+        /// The value in the signature, if there is one.
+        found: Option<String>,
+    },
     /// The policy accepts the image without a signature, and the caller asked for one.
     SignatureRequired,
     /// The certificate is for another signer than the policy wants.
@@ -490,6 +499,7 @@ impl Rejection {
             Self::RejectedByPolicy => Code::RejectedByPolicy,
             Self::SctInvalid { .. } => Code::SctInvalid,
             Self::SignatureExpired => Code::SignatureExpired,
+            Self::SignedAnnotationMismatch { .. } => Code::SignedAnnotationMismatch,
             Self::SignatureRequired => Code::SignatureRequired,
             Self::SignerMismatch { part, .. } => part.code(),
             Self::TimestampInvalid { .. } => Code::TimestampInvalid,
@@ -511,7 +521,9 @@ impl Rejection {
         match self {
             Self::RejectedByPolicy | Self::Unsupported { .. } => 9,
             Self::AnnotationMismatch { .. } | Self::DigestMismatch { .. } | Self::ManifestInvalid => 8,
-            Self::IdentityMismatch { .. } | Self::IdentityNotSigned { .. } => 7,
+            Self::IdentityMismatch { .. }
+            | Self::IdentityNotSigned { .. }
+            | Self::SignedAnnotationMismatch { .. } => 7,
             Self::BundleCertificate { .. }
             | Self::IdentityExtensionMissing { .. }
             | Self::IdentityForeignCaller { .. }
@@ -569,7 +581,7 @@ impl Rejection {
                 "the bundle was made with another key, or was altered; check that the policy has the publisher's present key"
             }
             Self::BundleSigner { wanted_certificate: true } => {
-                "the publisher signs with a key: set \"keyPath\" instead of an identity"
+                "the publisher signs with a key: set \"keyPath\", or give --key, instead of an identity"
             }
             Self::BundleSigner { wanted_certificate: false } => {
                 "the publisher signs with an identity: set that instead of a key"
@@ -584,10 +596,10 @@ impl Rejection {
                 "the image is not the one that was signed; do not use it, and ask its publisher"
             }
             Self::IdentityExtensionMissing { .. } => {
-                "ask the publisher to sign again with a present version of cosign, or leave out the member that asks for this; for certificates before 2023 use their exact subject"
+                "ask the publisher to sign again with a present version of cosign, or leave out the member or option that asks for this; for certificates before 2023 use their exact subject"
             }
             Self::IdentityForeignCaller { .. } => {
-                "a reusable workflow signs for whoever calls it; do not use the image, or name the repository that may call it: \"subject\" of \"keyless\", or \"sourceRepositoryURI\" of \"fulcio\""
+                "a reusable workflow signs for whoever calls it; do not use the image, or name the repository that may call it: \"subject\" of \"keyless\", \"sourceRepositoryURI\" of \"fulcio\", or --certificate-github-workflow-repository"
             }
             Self::IdentityForeignWorkflow { .. } => {
                 "if the repository is meant to sign through that workflow, set \"allowReusableWorkflow\": true"
@@ -637,6 +649,9 @@ impl Rejection {
                 "check that the trusted root is that of the Sigstore instance which the publisher uses, and is up to date"
             }
             Self::SignatureExpired => "ask the publisher for a fresh signature",
+            Self::SignedAnnotationMismatch { .. } => {
+                "use an image that was signed with this annotation, or correct --annotations"
+            }
             Self::SignatureRequired => {
                 "the policy accepts this image unsigned; add a scope with signedBy or sigstoreSigned, or drop --require-signature"
             }
@@ -762,6 +777,13 @@ impl fmt::Display for Rejection {
             Self::SignatureExpired => f.write_str("the signature has expired"),
             Self::SignatureRequired => {
                 f.write_str("the policy accepts the image, but no signature was required and verified")
+            }
+            Self::SignedAnnotationMismatch { name, wanted, found } => {
+                let (name, wanted) = (escape(name), escape(wanted));
+                match found {
+                    Some(found) => write!(f, "the signature has the annotation \"{name}\" with the value \"{}\", and \"{wanted}\" is wanted", escape(found)),
+                    None => write!(f, "the signature has no annotation \"{name}\", and the value \"{wanted}\" is wanted"),
+                }
             }
             Self::SignerMismatch { part, wanted, found } => write!(
                 f,

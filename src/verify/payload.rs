@@ -1,5 +1,7 @@
 //! [`Payload`]: the simple-signing statement inside signatures of both formats; containers-signature(5).
 
+use std::collections::BTreeMap;
+
 use crate::digest::Digest;
 use crate::json::{self, Data, Member, Value};
 
@@ -12,6 +14,8 @@ pub struct Payload {
     pub docker_reference: String,
     /// `critical.image.docker-manifest-digest`.
     pub manifest_digest: Digest,
+    /// The members of `optional` that are strings, among which are the annotations of cosign 2.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// The name of an image in a signed statement.
@@ -67,6 +71,9 @@ fn parse(bytes: &[u8], format: Format) -> Result<Payload, String> {
     let root = json::parse(bytes, PAYLOAD).map_err(|e| format!("it is not JSON: {e}"))?;
     let [critical, optional] = exact_members(&root, ["critical", "optional"], "the payload")?;
     check_optional(optional, format)?;
+    let strings = optional.members().unwrap_or_default().iter();
+    let annotations =
+        strings.filter_map(|m| Some((m.key.clone().into_owned(), m.value.text()?.to_owned()))).collect();
     let [kind, image, identity] = exact_members(critical, ["type", "image", "identity"], "\"critical\"")?;
     let wanted = match format {
         Format::Cosign => "cosign container image signature",
@@ -80,7 +87,7 @@ fn parse(bytes: &[u8], format: Format) -> Result<Payload, String> {
         .ok_or("\"docker-manifest-digest\" is not a digest")?;
     let [reference] = exact_members(identity, ["docker-reference"], "\"critical.identity\"")?;
     let docker_reference = string(reference, "docker-reference")?.to_owned();
-    Ok(Payload { docker_reference, manifest_digest })
+    Ok(Payload { docker_reference, manifest_digest, annotations })
 }
 
 /// The members of those names: each once, and no others.

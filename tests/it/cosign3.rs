@@ -24,10 +24,10 @@ use crate::server::{OCI, Reply, Rig, Server};
 use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, statement};
 use crate::support::{self, cosign, write};
 
-const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
-const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
+pub(crate) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+pub(crate) const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
 const OTHER: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[],"annotations":{"a":"b"}}"#;
-const ISSUER: &str = "https://token.actions.githubusercontent.com";
+pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
 pub(crate) const WORKFLOW: &str = "https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main";
 
 /// A build of acme/os on GitHub, with some extensions changed.
@@ -53,7 +53,7 @@ pub(crate) fn build(changes: &[(u64, &str)], san: &'static str) -> Names {
 
 /// What a registry does when it is asked for the referrers of a manifest.
 #[derive(Clone, Copy)]
-enum Api {
+pub(crate) enum Api {
     Absent,
     Broken,
     Present,
@@ -63,12 +63,12 @@ enum Api {
 pub(crate) struct World {
     pub(crate) rig: Rig,
     pub(crate) sigstore: Sigstore,
-    api: Api,
+    pub(crate) api: Api,
     /// What the registry gives for the tag.
     image: &'static [u8],
-    bundles: Vec<Value>,
+    pub(crate) bundles: Vec<Value>,
     /// Payload and annotations of each layer of the attachment of `IMAGE`.
-    layers: Vec<(Vec<u8>, Value)>,
+    pub(crate) layers: Vec<(Vec<u8>, Value)>,
     attachments: bool,
 }
 
@@ -95,7 +95,12 @@ impl World {
     }
 
     /// Signs as cosign 2 does; `change` may change payload and annotations.
-    fn attach(&mut self, name: &str, names: &Names, change: impl FnOnce(&mut Vec<u8>, &mut Value)) {
+    pub(crate) fn attach(
+        &mut self,
+        name: &str,
+        names: &Names,
+        change: impl FnOnce(&mut Vec<u8>, &mut Value),
+    ) {
         let mut payload = cosign(name, &Digest::sha256(IMAGE).to_string());
         let identity = self.sigstore.identity(names);
         let mut annotations = json!(self.sigstore.attach(&payload, &identity));
@@ -109,7 +114,7 @@ impl World {
     }
 
     /// A registry whose referrers are those of `IMAGE`.
-    async fn server(&self) -> Server {
+    pub(crate) async fn server(&self) -> Server {
         let (api, image) = (self.api, self.image);
         let subject = Digest::sha256(IMAGE);
         let blobs: Vec<Vec<u8>> = self.bundles.iter().map(|b| b.to_string().into_bytes()).collect();

@@ -14,6 +14,8 @@ mod dbus;
 mod differential;
 // A real registry and real signatures.
 mod end_to_end;
+// Whose signature counts, said in flags instead of a policy.
+mod flags;
 // Keyless identities: policy, certificates, matching.
 mod keyless;
 // Imports between modules go only one way.
