@@ -78,20 +78,6 @@ pub(super) struct SignerArguments {
     annotations: Vec<(String, String)>,
 }
 
-/// What a key says nothing about.
-const OF_CERTIFICATES: [&str; 10] = [
-    "certificate_identity",
-    "certificate_identity_regexp",
-    "certificate_oidc_issuer",
-    "certificate_oidc_issuer_regexp",
-    "certificate_github_workflow_trigger",
-    "certificate_github_workflow_sha",
-    "certificate_github_workflow_name",
-    "certificate_github_workflow_repository",
-    "certificate_github_workflow_ref",
-    "trusted_root",
-];
-
 impl SignerArguments {
     /// The policy that the flags make; `None` without any flag.
     pub(super) fn policy(&self) -> Result<Option<Policy>, String> {
@@ -189,3 +175,17 @@ fn parse_annotation(text: &str) -> Result<(String, String), String> {
         Some(_) | None => Err("the form is KEY=VALUE".to_owned()),
     }
 }
+
+/// What a key says nothing about.
+const OF_CERTIFICATES: [&str; 10] = [
+    "certificate_identity",
+    "certificate_identity_regexp",
+    "certificate_oidc_issuer",
+    "certificate_oidc_issuer_regexp",
+    "certificate_github_workflow_trigger",
+    "certificate_github_workflow_sha",
+    "certificate_github_workflow_name",
+    "certificate_github_workflow_repository",
+    "certificate_github_workflow_ref",
+    "trusted_root",
+];

@@ -106,7 +106,7 @@ impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(wanted) => write!(f, "\"{wanted}\""),
-            Self::Pattern(pattern) => write!(f, "a match of \"{}\"", pattern.as_str()),
+            Self::Pattern(pattern) => write!(f, "a full match of \"{}\"", pattern.as_str()),
         }
     }
 }

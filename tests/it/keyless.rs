@@ -707,7 +707,7 @@ fn refusals_say_what_is_wanted_and_what_is_there() {
         (
             fulcio(r#""sourceRepositoryURIRegExp":"x.*""#),
             Build::github(),
-            r#"the certificate's source repository is "https://github.com/acme/os", and the policy wants a match of "x.*""#,
+            r#"the certificate's source repository is "https://github.com/acme/os", and the policy wants a full match of "x.*""#,
         ),
         (
             ours(r#","repositoryId":"9""#),
@@ -1088,7 +1088,7 @@ fn explain_says_in_words_what_is_required() {
         ),
         (
             fulcio(r#""buildSignerURIRegExp":"w.*","sourceRepositoryURI":"r""#),
-            r#"in which buildSignerURI is a match of "w.*" and sourceRepositoryURI is "r", by way of "https://token.actions.githubusercontent.com", judged with the trusted root in "/r.json""#,
+            r#"in which buildSignerURI is a full match of "w.*" and sourceRepositoryURI is "r", by way of "https://token.actions.githubusercontent.com", judged with the trusted root in "/r.json""#,
             r#"matchRepoDigestOrExact: "quay.io/acme/os:1""#,
         ),
         (
