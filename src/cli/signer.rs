@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 
+use crate::nonempty::NonEmpty;
 use crate::policy::certificate::{
-    CertificateFlags, CertificateIdentity, Field, MaxAge, Pin, RootSource, TrustedRoot, Wanted,
+    CertificateFlags, CertificateIdentity, Field, Forge, Keyless, KeylessSubject, MaxAge, Pin, Refs,
+    Repository, RootSource, TrustedRoot, Wanted,
 };
-use crate::policy::pattern::Pattern;
+use crate::policy::pattern::{Glob, Pattern};
 use crate::policy::{KeySource, Policy, Requirement, SignedIdentity, Signer, SigstoreSigned};
 
 /// Who must have signed, in place of a policy. What may stand together is cosign's rule.
@@ -21,8 +23,9 @@ pub(super) struct SignerArguments {
     #[arg(long, value_name = "FILE", value_parser = parse_key, conflicts_with_all = OF_CERTIFICATES)]
     key: Option<String>,
 
-    /// The name in the signer's certificate, exactly. As with --key, an image
-    /// that is named must be of the same repository
+    /// The name in the signer's certificate, exactly; or a repository on GitHub
+    /// or GitLab, for its own builds. As with --key, an image that is named
+    /// must be of the same repository
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     #[arg(group = "identity", requires = "issuer")]
     certificate_identity: Option<String>,
@@ -68,7 +71,7 @@ pub(super) struct SignerArguments {
     #[arg(requires = "identity")]
     certificate_github_workflow_ref: Option<String>,
 
-    /// Use this trusted root in place of Sigstore's own
+    /// Use this trusted root in place of this host's
     #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
     #[arg(requires = "identity")]
     trusted_root: Option<String>,
@@ -93,9 +96,8 @@ impl SignerArguments {
                     Some(path) => RootSource::Path(path.clone()),
                     None => RootSource::Host,
                 };
-                let flags = CertificateFlags { issuer, subject, pins };
                 Signer::Certificate {
-                    identity: Box::new(CertificateIdentity::Flags(flags)),
+                    identity: Box::new(self.identity(issuer, subject, pins)),
                     root: TrustedRoot { source, max_age: MaxAge::Unlimited },
                 }
             }
@@ -127,6 +129,26 @@ impl SignerArguments {
             // What registries.d says is said for podman, and nobody wrote a policy for podman here.
             implies_attachments: true,
         }))))
+    }
+
+    /// Whose certificate it must be. As in a policy, the address of a repository means whatever is built from it.
+    fn identity(&self, issuer: Wanted, subject: Wanted, pins: Vec<Pin>) -> CertificateIdentity {
+        let (Wanted::Exact(exact_issuer), Wanted::Exact(uri)) = (&issuer, &subject) else {
+            return CertificateIdentity::Flags(CertificateFlags { issuer, subject, pins });
+        };
+        let Some(forge) = Forge::of_repository(exact_issuer, uri) else {
+            return CertificateIdentity::Flags(CertificateFlags { issuer, subject, pins });
+        };
+        let mut repository = Repository { pins, ..Repository::plain(forge, uri.clone()) };
+        // What the flags name may be what else only a policy could ask for.
+        if let Some(event) = &self.certificate_github_workflow_trigger {
+            repository.triggers = NonEmpty::one(event.clone());
+        }
+        if let Some(glob) = self.certificate_github_workflow_ref.as_deref().and_then(Glob::parse) {
+            repository.refs = Refs::Only(NonEmpty::one(glob));
+        }
+        let subject = KeylessSubject::Repository(repository);
+        CertificateIdentity::Keyless(Keyless { issuer: exact_issuer.clone(), subject })
     }
 
     /// Those that say something about a build on GitHub.

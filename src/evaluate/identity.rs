@@ -164,7 +164,7 @@ pub fn check_keyless(wanted: &Keyless, signer: &SigningIdentity) -> Result<(), R
     }
 }
 
-/// `--certificate-…`: every flag must match, and a name that looks like a repository is a name all the same.
+/// `--certificate-…`: every flag must match.
 pub fn check_flags(wanted: &CertificateFlags, signer: &SigningIdentity) -> Result<(), Rejection> {
     let issuer = check_issuer(|found| wanted.issuer.accepts(found), || wanted.issuer.to_string(), signer)?;
     let subject = signer.subject().as_str();

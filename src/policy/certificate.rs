@@ -261,6 +261,21 @@ pub struct Repository {
     pub pins: Vec<Pin>,
 }
 
+impl Repository {
+    /// A repository of which no member of `keyless` says more.
+    pub fn plain(forge: Forge, uri: String) -> Self {
+        Self {
+            forge,
+            uri,
+            refs: Refs::NoRequests,
+            workflows: Workflows::All,
+            triggers: forge.default_triggers(),
+            reusable: Reusable::Own,
+            pins: Vec::new(),
+        }
+    }
+}
+
 /// `refs` of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refs {
@@ -307,6 +322,11 @@ impl Forge {
             "" => Some(Self::GitHub),
             rest => rest.strip_prefix('/').filter(|name| is_segment(name)).map(|_| Self::GitHub),
         }
+    }
+
+    /// The forge of a repository that is named by these; whether it is one depends on nothing else.
+    pub fn of_repository(issuer: &str, subject: &str) -> Option<Self> {
+        Self::of_issuer(issuer).filter(|forge| forge.is_repository(subject))
     }
 
     /// Whether `text` is the address of a repository: `https://host/owner/name`, on GitLab with groups.

@@ -258,18 +258,7 @@ async fn certificates_are_held_against_every_flag() {
         (matching("/.github/workflows/build.yml@refs/heads/main$", &[]), "identity-mismatch-subject"),
         (matching("https://github.com/acme/os/|x", &[]), "identity-mismatch-subject"),
         (matching("(?i)HTTPS://GITHUB.COM/ACME/OS/.*", &[]), "allowed"),
-        // A repository is a name like any other here, in both forms.
-        (
-            vec![
-                "--certificate-identity",
-                "https://github.com/acme/os",
-                "--certificate-oidc-issuer",
-                ISSUER,
-                "--trusted-root",
-                "root.json",
-            ],
-            "identity-mismatch-subject",
-        ),
+        // An expression means names only.
         (matching("https://github.com/acme/os", &[]), "identity-mismatch-subject"),
         (
             vec![
@@ -358,6 +347,57 @@ async fn certificates_that_say_less_or_otherwise_are_refused() {
         (matching(any, &["--certificate-github-workflow-trigger", "push"]), "identity-mismatch-trigger"),
     ] {
         assert_eq!(host.code(&flags).await, wanted, "{flags:?}");
+    }
+}
+
+/// The address of a repository means what it means in a policy (T-12, T-13).
+#[tokio::test]
+async fn a_repository_stands_for_its_builds() {
+    let of = |repository: &'static str, issuer: &'static str, more: &[&'static str]| {
+        let mut flags = vec!["--certificate-identity", repository, "--certificate-oidc-issuer", issuer];
+        flags.extend_from_slice(more);
+        flags.extend(["--trusted-root", "root.json"]);
+        flags
+    };
+    let ours = |more: &[&'static str]| of("https://github.com/acme/os", ISSUER, more);
+    let request = ["--certificate-github-workflow-ref", "refs/pull/1/merge"];
+    let event = ["--certificate-github-workflow-trigger", "pull_request"];
+    let reusable = "https://github.com/acme/shared/.github/workflows/build.yml@refs/heads/main";
+    let pulled =
+        [(14, "refs/pull/1/merge"), (6, "refs/pull/1/merge"), (2, "pull_request"), (20, "pull_request")];
+    for (changes, san, flags, wanted) in [
+        (&[][..], WORKFLOW, ours(&[]), "allowed"),
+        (&[], WORKFLOW, of("https://github.com/acme/o", ISSUER, &[]), "identity-mismatch-repository"),
+        (&[], WORKFLOW, of("https://github.com/acme", ISSUER, &[]), "identity-mismatch-subject"),
+        (&[], WORKFLOW, of("https://github.com/acme/os/", ISSUER, &[]), "identity-mismatch-subject"),
+        (
+            &[],
+            WORKFLOW,
+            of("https://github.com/acme/os", "https://gitlab.com", &[]),
+            "identity-mismatch-issuer",
+        ),
+        (&[], WORKFLOW, ours(&["--certificate-github-workflow-ref", "refs/heads/main"]), "allowed"),
+        (
+            &[],
+            WORKFLOW,
+            ours(&["--certificate-github-workflow-ref", "refs/heads/*"]),
+            "identity-mismatch-ref",
+        ),
+        (&[], WORKFLOW, ours(&event), "identity-mismatch-trigger"),
+        (
+            &[(12, "https://github.com/evil/os"), (5, "evil/os")],
+            WORKFLOW,
+            ours(&[]),
+            "identity-foreign-caller",
+        ),
+        (&[], reusable, ours(&[]), "identity-foreign-workflow"),
+        (&pulled, WORKFLOW, ours(&[]), "identity-mismatch-ref"),
+        (&pulled, WORKFLOW, ours(&request), "identity-mismatch-trigger"),
+        (&pulled, WORKFLOW, ours(&event), "identity-mismatch-ref"),
+        (&pulled, WORKFLOW, ours(&[request, event].concat()), "allowed"),
+    ] {
+        let host = Host::certified(Generation::Bundle, &github(changes, san)).await;
+        assert_eq!(host.code(&flags).await, wanted, "{changes:?} {flags:?}");
     }
 }
 

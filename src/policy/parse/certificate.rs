@@ -219,8 +219,7 @@ impl Parser {
         let issuer = self.filled_string(&object, "issuer");
         let subject = self.filled_string(&object, "subject");
         let (issuer, subject) = (issuer?, subject?);
-        let forge = Forge::of_issuer(&issuer).filter(|forge| forge.is_repository(&subject));
-        let subject = match forge {
+        let subject = match Forge::of_repository(&issuer, &subject) {
             Some(forge) => KeylessSubject::Repository(self.repository(&object, forge, subject)?),
             None => {
                 self.identity_only(&object)?;
@@ -295,13 +294,12 @@ impl Parser {
             }
         }
         Some(Repository {
-            forge,
-            uri,
             refs: refs?,
             workflows: workflows?,
             triggers: triggers?,
             reusable: reusable?,
             pins: pins.into_iter().collect::<Option<_>>()?,
+            ..Repository::plain(forge, uri)
         })
     }
 
