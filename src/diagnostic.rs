@@ -184,7 +184,6 @@ codes! {
     SignatureExpired = "signature-expired",
     /// The signature does not say what the caller wants it to say.
     SignedAnnotationMismatch = "signed-annotation-mismatch",
-    /// The certificate of a signature is for another signer.
     /// The certificate of a signature was not valid at the time that counts.
     SigningCertificateExpired = "signing-certificate-expired",
     /// The certificate of a signature cannot be read.
