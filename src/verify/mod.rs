@@ -6,6 +6,7 @@ pub mod bundle;
 mod canonical;
 mod certificate;
 mod fulcio;
+pub mod hearsay;
 pub mod identity;
 pub mod key;
 mod names;

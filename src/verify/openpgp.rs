@@ -67,13 +67,7 @@ impl Certificates {
 pub fn verify(blob: &[u8], keys: &[&KeyMaterial], now: Timestamp) -> Result<Verified<Claim>, Rejection> {
     let moment = moment(now)?;
     check_keys(keys)?;
-    let message = Message::parse(blob)?;
-    check_kind(&message.signature)?;
-    check_hash(message.signature.hash_algo())?;
-    check_critical(&message.signature)?;
-    let created = creation(&message.signature)?;
-
-    let issuer = issuer(&message.signature)?;
+    let (message, created, issuer) = read_message(blob)?;
     let cert = certificate(keys, &issuer)?;
     let key = signing_key(&cert, &issuer)?;
     check_algorithm(key.key())?;
@@ -93,6 +87,36 @@ pub fn verify(blob: &[u8], keys: &[&KeyMaterial], now: Timestamp) -> Result<Veri
         signer: Signer::OpenPgp { fingerprint: cert.fingerprint().to_hex() },
         time: Some(created),
     }))
+}
+
+/// A message of which everything may be said that needs no key, when it says that it was made, and the key it names.
+fn read_message(blob: &[u8]) -> Result<(Message, Timestamp, KeyHandle), Rejection> {
+    let message = Message::parse(blob)?;
+    check_kind(&message.signature)?;
+    check_hash(message.signature.hash_algo())?;
+    check_critical(&message.signature)?;
+    let created = creation(&message.signature)?;
+    let issuer = issuer(&message.signature)?;
+    Ok((message, created, issuer))
+}
+
+/// What a message says of itself: nothing about it has been verified.
+pub(in crate::verify) struct Unverified {
+    /// Fingerprint or key ID, upper-case hexadecimal.
+    pub(in crate::verify) issuer: String,
+    pub(in crate::verify) created: Timestamp,
+    pub(in crate::verify) content: Vec<u8>,
+}
+
+/// Reads a message as [`verify`] does before it looks for a key.
+pub(in crate::verify) fn unverified(blob: &[u8]) -> Result<Unverified, Rejection> {
+    let (Message { content, .. }, created, issuer) = read_message(blob)?;
+    Ok(Unverified { issuer: issuer.to_hex(), created, content })
+}
+
+/// The form of a message is good, whoever signed it.
+pub fn check_form(blob: &[u8]) -> Result<(), Rejection> {
+    unverified(blob).map(|_| ())
 }
 
 /// `now` as OpenPGP can say it: its times end in 2106.

@@ -52,12 +52,12 @@ enum Format {
 }
 
 impl Payload {
-    /// Reads the payload of an OpenPGP signature (rules J-1 to J-7). It must have been verified.
+    /// Reads the payload of an OpenPGP signature (rules J-1 to J-7). Unless it has been verified, it is hearsay.
     pub(in crate::verify) fn parse_simple_signing(bytes: &[u8]) -> Result<Self, Rejection> {
         parse(bytes, Format::SimpleSigning).map_err(malformed)
     }
 
-    /// Reads the payload of a cosign signature (rules C-11, C-12). It must have been verified.
+    /// Reads the payload of a cosign signature (rules C-11, C-12). Unless it has been verified, it is hearsay.
     pub(in crate::verify) fn parse_cosign(bytes: &[u8]) -> Result<Self, Rejection> {
         parse(bytes, Format::Cosign).map_err(malformed)
     }

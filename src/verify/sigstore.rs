@@ -133,6 +133,16 @@ pub fn verify_certified(
     Ok(Verified::assert(Certified { payload, certificate, spki, time }))
 }
 
+/// Whether a layer comes with a certificate; an empty one is none, as for cosign.
+pub fn has_certificate(signature: &UntrustedSigstore) -> bool {
+    signature.annotations.get(CERTIFICATE_ANNOTATION).is_some_and(|text| !text.is_empty())
+}
+
+/// The form of a layer is good, whoever signed it.
+pub fn check_form(signature: &UntrustedSigstore) -> Result<(), Rejection> {
+    Layer::of(signature).map(|_| ())
+}
+
 /// The certificate of a layer, and when a log took the signature (rules C-30 to C-35).
 fn fulcio_leaf(
     signature: &UntrustedSigstore,

@@ -4,12 +4,13 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::digest::{Digest, is_lower_hex, unhex};
+use crate::digest::{Digest, hex, is_lower_hex, unhex};
 use crate::json::{self, Value};
+use crate::verify::hearsay::UntrustedLogEntry;
 use crate::verify::payload::exact_members;
-use crate::verify::protojson::encode;
+use crate::verify::protojson::{decode, encode};
 use crate::verify::sigstore::{BUNDLE_ANNOTATION, CERTIFICATE_ANNOTATION, SIGNATURE_ANNOTATION};
-use crate::verify::{PAYLOAD, Rejection, UntrustedSigstore, fulcio};
+use crate::verify::{PAYLOAD, Rejection, Timestamp, UntrustedSigstore, fulcio};
 
 /// The bundle; seeds-and-formats, section 1.1, "Generation A".
 pub(super) fn bundle(layer: &UntrustedSigstore) -> Result<Vec<u8>, Rejection> {
@@ -62,6 +63,15 @@ fn entry(set: &str) -> Option<Json> {
         "inclusionPromise": { "signedEntryTimestamp": promise.text()? },
         "canonicalizedBody": body.text()?,
     }))
+}
+
+/// The same as it says, proven or not.
+pub(super) fn unverified_entry(set: &str) -> Option<UntrustedLogEntry> {
+    let entry = entry(set)?;
+    let text = |name: &str| entry.get(name)?.as_str();
+    let log_id = decode(entry.get("logId")?.get("keyId")?.as_str()?)?;
+    let (index, time) = (text("logIndex")?.parse().ok()?, text("integratedTime")?.parse().ok()?);
+    Some(UntrustedLogEntry { log_id: hex(&log_id), index, time: Some(Timestamp(time)) })
 }
 
 fn timestamp(text: &str) -> Option<String> {

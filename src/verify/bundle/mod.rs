@@ -22,6 +22,7 @@ use crate::diagnostic::clip;
 use crate::digest::{Algorithm, Digest, hex, unhex};
 use crate::nonempty::NonEmpty;
 
+use super::hearsay::UntrustedLogEntry;
 use super::protojson::encode;
 use super::trust::KeyMaterial;
 use super::trusted_root::{Authority, TrustedRoot};
@@ -193,6 +194,47 @@ pub fn verify_blob(
     };
     let subject = bundle.content.subject(&artifact)?;
     verify(&bundle, subject, &artifact, trust)
+}
+
+/// What a bundle says of itself: nothing about it has been verified.
+pub(in crate::verify) struct Unverified {
+    /// The certificate in DER.
+    pub(in crate::verify) leaf: Option<Vec<u8>>,
+    /// The payload of its envelope.
+    pub(in crate::verify) statement: Option<Vec<u8>>,
+    pub(in crate::verify) entries: Vec<UntrustedLogEntry>,
+}
+
+/// Reads a bundle, if it has the shape of one.
+pub(in crate::verify) fn unverified(bundle: &[u8]) -> Option<Unverified> {
+    let Bundle { material, entries, content, .. } = Bundle::parse(bundle).ok()?;
+    let leaf = match material {
+        Material::Certificate(der) => Some(der),
+        Material::PublicKey => None,
+    };
+    let statement = match content {
+        Content::Dsse { payload, .. } => Some(payload),
+        Content::Message { .. } => None,
+    };
+    let entry = |entry: wire::Entry| UntrustedLogEntry {
+        log_id: clip(&hex(&entry.log_id)),
+        index: entry.log_index,
+        time: entry.integrated_time.map(Timestamp),
+    };
+    Some(Unverified { leaf, statement, entries: entries.into_iter().map(entry).collect() })
+}
+
+/// Whether a bundle names its signer by a certificate, and not by a key.
+pub fn has_certificate(bundle: &[u8]) -> Result<bool, Rejection> {
+    match Bundle::parse(bundle)?.material {
+        Material::Certificate(_) => Ok(true),
+        Material::PublicKey => Ok(false),
+    }
+}
+
+/// The log entry in an annotation of cosign 2, as it says.
+pub(in crate::verify) fn unverified_entry(set: &str) -> Option<UntrustedLogEntry> {
+    attachment::unverified_entry(set)
 }
 
 /// What is known of the artifact.
