@@ -28,6 +28,7 @@
 //! | [`verify`] | signatures, keys, payloads: bytes and a time in, [`verify::Verified`] out |
 //! | [`policy`] | policy.json: scopes, requirements, signed identities |
 //! | [`evaluate`] | plan and judge: evidence in, verdict out |
+//! | [`inspect`] | what is attached to an image, proven or only said; never a verdict |
 //! | | *everything above is pure: no file, no network, no clock* |
 //! | [`config`] | where things are on this host; registries.conf, registries.d |
 //! | [`fetch`] | the only input and output: registries, lookaside stores, local images, key files |
@@ -63,6 +64,8 @@ pub mod verify;
 pub mod policy;
 
 pub mod evaluate;
+
+pub mod inspect;
 
 pub mod config;
 

@@ -7,10 +7,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::diagnostic::clip;
 use crate::digest::Digest;
 use crate::evaluate::evidence::LocatedSignature;
 use crate::fetch::registry::{Client, Document, Errand, excerpt};
 use crate::fetch::{Error, SIGNATURE_BYTES};
+use crate::inspect::{self, Item};
 use crate::json;
 use crate::manifest::OCI_MANIFEST;
 use crate::verify::{UntrustedSignature, UntrustedSigstore};
@@ -29,11 +31,51 @@ pub async fn signatures(
     errand: &Errand<'_>,
     digest: &Digest,
 ) -> Result<Vec<LocatedSignature>, Error> {
-    let tag = format!("{}-{}.sig", digest.algorithm().name(), digest.hex());
-    let Some(document) = client.attachment(errand, &tag).await? else {
-        return Ok(Vec::new());
+    let mut items = Vec::new();
+    add(client, errand, digest, Tag::Signatures, &mut items).await?;
+    Ok(items.into_iter().flat_map(|item: Item| item.signatures).collect())
+}
+
+/// What cosign 2 attaches to a manifest by a tag; seeds-and-formats, section 1.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::fetch) enum Tag {
+    Attestations,
+    Sboms,
+    Signatures,
+}
+
+impl Tag {
+    /// The tag for the manifest with this digest.
+    fn of(self, digest: &Digest) -> String {
+        let suffix = match self {
+            Self::Attestations => "att",
+            Self::Sboms => "sbom",
+            Self::Signatures => "sig",
+        };
+        format!("{}-{}.{suffix}", digest.algorithm().name(), digest.hex())
+    }
+
+    /// Where that is.
+    pub(in crate::fetch) fn place(self, errand: &Errand<'_>, digest: &Digest) -> String {
+        format!("docker://{}:{}", errand.image.name(), self.of(digest))
+    }
+}
+
+/// Adds the layers one by one; those before a failure stay. SBOMs are listed and not fetched.
+pub(in crate::fetch) async fn add(
+    client: &Client,
+    errand: &Errand<'_>,
+    digest: &Digest,
+    tag: Tag,
+    found: &mut Vec<Item>,
+) -> Result<(), Error> {
+    let (name, place) = (tag.of(digest), tag.place(errand, digest));
+    let document = match tag {
+        Tag::Signatures => client.attachment(errand, &name).await?,
+        // What the reference never asks for may be missing in any words.
+        Tag::Attestations | Tag::Sboms => client.referrers_tag(errand, &name).await?,
     };
-    let place = format!("docker://{}:{tag}", errand.image.name());
+    let Some(document) = document else { return Ok(()) };
     let broken = |detail: &str| Error::RegistryProtocol {
         registry: errand.image.domain().to_owned(),
         detail: format!("the signatures at {place}: {}", excerpt(detail)),
@@ -42,13 +84,29 @@ pub async fn signatures(
     let fetches = layers.into_iter().zip(1..).map(|(layer, number)| {
         let location = format!("{place}#{number}");
         async move {
+            let mut descriptor = inspect::Descriptor {
+                media_type: Some(clip(&layer.media_type)),
+                predicate_type: layer.annotations.get(PREDICATE).map(|text| clip(text)),
+                digest: Some(layer.digest.to_string()),
+                ..inspect::Descriptor::default()
+            };
+            if tag == Tag::Sboms {
+                let (signatures, failure) = (Vec::new(), None);
+                return Ok::<_, Error>(Item { location, descriptor, opened: false, signatures, failure });
+            }
             let payload = client.blob(errand, &layer.digest, SIGNATURE_BYTES).await?;
+            descriptor.size = u64::try_from(payload.len()).ok();
             let signature =
                 UntrustedSigstore { mime_type: layer.media_type, payload, annotations: layer.annotations };
-            Ok(LocatedSignature { location, signature: UntrustedSignature::Sigstore(signature) })
+            let signature = UntrustedSignature::Sigstore(signature);
+            Ok(Item { descriptor, ..Item::of_signature(LocatedSignature { location, signature }) })
         }
     });
-    stream::iter(fetches).buffered(AT_A_TIME).try_collect().await
+    let mut items = stream::iter(fetches).buffered(AT_A_TIME);
+    while let Some(item) = items.try_next().await? {
+        found.push(item);
+    }
+    Ok(())
 }
 
 /// A layer of an attachment manifest.
@@ -182,6 +240,9 @@ impl<'de> Deserialize<'de> for Annotations {
 
 /// Members of an index and of Docker's manifests (rule A-4).
 const AMBIGUOUS: [&str; 3] = ["manifests", "fsLayers", "history"];
+
+/// What cosign 2 says of an attestation beside it.
+const PREDICATE: &str = "predicateType";
 
 /// Layers fetched at a time: the most that speed up a registry without troubling it.
 const AT_A_TIME: usize = 4;

@@ -23,6 +23,18 @@ pub async fn signatures(
     digest: &Digest,
 ) -> Result<Vec<LocatedSignature>, Error> {
     let mut found = Vec::new();
+    add(client, errand, base, digest, &mut found).await?;
+    Ok(found)
+}
+
+/// Adds the signatures one by one; those before a failure stay.
+pub(in crate::fetch) async fn add(
+    client: &Client,
+    errand: &Errand<'_>,
+    base: &LookasideUrl,
+    digest: &Digest,
+    found: &mut Vec<LocatedSignature>,
+) -> Result<(), Error> {
     loop {
         let url = base.signature(digest, found.len().saturating_add(1));
         let blob = if url.is_http() {
@@ -30,7 +42,7 @@ pub async fn signatures(
         } else {
             read_file(&url, errand.budget, errand.deadline).await?
         };
-        let Some(blob) = blob else { return Ok(found) };
+        let Some(blob) = blob else { return Ok(()) };
         if found.len() == SIGNATURES {
             return Err(failed(&url, format!("there are more than {SIGNATURES} signatures")));
         }

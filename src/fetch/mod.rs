@@ -28,7 +28,8 @@ use crate::digest::Digest;
 use crate::evaluate::evidence::{Evidence, InstanceEvidence, ManifestEvidence, Needs, Question, Subject};
 use crate::fetch::registry::Proxies;
 use crate::fetch::source::{Found, RegistrySource, Source};
-use crate::manifest::{self, Malformed, NoInstance};
+use crate::inspect::{Failure, Store};
+use crate::manifest::{self, Platform};
 use crate::reference::{ImageReference, Named, Transport};
 
 pub use budget::{ALL_EVIDENCE_BYTES, Budget, EVIDENCE_BYTES, EVIDENCE_REQUESTS};
@@ -88,6 +89,48 @@ impl Place<'_> {
         };
         let (one, other) = tokio::join!(add(top_level), add(instance));
         one.or(other)
+    }
+}
+
+/// An image as far as it could be had, to be looked over.
+#[derive(Debug, Default)]
+pub struct Surveyed {
+    /// What the reference names.
+    pub top_level: Option<SurveyedManifest>,
+    /// If that is an index: the instance for the platform.
+    pub instance: Option<SurveyedManifest>,
+    /// Why there is none, if there should be one.
+    pub failure: Option<Failure>,
+    /// Where the image really came from, if that is a registry: perhaps a mirror (rule M-7).
+    pub source: Option<Named>,
+    /// Whether registries.d keeps sigstore attachments from being looked for.
+    pub attachments_disabled: bool,
+    /// Things to know. Untrusted: escape before printing.
+    pub warnings: Vec<String>,
+}
+
+/// A manifest and everything that is attached to it.
+#[derive(Debug)]
+pub struct SurveyedManifest {
+    /// The bytes as they were received.
+    pub bytes: Vec<u8>,
+    /// The type that the source claimed. Untrusted: escape before printing.
+    pub media_type: String,
+    /// Its digest, unless it can be read in more than one way.
+    pub digest: Option<Digest>,
+    /// The places that were asked; none for a manifest without a digest.
+    pub stores: Vec<Store>,
+}
+
+impl SurveyedManifest {
+    async fn of(manifest: ManifestEvidence, source: &Source<'_>, instance: Option<&Digest>) -> Self {
+        let ManifestEvidence { bytes, media_type, .. } = manifest;
+        let digest = manifest::digest(&bytes).ok();
+        let stores = match &digest {
+            Some(digest) => source.survey(digest, instance).await,
+            None => Vec::new(),
+        };
+        Self { bytes, media_type, digest, stores }
     }
 }
 
@@ -176,7 +219,7 @@ impl Client {
         };
         let signed = async |manifest: ManifestEvidence, instance: Option<&Digest>| {
             if needs.signatures {
-                Ok(source.signatures(&manifest, instance).await?.of(manifest))
+                Ok::<_, Error>(source.signatures(&manifest, instance).await?.of(manifest))
             } else {
                 Ok(manifest)
             }
@@ -185,38 +228,13 @@ impl Client {
             Some(signatures) => Ok(signatures?.of(top_level)),
             None => signed(top_level, None).await,
         };
-        // What cannot be read for certain is no index; the judgement refuses it.
-        let index_type = manifest::index_type(&top_level.bytes, &top_level.media_type);
-        let index_type = match index_type {
-            Ok(index_type) => index_type.filter(|_| question.subject != Subject::TopLevel),
-            Err(Malformed) if manifest::digest(&top_level.bytes).is_err() => None,
-            Err(Malformed) => {
-                return Err(source.malformed("the manifest is not of the type that the source says"));
-            }
-        };
+        let index_type = source.index_type(&top_level)?.filter(|_| question.subject != Subject::TopLevel);
         let Some(index_type) = index_type else {
             evidence.top_level = Some(signed_top_level(top_level).await?);
             return Ok(Gathered { evidence, source: origin, warnings, place: source.into_place() });
         };
-        let wanted =
-            manifest::choose_instance(&top_level.bytes, index_type, &question.platform).map_err(|error| {
-                match error {
-                    NoInstance::Malformed => source.malformed("the image index cannot be read"),
-                    NoInstance::NoMatch => {
-                        Error::NoMatchingPlatform { wanted: question.platform.to_string() }
-                    }
-                }
-            })?;
-        let instance = async {
-            let instance = source.manifest(Some(&wanted)).await?;
-            // Rule E-34.
-            if manifest::index_type(&instance.bytes, &instance.media_type) != Ok(None) {
-                return Err(
-                    source.malformed("what the image index has for the platform is no image manifest")
-                );
-            }
-            signed(instance, Some(&wanted)).await
-        };
+        let wanted = source.choose(&top_level, index_type, &question.platform)?;
+        let instance = async { signed(source.instance(&wanted).await?, Some(&wanted)).await };
         let top_level = async {
             match question.subject {
                 Subject::Instance => Ok(top_level),
@@ -227,6 +245,47 @@ impl Client {
         evidence.top_level = Some(top_level);
         evidence.instance = Some(InstanceEvidence { digest: wanted, manifest: instance });
         Ok(Gathered { evidence, source: origin, warnings, place: source.into_place() })
+    }
+
+    /// Looks everything over that is attached to an image and to its instance for a platform.
+    pub async fn survey(
+        &self,
+        image: &ImageReference,
+        platform: &Platform,
+        budget: &Budget,
+        deadline: Instant,
+    ) -> Result<Surveyed, Error> {
+        let needs = Needs { manifest: true, attachments: true, ..Needs::default() };
+        let question =
+            Question { require_signature: false, subject: Subject::TopLevel, platform: platform.clone() };
+        let gathering = self.gather(image, &needs, &question, None, budget, deadline);
+        let late = || Error::TimedOut { waiting_for: "the manifest".to_owned() };
+        let gathered = tokio::time::timeout_at(deadline, gathering).await.unwrap_or_else(|_| Err(late()))?;
+        let Gathered { evidence, source: origin, warnings, place } = gathered;
+        let (Some(top_level), Some(Place(source))) = (evidence.top_level, place) else {
+            return Err(Error::UnsupportedTransport(image.transport()));
+        };
+        let instance = async {
+            let Some(index_type) = source.index_type(&top_level)? else { return Ok(None) };
+            let wanted = source.choose(&top_level, index_type, platform)?;
+            let reading = tokio::time::timeout_at(deadline, source.instance(&wanted));
+            let manifest = reading.await.unwrap_or_else(|_| Err(late()))?;
+            Ok(Some(SurveyedManifest::of(manifest, &source, Some(&wanted)).await))
+        };
+        let whole = SurveyedManifest::of(top_level.clone(), &source, None);
+        let (top_level, instance) = tokio::join!(whole, instance);
+        let (instance, failure) = match instance {
+            Ok(instance) => (instance, None),
+            Err(error) => (None, Some(Error::told(&error))),
+        };
+        Ok(Surveyed {
+            top_level: Some(top_level),
+            instance,
+            failure,
+            source: origin,
+            attachments_disabled: evidence.attachments_disabled,
+            warnings,
+        })
     }
 
     /// The first endpoint that has the manifest; everything else is asked of that one alone (rules M-5, M-6).
@@ -556,6 +615,11 @@ impl Error {
 }
 
 impl Error {
+    /// The error as data, for where it is told beside other things.
+    pub(in crate::fetch) fn told(&self) -> Failure {
+        Failure { code: self.code(), message: self.to_string(), help: self.help().to_owned() }
+    }
+
     /// Whether the fault is in what the administrator wrote, or left out.
     pub fn is_configuration(&self) -> bool {
         match self {

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 
+use crate::diagnostic::{Code, clip};
 use crate::digest::Digest;
 use crate::evaluate::evidence::LocatedSignature;
 use crate::fetch::attachment::ANNOTATIONS;
 use crate::fetch::registry::{Client, Errand, Page};
 use crate::fetch::{Error, SIGNATURE_BYTES};
+use crate::inspect::{Descriptor, Failure, Item, Store, StoreKind};
 use crate::json::{self, Limits, Value};
 use crate::manifest::OCI_MANIFEST;
 use crate::verify::{UntrustedSignature, UntrustedSigstore};
@@ -35,23 +37,10 @@ pub struct Found {
 ///
 /// What is no signature is passed over; what cannot be fetched is a failure beside the others.
 pub async fn signatures(client: &Client, errand: &Errand<'_>, digest: &Digest) -> Found {
-    let mut found = Found::default();
-    let (mut listed, mut tagged) = (List::default(), List::default());
-    let (one, other) =
-        tokio::join!(listed.ask(client, errand, digest), tagged.look_up(client, errand, digest));
-    for error in [one, other].into_iter().filter_map(Result::err) {
-        found.fail(error);
-    }
-    let mut wanted = in_order([tagged.candidates, listed.candidates].concat());
-    if wanted.len() > REFERRERS {
-        found.fail(too_many(errand));
-        wanted.truncate(REFERRERS);
-    }
-    let fetches =
-        wanted.into_iter().map(async |referrer: Digest| fetch(client, errand, &referrer, digest).await);
-    let mut answers = stream::iter(fetches).buffered(AT_A_TIME);
-    while let Some(answer) = answers.next().await {
-        match answer {
+    let Survey { opened, failures, .. } = survey(client, errand, digest).await;
+    let mut found = Found { signatures: Vec::new(), failure: failures.into_iter().next() };
+    for answer in opened {
+        match answer.signatures {
             Ok(signatures) => found.signatures.extend(signatures),
             Err(error) => found.fail(error),
         }
@@ -59,18 +48,99 @@ pub async fn signatures(client: &Client, errand: &Errand<'_>, digest: &Digest) -
     found
 }
 
+/// Everything that refers to a manifest.
+#[derive(Debug, Default)]
+pub(in crate::fetch) struct Survey {
+    /// What may be a signature.
+    pub(in crate::fetch) opened: Vec<Opened>,
+    /// What the lists call something else, each once.
+    pub(in crate::fetch) others: Vec<Descriptor>,
+    /// Why the lists may not be all.
+    pub(in crate::fetch) failures: Vec<Error>,
+}
+
+impl Survey {
+    /// The same as a place with things in it, of which so many are told as may be opened. A digest after `name` tells
+    /// where one is.
+    pub(in crate::fetch) fn into_store(self, location: String, name: &str) -> Store {
+        let mut failures: Vec<Failure> = self.failures.iter().map(Error::told).collect();
+        let locate =
+            |descriptor: &Descriptor| format!("{name}@{}", descriptor.digest.as_deref().unwrap_or_default());
+        let opened = self.opened.into_iter().map(|Opened { descriptor, signatures }| {
+            let (signatures, failure) = match signatures {
+                Ok(signatures) => (signatures, None),
+                Err(error) => (Vec::new(), Some(error.told())),
+            };
+            Item { location: locate(&descriptor), descriptor, opened: true, signatures, failure }
+        });
+        let mut items: Vec<Item> = opened.collect();
+        let room = REFERRERS.saturating_sub(items.len());
+        if let Some(unlisted) = self.others.len().checked_sub(room).filter(|count| *count > 0) {
+            failures.push(Failure {
+                code: Code::EvidenceTooLarge,
+                message: format!(
+                    "at least {unlisted} more are listed there, and left out: only {REFERRERS} are told"
+                ),
+                help: "remove what nobody needs, or look with another tool, such as oras".to_owned(),
+            });
+        }
+        items.extend(self.others.into_iter().take(room).map(|descriptor| Item {
+            location: locate(&descriptor),
+            descriptor,
+            opened: false,
+            signatures: Vec::new(),
+            failure: None,
+        }));
+        Store { kind: StoreKind::Referrers, location, items, failures }
+    }
+}
+
+/// A manifest that may hold signatures, and those in it.
+#[derive(Debug)]
+pub(in crate::fetch) struct Opened {
+    pub(in crate::fetch) descriptor: Descriptor,
+    pub(in crate::fetch) signatures: Result<Vec<LocatedSignature>, Error>,
+}
+
+/// The manifests that refer to the one with this digest. Only what may be a signature is fetched.
+pub(in crate::fetch) async fn survey(client: &Client, errand: &Errand<'_>, digest: &Digest) -> Survey {
+    let (mut listed, mut tagged) = (List::default(), List::default());
+    let (one, other) =
+        tokio::join!(listed.ask(client, errand, digest), tagged.look_up(client, errand, digest));
+    let mut failures: Vec<Error> = [one, other].into_iter().filter_map(Result::err).collect();
+    let mut wanted = in_order([tagged.candidates, listed.candidates].concat());
+    let others = remaining(&wanted, [tagged.others, listed.others].concat());
+    if wanted.len() > REFERRERS {
+        failures.push(too_many(errand));
+        wanted.truncate(REFERRERS);
+    }
+    let fetches = wanted.into_iter().map(async |candidate: Candidate| Opened {
+        signatures: fetch(client, errand, &candidate.digest, digest).await,
+        descriptor: candidate.descriptor,
+    });
+    let opened = stream::iter(fetches).buffered(AT_A_TIME).collect().await;
+    Survey { opened, others, failures }
+}
+
 /// The candidates in the order in which they are looked at, each once; nothing if there are too many.
-pub(in crate::fetch) fn first(candidates: Vec<Candidate>) -> Option<Vec<Digest>> {
+pub(in crate::fetch) fn first(candidates: Vec<Candidate>) -> Option<Vec<Candidate>> {
     let wanted = in_order(candidates);
     (wanted.len() <= REFERRERS).then_some(wanted)
 }
 
 /// What is said to be a signature comes before what is said to be something else, of which there may be much.
-fn in_order(mut candidates: Vec<Candidate>) -> Vec<Digest> {
+fn in_order(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     candidates.sort_by_key(|candidate| candidate.rank);
     let mut known = BTreeSet::new();
     candidates.retain(|candidate| known.insert(candidate.digest.to_string()));
-    candidates.into_iter().map(|candidate| candidate.digest).collect()
+    candidates
+}
+
+/// The others that are no candidates under the same digest, each once.
+pub(in crate::fetch) fn remaining(candidates: &[Candidate], mut others: Vec<Descriptor>) -> Vec<Descriptor> {
+    let mut known: BTreeSet<_> = candidates.iter().map(|c| Some(c.digest.to_string())).collect();
+    others.retain(|other| known.insert(other.digest.clone()));
+    others
 }
 
 impl Found {
@@ -86,14 +156,17 @@ impl Found {
 
 /// What a list names, as far as it could be read.
 #[derive(Default)]
-struct List {
-    candidates: Vec<Candidate>,
+pub(in crate::fetch) struct List {
+    pub(in crate::fetch) candidates: Vec<Candidate>,
+    /// What the list calls something else than a signature.
+    pub(in crate::fetch) others: Vec<Descriptor>,
 }
 
 /// What may be a signature.
 #[derive(Clone)]
 pub(in crate::fetch) struct Candidate {
-    digest: Digest,
+    pub(in crate::fetch) digest: Digest,
+    pub(in crate::fetch) descriptor: Descriptor,
     rank: Rank,
 }
 
@@ -139,7 +212,10 @@ impl List {
     }
 
     fn add(&mut self, index: &[u8], errand: &Errand<'_>) -> Result<(), Error> {
-        self.candidates.extend(candidates(index).ok_or_else(|| malformed(errand))?);
+        let List { candidates, others } = List::read(index).ok_or_else(|| malformed(errand))?;
+        self.candidates.extend(candidates);
+        self.others.extend(others);
+        self.others.truncate(LISTED);
         if self.candidates.len() > LISTED {
             self.candidates.truncate(LISTED);
             return Err(too_many(errand));
@@ -170,26 +246,67 @@ async fn fetch(
     Ok(signatures)
 }
 
-/// What may be signatures, by the types that the list itself gives.
-pub(in crate::fetch) fn candidates(index: &[u8]) -> Option<Vec<Candidate>> {
-    let index = json::parse(index, LIMITS).ok()?;
-    let entries = index.member("manifests").ok()??.elements()?;
-    let mut candidates = Vec::new();
-    for entry in entries {
-        let text = |name| Some(entry.member(name).ok()?.and_then(Value::text).unwrap_or_default());
-        let (media_type, artifact_type) = (text("mediaType")?, text("artifactType")?);
-        let is_candidate = artifact_type.is_empty() || Kind::of(artifact_type).is_some();
-        if media_type == OCI_MANIFEST && is_candidate {
-            let said = entry.member("annotations").ok()?.and_then(|all| all.member(PREDICATE).ok()?);
-            let rank = match said.and_then(Value::text) {
-                None => Rank::Unknown,
-                Some(COSIGN_SIGN) => Rank::Signature,
-                Some(_) => Rank::Other,
-            };
-            candidates.push(Candidate { digest: Digest::parse(text("digest")?)?, rank });
+impl List {
+    /// Reads an index: what may be signatures, by the types that the list itself gives, and the rest.
+    pub(in crate::fetch) fn read(index: &[u8]) -> Option<Self> {
+        let index = json::parse(index, LIMITS).ok()?;
+        let entries = index.member("manifests").ok()??.elements()?;
+        let mut list = Self::default();
+        for entry in entries {
+            let text = |name| Some(entry.member(name).ok()?.and_then(Value::text).unwrap_or_default());
+            let (media_type, artifact_type) = (text("mediaType")?, text("artifactType")?);
+            let is_candidate = artifact_type.is_empty() || Kind::of(artifact_type).is_some();
+            let descriptor = describe(entry);
+            if media_type == OCI_MANIFEST && is_candidate {
+                let said = entry.member("annotations").ok()?.and_then(|all| all.member(PREDICATE).ok()?);
+                let rank = match said.and_then(Value::text) {
+                    None => Rank::Unknown,
+                    Some(COSIGN_SIGN) => Rank::Signature,
+                    Some(_) => Rank::Other,
+                };
+                let digest = Digest::parse(text("digest")?)?;
+                list.candidates.push(Candidate { digest, descriptor, rank });
+            } else {
+                list.others.push(descriptor);
+            }
         }
+        Some(list)
     }
-    Some(candidates)
+}
+
+/// What an entry of a list says, as far as it can be read.
+fn describe(entry: &Value<'_>) -> Descriptor {
+    let member = |name| entry.member(name).ok().flatten();
+    let text = |name| member(name).and_then(Value::text).map(clip);
+    let predicate = member("annotations").and_then(|all| all.member(PREDICATE).ok()?);
+    Descriptor {
+        media_type: text("mediaType"),
+        artifact_type: text("artifactType"),
+        predicate_type: predicate.and_then(Value::text).map(clip),
+        digest: text("digest"),
+        size: member("size").and_then(size),
+    }
+}
+
+/// A number of bytes.
+fn size(value: &Value<'_>) -> Option<u64> {
+    match &value.data {
+        json::Data::Number(number) => number.parse().ok(),
+        json::Data::Null
+        | json::Data::Bool(_)
+        | json::Data::String(_)
+        | json::Data::Array(_)
+        | json::Data::Object(_) => None,
+    }
+}
+
+/// Whether a manifest refers to the one with this digest.
+pub(in crate::fetch) fn refers(manifest: &[u8], subject: &Digest) -> bool {
+    let refers = |manifest: &Value<'_>| {
+        let digest = manifest.member("subject").ok()??.member("digest").ok()??.text()?;
+        Some(Digest::parse(digest)? == *subject)
+    };
+    json::parse(manifest, LIMITS).is_ok_and(|manifest| refers(&manifest) == Some(true))
 }
 
 /// What a referrer is, if it is one for us; seeds-and-formats, section 1.2.
@@ -258,14 +375,7 @@ impl Layer {
                     annotations.insert(member.key.clone().into_owned(), member.value.text()?.to_owned());
                 }
             }
-            let size = match &layer.member("size").ok()??.data {
-                json::Data::Number(number) => number.parse().ok()?,
-                json::Data::Null
-                | json::Data::Bool(_)
-                | json::Data::String(_)
-                | json::Data::Array(_)
-                | json::Data::Object(_) => return None,
-            };
+            let size = usize::try_from(size(layer.member("size").ok()??)?).ok()?;
             let digest = Digest::parse(&text(layer, "digest")?)?;
             Some(Self { kind, media_type: text(layer, "mediaType")?, digest, size, annotations })
         };

@@ -7,11 +7,14 @@ use tokio::time::Instant;
 use crate::config::{Endpoint, LookasideUrl};
 use crate::digest::{Algorithm, Digest};
 use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
+use crate::fetch::attachment::Tag;
+use crate::fetch::referrers::Survey;
 use crate::fetch::registry::{self, Errand, Proxies};
 use crate::fetch::{
     Budget, Error, Place, attachment, blocking, credentials, extension, local, lookaside, referrers,
 };
-use crate::manifest;
+use crate::inspect::{Item, Store, StoreKind};
+use crate::manifest::{self, Malformed, NoInstance, Platform};
 
 /// Where the manifests and signatures of one image come from.
 pub(super) enum Source<'a> {
@@ -54,6 +57,37 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The type of an index, if the manifest is one. What cannot be read for certain is none; the judgement refuses it.
+    pub(super) fn index_type(&self, manifest: &ManifestEvidence) -> Result<Option<&'static str>, Error> {
+        match manifest::index_type(&manifest.bytes, &manifest.media_type) {
+            Ok(index_type) => Ok(index_type),
+            Err(Malformed) if manifest::digest(&manifest.bytes).is_err() => Ok(None),
+            Err(Malformed) => Err(self.malformed("the manifest is not of the type that the source says")),
+        }
+    }
+
+    /// The digest that an index has for the platform.
+    pub(super) fn choose(
+        &self,
+        index: &ManifestEvidence,
+        index_type: &str,
+        platform: &Platform,
+    ) -> Result<Digest, Error> {
+        manifest::choose_instance(&index.bytes, index_type, platform).map_err(|error| match error {
+            NoInstance::Malformed => self.malformed("the image index cannot be read"),
+            NoInstance::NoMatch => Error::NoMatchingPlatform { wanted: platform.to_string() },
+        })
+    }
+
+    /// The manifest that an index has under this digest, which is no index again (rule E-34).
+    pub(super) async fn instance(&self, digest: &Digest) -> Result<ManifestEvidence, Error> {
+        let instance = self.manifest(Some(digest)).await?;
+        if manifest::index_type(&instance.bytes, &instance.media_type) != Ok(None) {
+            return Err(self.malformed("what the image index has for the platform is no image manifest"));
+        }
+        Ok(instance)
+    }
+
     /// The signatures stored for that manifest.
     pub(super) async fn signatures(
         &self,
@@ -91,6 +125,31 @@ impl<'a> Source<'a> {
                 found.unwrap_or_else(referrers::Found::failed)
             }
             Self::Registry(source) => referrers::signatures(source.client, &source.errand(), digest).await,
+        }
+    }
+
+    /// Everything that is attached to a manifest, place by place. What fails is told in its place.
+    pub(super) async fn survey(&self, digest: &Digest, instance: Option<&Digest>) -> Vec<Store> {
+        match self {
+            Self::Local(image) => {
+                let (mut stores, location) = (Vec::new(), image.path().to_owned());
+                let (files, wanted) = (image.clone(), instance.cloned());
+                let found = blocking(move || files.signatures(wanted.as_ref())).await;
+                let (signatures, failures) = match found {
+                    Ok(signatures) => (signatures, Vec::new()),
+                    Err(error) => (Vec::new(), vec![error.told()]),
+                };
+                let items = signatures.into_iter().map(Item::of_signature).collect();
+                let kind = StoreKind::Local;
+                stores.push(Store { kind, location: location.clone(), items, failures });
+                let (files, wanted) = (image.clone(), digest.clone());
+                let survey = blocking(move || Ok(files.survey(&wanted))).await;
+                let failed = |error| Some(Survey { failures: vec![error], ..Survey::default() });
+                let into_store = |survey: Survey| survey.into_store(location.clone(), &location);
+                stores.extend(survey.unwrap_or_else(failed).map(into_store));
+                stores
+            }
+            Self::Registry(source) => source.survey(digest).await,
         }
     }
 
@@ -184,6 +243,67 @@ impl<'a> RegistrySource<'a> {
         }
         common.extend(attached);
         Ok(Signatures { common, ours: Vec::new() })
+    }
+
+    /// Everything that is attached to a manifest, whatever registries.d says of attachments.
+    async fn survey(&self, digest: &Digest) -> Vec<Store> {
+        let errand = self.errand();
+        let tagged = async |kind, tag: Tag| {
+            let mut items = Vec::new();
+            let adding = attachment::add(self.client, &errand, digest, tag, &mut items);
+            let failures = self.in_time(adding).await.err().iter().map(Error::told).collect();
+            Store { kind, location: tag.place(&errand, digest), items, failures }
+        };
+        let referrers = async {
+            let name = format!("docker://{}", errand.image.name());
+            let survey = referrers::survey(self.client, &errand, digest).await;
+            survey.into_store(format!("{name}@{digest}"), &name)
+        };
+        let (stored, attachments, attestations, sboms, referrers) = tokio::join!(
+            self.survey_stored(digest),
+            tagged(StoreKind::Attachments, Tag::Signatures),
+            tagged(StoreKind::Attestations, Tag::Attestations),
+            tagged(StoreKind::Sboms, Tag::Sboms),
+            referrers,
+        );
+        vec![stored, attachments, referrers, attestations, sboms]
+    }
+
+    /// The registry's own store, or the lookaside store (rule X-1).
+    async fn survey_stored(&self, digest: &Digest) -> Store {
+        let (client, errand) = (self.client, self.errand());
+        let keeps_signatures = client.keeps_signatures(&errand).await;
+        let (kind, location, signatures, failure) = match keeps_signatures {
+            Ok(true) => {
+                let found = self.in_time(extension::signatures(client, &errand, digest)).await;
+                let (signatures, failure) = match found {
+                    Ok(signatures) => (signatures, None),
+                    Err(error) => (Vec::new(), Some(error)),
+                };
+                let location = format!("https://{}", errand.image.domain());
+                (StoreKind::Extension, location, signatures, failure)
+            }
+            Ok(false) | Err(_) => {
+                let mut signatures = Vec::new();
+                let failure = match keeps_signatures {
+                    Ok(_) => {
+                        let found = &mut signatures;
+                        let adding = lookaside::add(client, &errand, &self.lookaside, digest, found);
+                        self.in_time(adding).await.err()
+                    }
+                    Err(error) => Some(error),
+                };
+                let location = self.lookaside.signature(digest, 1).to_string();
+                (StoreKind::Lookaside, location, signatures, failure)
+            }
+        };
+        let items = signatures.into_iter().map(Item::of_signature).collect();
+        Store { kind, location, items, failures: failure.iter().map(Error::told).collect() }
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let timed_out = |_| Err(Error::TimedOut { waiting_for: "what is attached".to_owned() });
+        tokio::time::timeout_at(self.deadline, work).await.unwrap_or_else(timed_out)
     }
 }
 

@@ -13,6 +13,7 @@ const ORDER: &[&str] = &[
     "verify",
     "policy",
     "evaluate",
+    "inspect",
     "config",
     "fetch",
     "engine",
@@ -23,8 +24,18 @@ const ORDER: &[&str] = &[
 ];
 
 /// Modules that are pure: they open, connect and ask the time of nothing.
-const PURE: &[&str] =
-    &["nonempty", "digest", "diagnostic", "json", "reference", "manifest", "verify", "policy", "evaluate"];
+const PURE: &[&str] = &[
+    "nonempty",
+    "digest",
+    "diagnostic",
+    "json",
+    "reference",
+    "manifest",
+    "verify",
+    "policy",
+    "evaluate",
+    "inspect",
+];
 
 fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -7,7 +7,7 @@ use super::archive::Archive;
 use super::{LIMITS, invalid, member, read};
 use crate::digest::Digest;
 use crate::evaluate::evidence::{LocatedSignature, ManifestEvidence};
-use crate::fetch::referrers::{self, Found};
+use crate::fetch::referrers::{self, Candidate, Found, List, Opened, REFERRERS, Survey};
 use crate::fetch::{Budget, Error, MANIFEST_BYTES};
 use crate::json::{self, Member, Value};
 use crate::manifest::{self, DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
@@ -59,6 +59,19 @@ pub(super) fn archive_referrers(path: &Path, digest: &Digest, budget: &Budget, d
     }
 }
 
+/// Everything in the layout that refers to the manifest with this digest. It blocks.
+pub(super) fn survey(path: &Path, digest: &Digest, budget: &Budget) -> Survey {
+    Layout::Directory(path).survey(digest, budget)
+}
+
+/// The same from a tar file. It blocks.
+pub(super) fn archive_survey(path: &Path, digest: &Digest, budget: &Budget, deadline: Instant) -> Survey {
+    match Archive::open(path, deadline) {
+        Ok(archive) => Layout::Archive(&archive).survey(digest, budget),
+        Err(error) => Survey { failures: vec![error], ..Survey::default() },
+    }
+}
+
 /// Where the files of a layout are.
 enum Layout<'a> {
     Archive(&'a Archive),
@@ -67,7 +80,6 @@ enum Layout<'a> {
 
 impl Layout<'_> {
     fn image(&self, image: &LayoutImage, budget: &Budget) -> Result<ManifestEvidence, Error> {
-        const INDEX: &str = "index.json";
         let index = self.read(INDEX, budget)?;
         let descriptor = choose(&index, image).map_err(|detail| invalid(&self.place(INDEX), detail))?;
         let mut evidence = self.blob(&descriptor.digest, budget)?;
@@ -100,7 +112,7 @@ impl Layout<'_> {
             Vec::new()
         });
         for candidate in wanted {
-            match self.signatures(&candidate, digest, budget) {
+            match self.signatures(&candidate.digest, digest, budget) {
                 Ok(signatures) => found.signatures.extend(signatures),
                 Err(error) => found.fail(error),
             }
@@ -108,20 +120,64 @@ impl Layout<'_> {
         found
     }
 
-    fn candidates(&self, digest: &Digest, budget: &Budget) -> Result<Vec<Digest>, Error> {
-        const INDEX: &str = "index.json";
+    fn candidates(&self, digest: &Digest, budget: &Budget) -> Result<Vec<Candidate>, Error> {
+        let List { candidates, .. } = self.list(digest, budget)?;
+        referrers::first(candidates).ok_or_else(|| self.too_many())
+    }
+
+    /// Everything that refers to the manifest, which for what is no signature only its own manifest tells.
+    fn survey(&self, digest: &Digest, budget: &Budget) -> Survey {
+        let mut survey = Survey::default();
+        let List { candidates, others } = match self.list(digest, budget) {
+            Ok(list) => list,
+            Err(error) => return Survey { failures: vec![error], ..survey },
+        };
+        let mut others = referrers::remaining(&candidates, others);
+        match referrers::first(candidates) {
+            Some(wanted) => {
+                for Candidate { digest: referrer, descriptor, .. } in wanted {
+                    let signatures = self.signatures(&referrer, digest, budget);
+                    if signatures.as_ref().is_ok_and(Vec::is_empty) {
+                        others.push(descriptor);
+                    } else {
+                        survey.opened.push(Opened { descriptor, signatures });
+                    }
+                }
+            }
+            None => survey.failures.push(self.too_many()),
+        }
+        if others.len() > REFERRERS {
+            survey.failures.push(self.too_many());
+        }
+        for other in others.into_iter().take(REFERRERS) {
+            let Some(referrer) = other.digest.as_deref().and_then(Digest::parse) else { continue };
+            match self.blob(&referrer, budget) {
+                Ok(manifest) if referrers::refers(&manifest.bytes, digest) => survey.others.push(other),
+                Ok(_) => {}
+                Err(error) => survey.failures.push(error),
+            }
+        }
+        survey
+    }
+
+    fn list(&self, digest: &Digest, budget: &Budget) -> Result<List, Error> {
         let malformed = || invalid(&self.place(INDEX), "it is no list of manifests");
         let index = self.read(INDEX, budget)?;
-        let mut listed = referrers::candidates(&index).ok_or_else(malformed)?;
+        let mut list = List::read(&index).ok_or_else(malformed)?;
         let tag = format!("{}-{}", digest.algorithm().name(), digest.hex());
         if let Ok(tagged) = choose(&index, &LayoutImage::Named(tag))
             && manifest::is_index(&tagged.media_type)
         {
             let index = self.blob(&tagged.digest, budget)?;
-            listed.extend(referrers::candidates(&index.bytes).ok_or_else(malformed)?);
+            let List { candidates, others } = List::read(&index.bytes).ok_or_else(malformed)?;
+            list.candidates.extend(candidates);
+            list.others.extend(others);
         }
-        let wanted = referrers::first(listed);
-        wanted.ok_or_else(|| invalid(&self.place(INDEX), "it lists more manifests than can be looked at"))
+        Ok(list)
+    }
+
+    fn too_many(&self) -> Error {
+        invalid(&self.place(INDEX), "it lists more manifests than can be looked at")
     }
 
     fn signatures(
@@ -156,6 +212,9 @@ impl Layout<'_> {
         }
     }
 }
+
+/// What lists the images of a layout.
+const INDEX: &str = "index.json";
 
 /// What an index.json says of one image.
 struct Descriptor {

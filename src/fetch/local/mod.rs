@@ -132,6 +132,18 @@ impl Image {
             }
         }
     }
+
+    /// Everything in the same layout that refers to the manifest with this digest; nothing where there is no place for
+    /// it. It blocks.
+    pub(in crate::fetch) fn survey(&self, digest: &Digest) -> Option<referrers::Survey> {
+        match &self.source {
+            Source::Dir(_) | Source::DockerArchive { .. } | Source::Storage(_) => None,
+            Source::Layout { path, .. } => Some(layout::survey(Path::new(path), digest, &self.budget)),
+            Source::OciArchive { path, .. } => {
+                Some(layout::archive_survey(Path::new(path), digest, &self.budget, self.deadline))
+            }
+        }
+    }
 }
 
 /// Looks up what the name needs to be a reference; relative paths start in the working directory. It blocks.
