@@ -1,5 +1,6 @@
 //! [`Engine`]: one verification from name to verdict.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,10 @@ use crate::digest::Digest;
 use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Role, Verdict};
-use crate::fetch::{self, Client, Configuration, Gathered, Locations, credentials, local, registry};
+use crate::fetch::{
+    self, Client, Configuration, Gathered, Locations, SurveyedManifest, credentials, local, registry,
+};
+use crate::inspect::{self, Failure, Finding, Signed, Store, Trust};
 use crate::manifest::Platform;
 use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
@@ -158,6 +162,63 @@ struct Judged {
     pinned_accepted: Option<bool>,
     /// The evidence, if more of it could turn a no into a yes.
     refused: Option<Evidence>,
+}
+
+/// What is attached to an image. It is no verdict: no policy was read.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// Where it really came from, if that is a registry and another place than the name says.
+    pub source: Option<Named>,
+    /// What the reference names, and if that is an index the instance for the platform.
+    pub manifests: Vec<InspectedManifest>,
+    /// Why an instance that should be there is not.
+    pub failure: Option<Failure>,
+    /// Requirements with `keyless` that good signatures would satisfy, as JSON.
+    pub proposals: BTreeSet<String>,
+    /// Things to know. Untrusted: escape before printing.
+    pub warnings: Vec<String>,
+    /// The number of requests that were made.
+    pub requests: usize,
+}
+
+/// A manifest with what is attached to it.
+#[derive(Clone, Debug)]
+pub struct InspectedManifest {
+    /// Which one.
+    pub role: Role,
+    /// Its digest, unless it can be read in more than one way.
+    pub digest: Option<Digest>,
+    /// The type that the source claimed. Untrusted: escape before printing.
+    pub media_type: String,
+    /// Its length in bytes.
+    pub size: usize,
+    /// Every place that was asked.
+    pub stores: Vec<InspectedStore>,
+}
+
+/// A place and what was found out about everything in it.
+#[derive(Clone, Debug)]
+pub struct InspectedStore {
+    /// The place, whose signatures are left out.
+    pub store: Store,
+    /// For each thing there, what was found out about each of its signatures.
+    pub findings: Vec<Vec<Finding>>,
+}
+
+impl Inspection {
+    /// Whether everything could be asked.
+    pub fn is_complete(&self) -> bool {
+        let stores = || self.manifests.iter().flat_map(|manifest| &manifest.stores);
+        self.failure.is_none()
+            && self.manifests.iter().all(|manifest| manifest.digest.is_some())
+            && stores().all(|s| s.store.failures.is_empty())
+            && stores().flat_map(|s| &s.store.items).all(|item| item.failure.is_none())
+    }
+
+    /// Every finding.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.manifests.iter().flat_map(|m| &m.stores).flat_map(|s| &s.findings).flatten()
+    }
 }
 
 /// What would be required of an image, and where its signatures would be looked for.
@@ -533,6 +594,53 @@ impl Engine {
         is_enough.then_some(matches!(verdict.decision, Decision::Allow(_)))
     }
 
+    /// What is attached to an image and to its instance for the platform, and which of it is good. No policy is read.
+    ///
+    /// `timeout` is that of everything; what has not come after three quarters of it is left out, and said to be.
+    pub async fn inspect(
+        self: &Arc<Self>,
+        name: &str,
+        platform: &Platform,
+        trust: &Trust,
+        timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Inspection, Error> {
+        let start = Instant::now();
+        let (gathered_by, deadline) = (start + timeout / 4 * 3, start + timeout);
+        let (image, note) = self.resolve(name.to_owned(), platform.clone(), gathered_by).await?;
+        let budget = self.client.budget();
+        // Whatever a disk does, this ends.
+        let surveying = self.client.survey(&image, platform, &budget, gathered_by);
+        let late = |_| Err(fetch::Error::TimedOut { waiting_for: "what is attached".to_owned() });
+        let mut surveyed = tokio::time::timeout_at(deadline, surveying).await.unwrap_or_else(late)?;
+        let mut warnings = std::mem::take(&mut surveyed.warnings);
+        warnings.extend(note);
+        if surveyed.attachments_disabled {
+            warnings.push(
+                "registries.d does not say \"use-sigstore-attachments: true\" for this image: what is attached counts only for \"keyless\" and \"trustedRoot...\""
+                    .to_owned(),
+            );
+        }
+        let (trust, requests) = (trust.clone(), budget.requests_made());
+        let source = surveyed.source.take().filter(|source| Some(source) != image.docker_reference());
+        let examination = move || {
+            let failure = surveyed.failure.take();
+            let mut proposals = BTreeSet::new();
+            let mut manifests = Vec::new();
+            let parts = [(Role::TopLevel, surveyed.top_level), (Role::Instance, surveyed.instance)];
+            for (role, manifest) in parts.into_iter().filter_map(|(role, part)| Some((role, part?))) {
+                let inspected = examine_all(role, manifest, &trust, now);
+                for finding in inspected.stores.iter().flat_map(|store| store.findings.iter().flatten()) {
+                    proposals.extend(inspect::propose(finding, &image, &trust));
+                }
+                manifests.push(inspected);
+            }
+            drop(budget);
+            Ok(Inspection { source, manifests, failure, proposals, warnings, requests })
+        };
+        blocking(&self.judging, examination, "the examination of what was found", deadline).await
+    }
+
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;
@@ -577,6 +685,23 @@ impl Engine {
 fn check_clock(environment: &Environment, now: Timestamp) -> Result<(), Error> {
     let (floor, source) = config::clock_floor(environment);
     if now < floor { Err(Error::ClockImplausible { now, floor, source }) } else { Ok(()) }
+}
+
+/// Examines every signature of a manifest. It takes time.
+fn examine_all(role: Role, manifest: SurveyedManifest, trust: &Trust, now: Timestamp) -> InspectedManifest {
+    let SurveyedManifest { bytes, media_type, digest, stores } = manifest;
+    let examine = |mut store: Store| {
+        let mut findings = Vec::new();
+        for item in &mut store.items {
+            let signatures = std::mem::take(&mut item.signatures);
+            let signed = digest.as_ref().map(|digest| Signed { manifest: &bytes, digest });
+            let found = |located| Some(inspect::examine(&located, signed?, trust, now));
+            findings.push(signatures.into_iter().filter_map(found).collect());
+        }
+        InspectedStore { store, findings }
+    };
+    let stores = stores.into_iter().map(examine).collect();
+    InspectedManifest { role, size: bytes.len(), digest, media_type, stores }
 }
 
 /// Does what takes a thread where it holds nobody else up, in its turn, and not for longer than the deadline.

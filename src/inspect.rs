@@ -18,7 +18,7 @@ use crate::verify::identity::{Extension, SigningIdentity};
 use crate::verify::payload::SignedName;
 use crate::verify::sigstore::{self, SIGNATURE_MIME_TYPE};
 use crate::verify::trust::KeyMaterial;
-use crate::verify::trusted_root::TrustedRoot;
+use crate::verify::trusted_root::{HostRoot, TrustedRoot};
 use crate::verify::{
     Claim, Payload, Rejection, Signer, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp,
 };
@@ -122,35 +122,40 @@ pub struct Failure {
 /// What signatures are verified with.
 #[derive(Clone, Debug)]
 pub struct Trust {
-    /// The trusted root that was named; else that of this host.
-    pub root: Option<NamedRoot>,
+    /// For certificates.
+    pub root: Root,
     /// Public keys.
     pub keys: Vec<Arc<KeyMaterial>>,
     /// OpenPGP keys.
     pub gpg_keys: Vec<Arc<KeyMaterial>>,
 }
 
-/// A trusted root in a file that the caller names.
+/// A trusted root.
 #[derive(Clone, Debug)]
-pub struct NamedRoot {
-    /// The file, as a policy could name it.
-    pub path: String,
-    /// What is in it.
-    pub material: Arc<KeyMaterial>,
+pub enum Root {
+    /// That of this host.
+    Host(Arc<HostRoot>),
+    /// One that the caller names.
+    Named {
+        /// The file, as a policy could name it.
+        path: String,
+        /// What is in it.
+        material: Arc<KeyMaterial>,
+    },
 }
 
 impl Trust {
     /// The trusted root, and whether what it lacks is waived, as only in one that was named (T-14).
     fn root(&self) -> Result<(&TrustedRoot, Lacking), Rejection> {
-        let Some(NamedRoot { material, .. }) = &self.root else {
-            return Ok((TrustedRoot::embedded(), Lacking::Refused));
-        };
-        match material.trusted_root() {
-            Ok(root) => Ok((root, Lacking::Waived)),
-            Err(error) => {
-                let (source, error) = (material.source().to_owned(), error.clone());
-                Err(Rejection::TrustedRootInvalid { source, error })
-            }
+        match &self.root {
+            Root::Host(host) => Ok((&host.root, Lacking::Refused)),
+            Root::Named { material, .. } => match material.trusted_root() {
+                Ok(root) => Ok((root, Lacking::Waived)),
+                Err(error) => {
+                    let (source, error) = (material.source().to_owned(), error.clone());
+                    Err(Rejection::TrustedRootInvalid { source, error })
+                }
+            },
         }
     }
 }
@@ -436,8 +441,8 @@ pub fn propose(finding: &Finding, image: &ImageReference, trust: &Trust) -> Opti
     };
     let mut requirement =
         serde_json::json!({"type": "sigstoreSigned", "keyless": {"issuer": issuer, "subject": subject}});
-    if let (Some(root), Some(members)) = (&trust.root, requirement.as_object_mut()) {
-        members.insert("trustedRootPath".to_owned(), root.path.as_str().into());
+    if let (Root::Named { path, .. }, Some(members)) = (&trust.root, requirement.as_object_mut()) {
+        members.insert("trustedRootPath".to_owned(), path.as_str().into());
     }
     let policy = serde_json::json!({ "default": [requirement] }).to_string();
     let policy = Policy::parse(policy.as_bytes()).ok()?;

@@ -1,6 +1,7 @@
 //! Arguments, reports, exit codes.
 
 mod explain;
+mod inspect;
 mod print;
 mod signer;
 mod trust;
@@ -55,7 +56,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "vouchd", version, about, max_term_width = 79, infer_long_args = false)]
 #[command(
-    after_help = "Exit status: 0 allowed, 1 denied by policy, 2 usage, 3 could not be decided,\n4 policy or configuration unusable."
+    after_help = "Exit status: 0 allowed, or asked and answered; 1 denied by policy; 2 usage;\n3 could not be decided or asked; 4 policy or configuration unusable."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -69,6 +70,8 @@ enum Command {
     /// Explain, offline, what the policy requires of an image and where
     /// signatures are looked for
     Explain(explain::Explain),
+    /// Show what is attached to an image and which signatures are good; no verdict
+    Inspect(inspect::Inspect),
     /// Verify a file with a Sigstore bundle, offline and without a policy
     VerifyBlob(verify_blob::VerifyBlob),
     /// Show or replace the Sigstore trusted root of this host
@@ -85,6 +88,24 @@ struct PolicyArguments {
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
 
+    #[command(flatten)]
+    locations: LocationArguments,
+}
+
+impl PolicyArguments {
+    /// Settings with which no registry is asked.
+    fn settings(self, environment: Environment) -> Settings {
+        let policy = match self.policy {
+            Some(path) => PolicySource::Explicit(path),
+            None => PolicySource::Search(environment.clone()),
+        };
+        self.locations.settings(environment, policy)
+    }
+}
+
+/// Where registries.d and registries.conf are.
+#[derive(Args, Clone, Debug)]
+struct LocationArguments {
     /// Use this directory instead of registries.d
     #[arg(long, value_name = "DIR")]
     registries_d: Option<PathBuf>,
@@ -94,9 +115,9 @@ struct PolicyArguments {
     registries_conf: Option<PathBuf>,
 }
 
-impl PolicyArguments {
+impl LocationArguments {
     /// Settings with which no registry is asked.
-    fn settings(self, environment: Environment) -> Settings {
+    fn settings(self, environment: Environment, policy: PolicySource) -> Settings {
         let registries_d = match self.registries_d {
             Some(path) => Directories::explicit(path, &environment).required(),
             None => Directories::search(&environment),
@@ -113,11 +134,8 @@ impl PolicyArguments {
             },
             short_names: ShortNames::Search,
             registry: registry::Settings::default(),
-            environment: environment.clone(),
-            policy: match self.policy {
-                Some(path) => PolicySource::Explicit(path).into(),
-                None => PolicySource::Search(environment).into(),
-            },
+            environment,
+            policy: policy.into(),
         }
     }
 }
@@ -142,6 +160,13 @@ struct ConfigurationArguments {
     #[command(flatten)]
     policy: PolicyArguments,
 
+    #[command(flatten)]
+    registries: RegistryArguments,
+}
+
+/// How registries are reached.
+#[derive(Args, Clone, Debug)]
+struct RegistryArguments {
     /// Read registry credentials from this file only
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
@@ -153,22 +178,31 @@ struct ConfigurationArguments {
 
 impl ConfigurationArguments {
     fn any(&self) -> bool {
-        self.policy.policy.is_some()
-            || self.policy.registries_d.is_some()
-            || self.policy.registries_conf.is_some()
-            || self.authfile.is_some()
-            || self.cert_dir.is_some()
+        let PolicyArguments { policy, locations } = &self.policy;
+        policy.is_some()
+            || locations.registries_d.is_some()
+            || locations.registries_conf.is_some()
+            || self.registries.authfile.is_some()
+            || self.registries.cert_dir.is_some()
     }
 
     fn settings(self, environment: Environment) -> Settings {
-        let auth = Source::of_command_line(self.authfile, &environment, |name| std::env::var_os(name));
+        self.registries.settings(self.policy.settings(environment))
+    }
+}
+
+impl RegistryArguments {
+    /// The same settings for asking registries.
+    fn settings(self, settings: Settings) -> Settings {
+        let environment = &settings.environment;
+        let auth = Source::of_command_line(self.authfile, environment, |name| std::env::var_os(name));
         let roots = match environment.user {
             Some(_) => SystemRoots::Environment,
             None => SystemRoots::System,
         };
         let registry =
             registry::Settings { cert_dir: self.cert_dir, certs_d: environment.certs_d(), auth, roots };
-        Settings { registry, ..self.policy.settings(environment) }
+        Settings { registry, ..settings }
     }
 }
 
@@ -206,6 +240,7 @@ pub fn main() -> ExitCode {
     let exit = match arguments.command {
         Command::Verify(command) => runtime.block_on(verify::run(*command)),
         Command::Explain(command) => explain::run(command),
+        Command::Inspect(command) => runtime.block_on(inspect::run(command)),
         Command::VerifyBlob(command) => verify_blob::run(command),
         Command::Trust(command) => runtime.block_on(trust::run(command)),
         Command::Daemon(command) => runtime.block_on(run_daemon(command)),

@@ -8,8 +8,9 @@ use crate::diagnostic::{escape, escape_json};
 use crate::digest::Digest;
 use crate::fetch::trust_update::Outcome;
 use crate::report::{
-    EndpointReport, ExplainReport, Report, RequirementReport, SignatureReport, SignerReport, TrustReport,
-    TufReport,
+    EndpointReport, ExplainReport, FailureReport, FindingReport, HearsayReport, InspectReport, ItemReport,
+    LogEntryReport, PlaceReport, ProvenReport, Report, RequirementReport, SignatureReport, SignerReport,
+    TrustReport, TufReport,
 };
 
 use crate::verify::Signer;
@@ -353,6 +354,155 @@ fn push_endpoint(text: &mut String, endpoint: &EndpointReport, named: bool) {
     ));
     let attachments = if endpoint.use_sigstore_attachments { "looked for" } else { "not looked for" };
     text.push_str(&format!("  attachments are {attachments}  ({})\n", origin(&endpoint.attachments_origin)));
+}
+
+/// What is attached to an image. If nothing could be looked at, that goes to standard error.
+#[must_use]
+pub(super) fn inspection(report: &InspectReport) -> Exit {
+    let reference = escape(&report.reference);
+    if let Some(message) = &report.message {
+        let code = escape(report.code.as_deref().unwrap_or_default());
+        failure(&format!("{reference}: not inspected: {message} [{code}]"));
+        report.help.iter().for_each(|text| help(text));
+        return Exit::Success;
+    }
+    let (all, good) = (report.signatures().count(), report.signatures().filter(|s| s.verified).count());
+    let mut text = format!("{reference}: {good} of {all} signatures and attestations verified; no verdict\n");
+    if let Some(source) = &report.source {
+        text.push_str(&format!("  from      {}\n", escape(source)));
+    }
+    for manifest in &report.manifests {
+        let digest = manifest.digest.as_deref().unwrap_or("none: it can be read in more than one way");
+        let (media_type, size) = (escape(&manifest.media_type), manifest.size);
+        let what = if manifest.subject == "instance" { "instance" } else { "manifest" };
+        text.push_str(&format!("  {what}  {}  ({media_type}, {size} bytes)\n", escape(digest)));
+        manifest.places.iter().for_each(|place| push_place(&mut text, place));
+    }
+    if let Some(failure) = &report.failure {
+        text.push_str("  instance\n");
+        push_failure(&mut text, "    ", failure);
+    }
+    for proposal in &report.proposals {
+        text.push_str(&format!("  proposal  {}\n", escape_json(proposal)));
+    }
+    for warning in &report.warnings {
+        text.push_str(&format!("warning: {}\n", escape(warning)));
+    }
+    if !report.proposals.is_empty() {
+        text.push_str("note: a proposal trusts whoever made that signature, which is for you to decide\n");
+    }
+    text.push_str("note: \"verified\" says that the signature is good and about this manifest, whoever made it; no policy was asked, and \"untrusted\" marks what anybody may have written\n");
+    if !report.complete {
+        text.push_str("note: not everything could be asked; there may be more\n");
+    }
+    out(&text)
+}
+
+fn push_place(text: &mut String, place: &PlaceReport) {
+    let nothing = if place.items.is_empty() && place.failures.is_empty() { ": nothing" } else { "" };
+    text.push_str(&format!("  {} {}{nothing}\n", place.kind, escape(&place.location)));
+    for item in &place.items {
+        push_item(text, item);
+    }
+    for failure in &place.failures {
+        push_failure(text, "    ", failure);
+    }
+}
+
+fn push_failure(text: &mut String, indent: &str, failure: &FailureReport) {
+    let FailureReport { code, message, help } = failure;
+    text.push_str(&format!("{indent}NOT ALL ASKED: {} [{}]\n", escape(message), escape(code)));
+    text.push_str(&format!("{indent}help: {}\n", escape(help)));
+}
+
+fn push_item(text: &mut String, item: &ItemReport) {
+    let described = [
+        item.artifact_type.as_ref().map(|kind| format!("artifact type {kind}")),
+        item.media_type.as_ref().map(|kind| format!("media type {kind}")),
+        item.predicate_type.as_ref().map(|kind| format!("predicate type {kind}")),
+        item.digest.clone(),
+        item.size.map(|size| format!("{size} bytes")),
+    ];
+    let described: Vec<String> = described.into_iter().flatten().collect();
+    let is_plain = described.is_empty();
+    if !is_plain {
+        text.push_str(&format!("    untrusted: {}\n", escape(&described.join(", "))));
+    }
+    let indent = if is_plain { "    " } else { "      " };
+    if let Some(failure) = &item.failure {
+        push_failure(text, indent, failure);
+    } else if !item.opened {
+        text.push_str(&format!("{indent}not opened: no signature, as its place says\n"));
+    } else if item.signatures.is_empty() {
+        text.push_str(&format!("{indent}holds no signature on this manifest\n"));
+    }
+    for signature in &item.signatures {
+        push_finding(text, indent, signature);
+    }
+}
+
+fn push_finding(text: &mut String, indent: &str, finding: &FindingReport) {
+    let what = format!("{} {}", finding.kind, escape(&finding.location));
+    let reason = finding.message.as_deref().map(|message| {
+        format!("{} [{}]", escape(message), escape(finding.code.as_deref().unwrap_or_default()))
+    });
+    let reason = reason.unwrap_or_default();
+    if let Some(proven) = &finding.proven {
+        text.push_str(&format!("{indent}verified: {what}\n"));
+        let indent = format!("{indent}  ");
+        if !reason.is_empty() {
+            text.push_str(&format!(
+                "{indent}is no signature for a policy, or only if it says so: {reason}\n"
+            ));
+        }
+        finding.help.iter().for_each(|help| text.push_str(&format!("{indent}help: {}\n", escape(help))));
+        push_proven(text, &indent, proven);
+    }
+    if let Some(untrusted) = &finding.untrusted {
+        text.push_str(&format!("{indent}NOT VERIFIED: {what}: {reason}\n"));
+        finding.help.iter().for_each(|help| text.push_str(&format!("{indent}  help: {}\n", escape(help))));
+        push_untrusted(text, &format!("{indent}  untrusted: "), untrusted);
+    }
+}
+
+fn push_proven(text: &mut String, indent: &str, proven: &ProvenReport) {
+    let mut line = |name: &str, value: &str| {
+        text.push_str(&format!("{indent}{name} {}\n", escape(value)));
+    };
+    let SignerReport { kind, id, issuer, subject } = &proven.signer;
+    subject.iter().for_each(|subject| line("subject", subject));
+    issuer.iter().for_each(|issuer| line("issuer", issuer));
+    let key = if kind == "openpgp" { "OpenPGP key" } else { "public key" };
+    line(key, id);
+    proven.extensions.iter().for_each(|e| line(&format!("{}:", e.name), &e.value));
+    line("signed name", proven.signed_name.as_deref().unwrap_or("none"));
+    proven.predicate_type.iter().for_each(|kind| line("predicate type", kind));
+    let time = if kind == "openpgp" { "time, as the signer says," } else { "time" };
+    proven.times.iter().for_each(|at| line(time, at));
+    proven.log_entries.iter().for_each(|entry| line("log", &log_entry(entry)));
+}
+
+fn push_untrusted(text: &mut String, indent: &str, untrusted: &HearsayReport) {
+    let mut line = |name: &str, value: &str| {
+        text.push_str(&format!("{indent}{name} {}\n", escape(value)));
+    };
+    untrusted.subject.iter().for_each(|subject| line("subject", subject));
+    untrusted.issuer.iter().for_each(|issuer| line("issuer", issuer));
+    untrusted.keys.iter().for_each(|key| line("OpenPGP key", key));
+    untrusted.extensions.iter().for_each(|e| line(&format!("{}:", e.name), &e.value));
+    untrusted.names.iter().for_each(|name| line("name", name));
+    untrusted.digests.iter().for_each(|digest| line("digest", digest));
+    if !untrusted.digests.is_empty() && !untrusted.names_this_manifest {
+        line("about", "another manifest than this one");
+    }
+    untrusted.predicate_type.iter().for_each(|kind| line("predicate type", kind));
+    untrusted.times.iter().for_each(|at| line("time", at));
+    untrusted.log_entries.iter().for_each(|entry| line("log", &log_entry(entry)));
+}
+
+fn log_entry(entry: &LogEntryReport) -> String {
+    let index = entry.index.map(|index| format!(", entry {index}")).unwrap_or_default();
+    format!("{}{index}", entry.log)
 }
 
 /// Most faults of a policy that are printed besides the first; `--json` has all.

@@ -100,7 +100,7 @@ impl From<SubjectArgument> for Subject {
     }
 }
 
-fn parse_platform(text: &str) -> Result<Platform, String> {
+pub(super) fn parse_platform(text: &str) -> Result<Platform, String> {
     Platform::parse(text).ok_or_else(|| "the form is OS/ARCH[/VARIANT], such as linux/arm64/v8".to_owned())
 }
 

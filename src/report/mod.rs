@@ -3,6 +3,7 @@
 //! The keys are fixed by `schema`; keys may be added, and readers must ignore those they do not know.
 
 mod explain;
+mod inspect;
 mod trust;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,10 @@ use crate::policy::Scope;
 use crate::verify::{Rejection, Signer};
 
 pub use explain::{EndpointReport, ExplainReport, ExplainedRequirement};
+pub use inspect::{
+    ExtensionReport, FailureReport, FindingReport, HearsayReport, InspectReport, InspectedManifestReport,
+    ItemReport, LogEntryReport, PlaceReport, ProvenReport,
+};
 pub use trust::{InstanceReport, TrustReport, TufReport};
 
 /// The version of the keys.

@@ -81,7 +81,7 @@ impl Hearsay {
     }
 
     fn of_payload(payload: Option<Payload>) -> Self {
-        let Some(Payload { docker_reference, manifest_digest }) = payload else { return Self::default() };
+        let Some(Payload { docker_reference, manifest_digest, .. }) = payload else { return Self::default() };
         let (names, digests) = (vec![clip(&docker_reference)], vec![manifest_digest.to_string()]);
         Self { names, digests, ..Self::default() }
     }

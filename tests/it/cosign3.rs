@@ -26,7 +26,7 @@ use crate::support::{self, cosign, write};
 
 pub(crate) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 pub(crate) const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
-const OTHER: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[],"annotations":{"a":"b"}}"#;
+pub(crate) const OTHER: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[],"annotations":{"a":"b"}}"#;
 pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
 pub(crate) const WORKFLOW: &str = "https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main";
 

@@ -42,7 +42,7 @@ fn set<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-mod manual {
+pub(crate) mod manual {
     use super::*;
 
     /// An entry of a page: `.TP` and the tag below it, without the marks of roff.
@@ -115,7 +115,8 @@ mod manual {
 
     #[test]
     fn every_flag_stands_in_the_manual_and_no_other() {
-        const POLICY: &str = "Options for policy and signatures";
+        const POLICY: &str = "Options for the policy";
+        const SIGNATURES: &str = "Options for signatures";
         const REGISTRIES: &str = "Options for registries";
         const COMMON: &str = "Options of every command";
         let entries = entries("man/vouchd.1");
@@ -124,16 +125,18 @@ mod manual {
         let mut common = flags(&entries, |entry| entry.subsection == COMMON);
         assert_eq!(common, flags_of(&command), "vouchd");
         common.retain(|flag| flag.ends_with("help") || flag == "-h");
-        let mut known = BTreeSet::from([POLICY, REGISTRIES, COMMON].map(str::to_owned));
+        let mut known = BTreeSet::from([POLICY, SIGNATURES, REGISTRIES, COMMON].map(str::to_owned));
         for (name, sub) in leaves(&command).into_iter().filter(|(name, _)| name != "help") {
             let title = format!("vouchd {name} ");
             let own = |entry: &Entry| entry.subsection.starts_with(&title);
             assert!(read("man/vouchd.1").replace("\\-", "-").contains(&title), "{title}has no section");
-            let policy = name != "verify-blob" && !name.starts_with("trust ");
-            let registries = policy && name != "explain";
+            let signatures = name != "verify-blob" && !name.starts_with("trust ");
+            let policy = signatures && name != "inspect";
+            let registries = signatures && name != "explain";
             let mut written = flags(&entries, |entry| {
                 own(entry)
                     || policy && entry.subsection == POLICY
+                    || signatures && entry.subsection == SIGNATURES
                     || registries && entry.subsection == REGISTRIES
             });
             written.extend(common.clone());
@@ -218,7 +221,14 @@ mod manual {
         }
     }
 
-    fn collect_keys(value: &Value, keys: &mut BTreeSet<String>) {
+    /// The keys that a subsection of vouchd(1) describes.
+    pub(crate) fn keys_of(subsection: &str) -> BTreeSet<String> {
+        let entries = entries("man/vouchd.1");
+        let written = entries.iter().filter(|entry| entry.subsection == subsection);
+        set(written.map(|entry| entry.tag.as_str()))
+    }
+
+    pub(crate) fn collect_keys(value: &Value, keys: &mut BTreeSet<String>) {
         match value {
             Value::Object(members) => {
                 for (key, value) in members {
@@ -233,7 +243,6 @@ mod manual {
 
     #[test]
     fn the_keys_of_json_are_those_of_the_program() {
-        let entries = entries("man/vouchd.1");
         let policy = format!("{DEMO}/policy.json");
         let images = ["signed", "tampered", "unsigned"].map(|image| format!("dir:{DEMO}/{image}"));
         let image = images[0].as_str();
@@ -263,8 +272,7 @@ mod manual {
                     collect_keys(&serde_json::from_str(line).unwrap(), &mut keys);
                 }
             }
-            let written = entries.iter().filter(|entry| entry.subsection == subsection);
-            assert_eq!(set(written.map(|entry| entry.tag.as_str())), keys, "{subsection}");
+            assert_eq!(keys_of(subsection), keys, "{subsection}");
         }
     }
 
@@ -275,6 +283,7 @@ mod manual {
             &["verify", "--help"],
             &["verify-blob", "--help"],
             &["explain", "--help"],
+            &["inspect", "--help"],
             &["daemon", "--help"],
             &["trust", "--help"],
             &["trust", "show", "--help"],
@@ -289,7 +298,7 @@ mod manual {
         }
         let mut command = vouchd::cli::command();
         command.build();
-        assert_eq!(leaves(&command).len(), 8, "try the help of the new command too");
+        assert_eq!(leaves(&command).len(), 9, "try the help of the new command too");
     }
 }
 
