@@ -137,8 +137,8 @@ pub enum Root {
     Host(Arc<HostRoot>),
     /// One that the caller names.
     Named {
-        /// The file, as a policy could name it.
-        path: String,
+        /// The file, as a policy could name it, if one could.
+        path: Option<String>,
         /// What is in it.
         material: Arc<KeyMaterial>,
     },
@@ -442,7 +442,7 @@ pub fn propose(finding: &Finding, image: &ImageReference, trust: &Trust) -> Opti
     let mut requirement =
         serde_json::json!({"type": "sigstoreSigned", "keyless": {"issuer": issuer, "subject": subject}});
     if let (Root::Named { path, .. }, Some(members)) = (&trust.root, requirement.as_object_mut()) {
-        members.insert("trustedRootPath".to_owned(), path.as_str().into());
+        members.insert("trustedRootPath".to_owned(), path.as_deref()?.into());
     }
     let policy = serde_json::json!({ "default": [requirement] }).to_string();
     let policy = Policy::parse(policy.as_bytes()).ok()?;

@@ -134,7 +134,8 @@ impl Inspect {
                     error: error.clone(),
                 };
                 material.trusted_root().map_err(unusable)?;
-                let path = self.trusted_root.as_deref().map(absolute).unwrap_or_default();
+                let path =
+                    self.trusted_root.as_deref().and_then(|path| absolute(path).to_str().map(str::to_owned));
                 Root::Named { path, material }
             }
             None => Root::Host(HostRoots::new(Environment::from_process(self.user_config)).load()?),
@@ -146,7 +147,7 @@ impl Inspect {
 /// The bytes of a file that the command line names, if it names one.
 fn read(path: Option<&Path>, limit: usize) -> Result<Option<Arc<KeyMaterial>>, Unusable> {
     let Some(path) = path else { return Ok(None) };
-    let source = format!("\"{}\"", absolute(path));
+    let source = format!("\"{}\"", absolute(path).display());
     match RegularFile::open(path).and_then(|file| file.read(limit)) {
         Ok(bytes) => Ok(Some(Arc::new(KeyMaterial::new(source, bytes)))),
         Err(error) => Err(Unusable {
@@ -157,6 +158,6 @@ fn read(path: Option<&Path>, limit: usize) -> Result<Option<Arc<KeyMaterial>>, U
     }
 }
 
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).to_string_lossy().into_owned()
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -426,7 +426,7 @@ fn push_item(text: &mut String, item: &ItemReport) {
     let described: Vec<String> = described.into_iter().flatten().collect();
     let is_plain = described.is_empty();
     if !is_plain {
-        text.push_str(&format!("    untrusted: {}\n", escape(&described.join(", "))));
+        text.push_str(&format!("    as listed, untrusted: {}\n", escape(&described.join(", "))));
     }
     let indent = if is_plain { "    " } else { "      " };
     if let Some(failure) = &item.failure {

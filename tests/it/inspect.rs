@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +12,11 @@ use rcgen::KeyPair;
 use serde_json::{Value, json};
 
 use vouchd::digest::Digest;
+use vouchd::evaluate::evidence::LocatedSignature;
+use vouchd::inspect::{self, Outcome, Root, Signed, Trust};
 use vouchd::manifest::OCI_INDEX;
+use vouchd::verify::trust::KeyMaterial;
+use vouchd::verify::{Timestamp, UntrustedSignature};
 
 use crate::cosign3::{BUNDLE, IMAGE, OTHER, WORKFLOW, build};
 use crate::server::{OCI, Reply, Rig, Server};
@@ -353,7 +358,7 @@ async fn people_are_told_what_to_trust() {
         "    NOT VERIFIED: simple-signing ",
         "      untrusted: OpenPGP key 6CD41893D525CBFA02AD16CDD959584AED24618A\n",
         "        untrusted: predicate type https://slsa.dev/provenance/v1\n",
-        "artifact type application/vnd.acme.unheard-of",
+        "    as listed, untrusted: artifact type application/vnd.acme.unheard-of, ",
         "note: \"verified\" says that the signature is good and about this manifest, whoever made it; no policy was asked",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
@@ -958,6 +963,41 @@ async fn other_locations_are_shown() {
     assert_eq!(elements(&report, "proposals").len(), 1, "{report}");
     let ran = world.run_about("acme.example/os:1".to_owned(), &["inspect"]).await;
     assert!(ran.stdout.contains(&format!("  from      docker://{place}:1\n")), "{ran:?}");
+}
+
+/// Whatever is changed in a bundle: it proves the same or nothing, and what it says can be read without harm.
+#[test]
+fn tampering_never_changes_what_is_proven() {
+    let world = World::new();
+    let root = world.sigstore.trusted_root().to_string().into_bytes();
+    let material = Arc::new(KeyMaterial::new("root".to_owned(), root));
+    let root = Root::Named { path: None, material };
+    let trust = Trust { root, keys: Vec::new(), gpg_keys: Vec::new() };
+    let digest = Digest::sha256(IMAGE);
+    let examine = |bytes: Vec<u8>| {
+        let signature = UntrustedSignature::Bundle(bytes);
+        let located = LocatedSignature { location: String::new(), signature };
+        let signed = Signed { manifest: IMAGE, digest: &digest };
+        match inspect::examine(&located, signed, &trust, Timestamp(0)).outcome {
+            Outcome::Verified { proven, .. } => Some(proven),
+            Outcome::NotVerified { .. } => None,
+        }
+    };
+    let bundle = world.sign(&of_image(), &workflow()).to_string().into_bytes();
+    let proven = examine(bundle.clone()).unwrap();
+    let mut refused = 0;
+    for at in (0..bundle.len()).step_by(17) {
+        for change in [1, 0x20, 0x80] {
+            let mut tampered = bundle.clone();
+            tampered[at] ^= change;
+            match examine(tampered) {
+                Some(found) => assert_eq!(found, proven, "{at} {change}"),
+                None => refused += 1,
+            }
+        }
+        assert_eq!(examine(bundle[..at].to_vec()), None);
+    }
+    assert!(refused > bundle.len() / 17 * 2, "{refused}");
 }
 
 /// The deadline is that of everything.
