@@ -255,7 +255,8 @@ impl List {
         for entry in entries {
             let text = |name| Some(entry.member(name).ok()?.and_then(Value::text).unwrap_or_default());
             let (media_type, artifact_type) = (text("mediaType")?, text("artifactType")?);
-            let is_candidate = artifact_type.is_empty() || Kind::of(artifact_type).is_some();
+            let says_nothing = artifact_type.is_empty() || artifact_type == EMPTY;
+            let is_candidate = says_nothing || Kind::of(artifact_type).is_some();
             let descriptor = describe(entry);
             if media_type == OCI_MANIFEST && is_candidate {
                 let said = entry.member("annotations").ok()?.and_then(|all| all.member(PREDICATE).ok()?);
@@ -418,6 +419,9 @@ const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
 
 /// The type of cosign 2's signatures as referrers.
 const COSIGN: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
+
+/// The type of no configuration at all, which lists give as that of the manifest where they know only old rules.
+const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 /// What cosign 3 says of a bundle beside it; seeds-and-formats, section 1.2.
 const PREDICATE: &str = "dev.sigstore.bundle.predicateType";

@@ -266,10 +266,13 @@ async fn what_is_no_signature_of_this_image_is_passed_over() {
     let mut unnamed =
         content.add_changed("", &[(LAYER, b"signature")], |m| m["config"]["mediaType"] = json!(COSIGN));
     unnamed.as_object_mut().unwrap().remove("artifactType");
-    let api = index(&[attestation, unnamed]);
+    // Old rules: the type of the configuration stands for that of the manifest.
+    let mut misnamed = content.add(BUNDLE, &[(BUNDLE, b"bundle")]);
+    misnamed["artifactType"] = json!("application/vnd.oci.empty.v1+json");
+    let api = index(&[attestation, unnamed, misnamed]);
     let (found, server) = find(&rig, &content, move |_| api.clone(), none()).await;
-    assert_eq!((found.signatures.len(), failed(&found)), (1, None));
-    assert_eq!(server.count(), 4);
+    assert_eq!((found.signatures.len(), failed(&found)), (2, None));
+    assert_eq!(server.count(), 6);
 }
 
 #[tokio::test]
