@@ -153,6 +153,8 @@ impl Server {
         let task = tokio::spawn(async move {
             let (seen, connections, host, script) = state;
             while let Ok((stream, _)) = listener.accept().await {
+                // Else the second of two writes waits for an answer to the first.
+                stream.set_nodelay(true).unwrap();
                 connections.fetch_add(1, Ordering::SeqCst);
                 let (seen, host, script, tls) =
                     (Arc::clone(&seen), host.clone(), Arc::clone(&script), tls.clone());
