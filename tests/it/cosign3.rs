@@ -1,7 +1,7 @@
 //! Images signed as cosign 3 does, from registry to verdict: bundles in manifests that refer to the image. And those
 //! that cosign 2 signed with a certificate, for the same requirements.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,6 +25,7 @@ use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, st
 use crate::support::{self, cosign, write};
 
 pub(crate) const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+const COSIGN: &str = "application/vnd.dev.cosign.artifact.sig.v1+json";
 pub(crate) const IMAGE: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[]}"#;
 pub(crate) const OTHER: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{},"layers":[],"annotations":{"a":"b"}}"#;
 pub(crate) const ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -65,11 +66,16 @@ pub(crate) struct World {
     pub(crate) sigstore: Sigstore,
     pub(crate) api: Api,
     /// What the registry gives for the tag.
-    image: &'static [u8],
+    pub(crate) image: &'static [u8],
     pub(crate) bundles: Vec<Value>,
     /// Payload and annotations of each layer of the attachment of `IMAGE`.
     pub(crate) layers: Vec<(Vec<u8>, Value)>,
-    attachments: bool,
+    /// Whether the attachment refers to the image, as cosign 2 can be told, and has no tag.
+    pub(crate) refers: bool,
+    /// What the list of referrers says that they are, in place of the truth.
+    pub(crate) listed_as: Option<Value>,
+    pub(crate) attachments: bool,
+    pub(crate) engine: OnceLock<Arc<Engine>>,
 }
 
 impl World {
@@ -82,7 +88,10 @@ impl World {
             image: IMAGE,
             bundles: Vec::new(),
             layers: Vec::new(),
+            refers: false,
+            listed_as: None,
             attachments: false,
+            engine: OnceLock::new(),
         }
     }
 
@@ -108,7 +117,7 @@ impl World {
         self.layers.push((payload, annotations));
     }
 
-    fn keyless(&self, members: &str) -> String {
+    pub(crate) fn keyless(&self, members: &str) -> String {
         let root = write(self.rig.dir.path().join("root.json"), self.sigstore.trusted_root().to_string());
         format!(r#"{{"type":"sigstoreSigned",{members},"trustedRootPath":"{}"}}"#, root.display())
     }
@@ -131,18 +140,7 @@ impl World {
             .to_string()
             .into_bytes()
         };
-        let manifests: Vec<Vec<u8>> = blobs.iter().map(manifest).collect();
-        let descriptor = |bytes: &Vec<u8>| {
-            json!({
-                "mediaType": OCI,
-                "digest": Digest::sha256(bytes).to_string(),
-                "size": bytes.len(),
-                "artifactType": BUNDLE,
-            })
-        };
-        let descriptors: Vec<Value> = manifests.iter().map(descriptor).collect();
-        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors}).to_string();
-        let tag = format!("sha256-{}", subject.hex());
+        let mut manifests: Vec<Vec<u8>> = blobs.iter().map(manifest).collect();
         let layer = |(payload, annotations): &(Vec<u8>, Value)| {
             json!({
                 "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
@@ -152,9 +150,24 @@ impl World {
             })
         };
         let layers: Vec<Value> = self.layers.iter().map(layer).collect();
-        let attachment = (!layers.is_empty()).then(|| {
-            json!({"schemaVersion": 2, "mediaType": OCI, "config": {}, "layers": layers}).to_string()
-        });
+        let mut attachment = json!({"schemaVersion": 2, "mediaType": OCI, "config": {}, "layers": layers});
+        if self.refers {
+            attachment["config"] = json!({"mediaType": COSIGN});
+            attachment["subject"] =
+                json!({"mediaType": OCI, "digest": subject.to_string(), "size": IMAGE.len()});
+            manifests.push(attachment.to_string().into_bytes());
+        }
+        let attachment = (!layers.is_empty() && !self.refers).then(|| attachment.to_string());
+        let descriptor = |bytes: &Vec<u8>| {
+            let manifest: Value = serde_json::from_slice(bytes).unwrap();
+            let kind = manifest.get("artifactType").unwrap_or(&manifest["config"]["mediaType"]);
+            let kind = self.listed_as.as_ref().unwrap_or(kind);
+            let digest = Digest::sha256(bytes).to_string();
+            json!({"mediaType": OCI, "digest": digest, "size": bytes.len(), "artifactType": kind})
+        };
+        let descriptors: Vec<Value> = manifests.iter().map(descriptor).collect();
+        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": descriptors}).to_string();
+        let tag = format!("sha256-{}", subject.hex());
         let payloads = self.layers.iter().map(|(payload, _)| payload.clone());
         let blobs: Vec<Vec<u8>> = blobs.into_iter().chain(payloads).collect();
         self.rig
@@ -195,59 +208,84 @@ impl World {
     }
 
     /// The report on the image with tag 1, and what the registry was asked for.
-    async fn judge(&self, requirement: &str) -> (Report, Vec<String>) {
-        self.judge_on(requirement, Environment::system(), engine::now()).await
+    pub(crate) async fn judge(&self, requirement: &str) -> (Report, Vec<String>) {
+        let server = self.server().await;
+        let report = self.report(&server, requirement).await;
+        (report, server.seen().into_iter().map(|seen| seen.path).collect())
     }
 
-    /// The same on another host, at another time.
+    /// The report on the image with tag 1 of that registry.
+    pub(crate) async fn report(&self, server: &Server, requirement: &str) -> Report {
+        let name = format!("docker://{}:1", server.image().name());
+        self.report_on(&name, &format!(r#"{{"default":[{requirement}]}}"#), "").await
+    }
+
+    /// The report on any image, with that policy and registries.conf. The engine is always the same.
+    pub(crate) async fn report_on(&self, name: &str, policy: &str, registries: &str) -> Report {
+        let settings = self.settings(policy, registries, Environment::system());
+        let engine = self.engine.get_or_init(|| Arc::new(Engine::new(settings)));
+        report(engine, name, engine::now()).await
+    }
+
+    /// The same for the image with tag 1, on another host at another time.
     pub(crate) async fn judge_on(
         &self,
         requirement: &str,
         environment: Environment,
         now: Timestamp,
     ) -> (Report, Vec<String>) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        let policy = write(path("policy.json"), format!(r#"{{"default":[{requirement}]}}"#));
+        let server = self.server().await;
+        let settings = self.settings(&format!(r#"{{"default":[{requirement}]}}"#), "", environment);
+        let name = format!("docker://{}:1", server.image().name());
+        let report = report(&Arc::new(Engine::new(settings)), &name, now).await;
+        (report, server.seen().into_iter().map(|seen| seen.path).collect())
+    }
+
+    fn settings(&self, policy: &str, registries: &str, environment: Environment) -> Settings {
+        let path = |name: &str| self.rig.dir.path().join(name);
         let attachments = self.attachments;
         let lookaside = path("lookaside").display().to_string();
         let text = format!(
             "default-docker:\n  lookaside: file://{lookaside}\n  use-sigstore-attachments: {attachments}\n"
         );
         write(path("registries.d/all.yaml"), text);
-        let settings = Settings {
-            policy: PolicySource::Explicit(policy).into(),
+        write(path("registries.conf"), registries);
+        write(path("policy.json"), policy);
+        Settings {
+            policy: PolicySource::Explicit(path("policy.json")).into(),
             configuration: Configuration {
                 registries_d: Directories::explicit(path("registries.d"), &Environment::system()),
-                registries_conf: RegistriesConfSource::Explicit(write(path("registries.conf"), "")),
+                registries_conf: RegistriesConfSource::Explicit(path("registries.conf")),
                 proxies: ProxySource::Variables(Default::default()),
             },
             registry: self.rig.settings(Source::Anonymous),
             short_names: ShortNames::Search,
             environment,
-        };
-        let server = self.server().await;
-        let name = format!("docker://{}:1", server.image().name());
-        let question =
-            Question { require_signature: true, subject: Subject::Either, platform: Platform::host() };
-        let engine = Arc::new(Engine::new(settings));
-        let answer = engine.verify(&name, &question, None, Duration::from_secs(30), now).await;
-        let report = match answer {
-            Ok(answer) => Report::of_answer(&name, Route::Direct, &answer),
-            Err(undecided) => Report::of_undecided(&name, Route::Direct, &undecided),
-        };
-        (report, server.seen().into_iter().map(|seen| seen.path).collect())
+        }
     }
 
     /// `allowed`, the code of a denial, or `?` and the code of an error.
-    async fn verdict(&self, requirement: &str) -> String {
+    pub(crate) async fn verdict(&self, requirement: &str) -> String {
         let (report, _) = self.judge(requirement).await;
-        match (report.allowed, report.decided, report.code) {
-            (true, true, None) => "allowed".to_owned(),
-            (false, true, Some(code)) => code,
-            (false, false, Some(code)) => format!("? {code}"),
-            other => panic!("{other:?}"),
-        }
+        verdict(report)
+    }
+}
+
+async fn report(engine: &Arc<Engine>, name: &str, now: Timestamp) -> Report {
+    let question = Question { require_signature: true, subject: Subject::Either, platform: Platform::host() };
+    match engine.verify(name, &question, None, Duration::from_secs(30), now).await {
+        Ok(answer) => Report::of_answer(name, Route::Direct, &answer),
+        Err(undecided) => Report::of_undecided(name, Route::Direct, &undecided),
+    }
+}
+
+/// `allowed`, the code of a denial, or `?` and the code of an error.
+pub(crate) fn verdict(report: Report) -> String {
+    match (report.allowed, report.decided, report.code) {
+        (true, true, None) => "allowed".to_owned(),
+        (false, true, Some(code)) => code,
+        (false, false, Some(code)) => format!("? {code}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -26,6 +26,8 @@ mod layering;
 mod live;
 // Archives, stores of containers-storage, transports that cannot be read.
 mod local;
+// Whose signatures count.
+mod matrix;
 // Mirrors, insecure registries, proxies, short names: whole verifications.
 mod mirrors;
 // Which files of registries.conf count, and what they mean.

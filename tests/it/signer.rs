@@ -69,11 +69,12 @@ pub(crate) struct Names {
     pub(crate) begins: i64,
 }
 
-/// The subject's name.
+/// The subject's names.
 #[derive(Clone, Debug)]
 pub(crate) enum San {
     Email(&'static str),
     Uri(&'static str),
+    Uris(&'static [&'static str]),
 }
 
 impl Default for Names {
@@ -166,10 +167,12 @@ impl Sigstore {
         if names.code_signing {
             params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::CodeSigning];
         }
-        params.subject_alt_names = vec![match names.san {
-            San::Email(text) => SanType::Rfc822Name(text.try_into().unwrap()),
-            San::Uri(text) => SanType::URI(text.try_into().unwrap()),
-        }];
+        let uri = |text: &str| SanType::URI(text.try_into().unwrap());
+        params.subject_alt_names = match names.san {
+            San::Email(text) => vec![SanType::Rfc822Name(text.try_into().unwrap())],
+            San::Uri(text) => vec![uri(text)],
+            San::Uris(all) => all.iter().map(|text| uri(text)).collect(),
+        };
         params.use_authority_key_identifier_extension = true;
         params.custom_extensions = names
             .extensions
