@@ -20,7 +20,7 @@ use vouchd::policy::Policy;
 use vouchd::report::{Report, Route};
 use vouchd::verify::Timestamp;
 
-use crate::server::{OCI, Reply, Rig, Server};
+use crate::server::{OCI, Reply, Rig, Seen, Server};
 use crate::signer::{COSIGN_SIGN, Content, IN_TOTO, Names, San, Sigstore, Who, statement};
 use crate::support::{self, cosign, write};
 
@@ -124,6 +124,14 @@ impl World {
 
     /// A registry whose referrers are those of `IMAGE`.
     pub(crate) async fn server(&self) -> Server {
+        self.server_but(|_| None).await
+    }
+
+    /// The same, but for what `other` answers.
+    pub(crate) async fn server_but(
+        &self,
+        other: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Server {
         let (api, image) = (self.api, self.image);
         let subject = Digest::sha256(IMAGE);
         let blobs: Vec<Vec<u8>> = self.bundles.iter().map(|b| b.to_string().into_bytes()).collect();
@@ -172,6 +180,9 @@ impl World {
         let blobs: Vec<Vec<u8>> = blobs.into_iter().chain(payloads).collect();
         self.rig
             .server(move |_, seen| {
+                if let Some(reply) = other(seen) {
+                    return reply;
+                }
                 let listed = || Reply::ok(index.as_bytes()).with("Content-Type", OCI_INDEX);
                 let path = seen.path.split('?').next().unwrap();
                 let wanted = path.rsplit('/').next().unwrap();

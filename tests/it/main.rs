@@ -16,6 +16,8 @@ mod differential;
 mod end_to_end;
 // Whose signature counts, said in flags instead of a policy.
 mod flags;
+// Too much of everything.
+mod hostile;
 // What is attached to an image, proven or only said.
 mod inspect;
 // Keyless identities: policy, certificates, matching.

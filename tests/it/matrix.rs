@@ -160,7 +160,7 @@ async fn every_mode_names_exactly_one_signer() {
         "https://github.com/evil/https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main";
     type Change = fn(&mut Names);
     // By repository, by name, by workflow, by name with pins, by name with an authority of one's own.
-    let rows: [(&str, Change, [&str; 5]); 24] = [
+    let rows: [(&str, Change, [&str; 5]); 25] = [
         ("the right one", |_| {}, ["allowed", "allowed", "allowed", "allowed", "allowed"]),
         (
             "another issuer",
@@ -335,6 +335,7 @@ async fn every_mode_names_exactly_one_signer() {
                 "identity-malformed",
             ],
         ),
+        ("a hundred names", |n| n.san = San::Uris(&[WORKFLOW; 100]), ["identity-malformed"; 5]),
         (
             "our address in another",
             |n| sign_as(n, INSIDE),

@@ -245,6 +245,7 @@ async fn what_is_no_signature_of_this_image_is_passed_over() {
         content.add_changed(BUNDLE, layers, |m| m["Subject"] = json!({"digest": other})),
         content.add_changed(BUNDLE, layers, |m| m["artifactType"] = json!("application/vnd.in-toto+json")),
         content.add_changed(BUNDLE, layers, |m| m["layers"] = json!({})),
+        content.add_changed(BUNDLE, layers, |m| m["x"] = (0..65).fold(json!(0), |inner, _| json!([inner]))),
         content.add_changed(BUNDLE, layers, |m| m["layers"][0]["size"] = json!(2)),
         content.add_changed(BUNDLE, layers, |m| m["layers"][0]["size"] = json!("1")),
         content.add_changed(BUNDLE, layers, |m| m["layers"][0]["digest"] = json!("sha256:")),
