@@ -659,30 +659,218 @@ fn every_field_matters() {
     }
 }
 
+/// Base64 as it is not written, but as some readers take it: what, how, and whether it means the same here.
+fn spellings(text: &str) -> Vec<(&'static str, String, bool)> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (body, padding) = text.split_at(text.trim_end_matches('=').len());
+    let mut all = vec![
+        ("line ends", format!("{}\r\n{}\n", &text[..4], &text[4..]), true),
+        ("more padding", format!("{text}="), false),
+        ("a group of padding", format!("{text}===="), false),
+        ("a space before", format!(" {text}"), false),
+        ("a space after", format!("{text} "), false),
+        ("a tab within", format!("{}\t{}", &text[..4], &text[4..]), false),
+        ("a NUL after", format!("{text}\0"), false),
+        ("a letter more", format!("{text}A"), false),
+        ("one of the other alphabet", format!("-{}", &text[1..]), false),
+    ];
+    if !padding.is_empty() {
+        let last = ALPHABET.iter().position(|c| Some(c) == body.as_bytes().last()).unwrap();
+        let bits = char::from(ALPHABET[last + 1]);
+        all.push(("no padding", body.to_owned(), false));
+        all.push(("bits after the end", format!("{}{bits}{padding}", &body[..body.len() - 1]), false));
+    }
+    all
+}
+
+/// Whether a member holds base64.
+fn is_base64(path: &str) -> bool {
+    let ends = [
+        "/canonicalizedBody",
+        "/content",
+        "/digest",
+        "/keyId",
+        "/payload",
+        "/rawBytes",
+        "/rootHash",
+        "/sig",
+        "/signature",
+        "/signedEntryTimestamp",
+        "/signedTimestamp",
+        "/verifier",
+    ];
+    ends.iter().any(|end| path.ends_with(end)) || path.contains("/hashes/")
+}
+
 #[test]
-fn base64_is_canonical_but_for_line_ends() {
+fn base64_is_canonical_but_for_line_ends_in_every_member() {
     let world = World::new();
     let root = world.root();
-    let good = world.good();
-    let path = "/verificationMaterial/certificate/rawBytes";
-    let text = good.pointer(path).unwrap().as_str().unwrap();
-    let broken: String = text
-        .chars()
-        .enumerate()
-        .flat_map(|(n, c)| if n % 64 == 63 { vec![c, '\n'] } else { vec![c] })
-        .collect();
-    let url_safe = text.replace('+', "-").replace('/', "_");
-    for (changed, ok) in [
-        (broken, true),
-        (url_safe.clone(), url_safe == text),
-        (format!("{text}="), false),
-        (format!("{text}===="), false),
-        (format!(" {text}"), false),
-        (text.trim_end_matches('=').to_owned(), !text.ends_with('=')),
+    let trust = Trust::Certificates { root: &root, lacking: Lacking::Refused };
+    let judge = |bundle: &Value| {
+        let text = bundle.to_string();
+        code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, true)).map(drop)
+    };
+    let message = world.message();
+    let goods = [
+        (world.good(), 10),
+        (world.good_v2(), 10),
+        (world.sigstore.sign(&message, world.who()), 10),
+        (world.sigstore.sign_v2(&message, world.who()), 10),
+    ];
+    for (good, members) in goods {
+        let mut all = Vec::new();
+        paths(&good, "", &mut all);
+        all.retain(|(path, is_leaf)| *is_leaf && is_base64(path));
+        assert_eq!(all.len(), members, "{all:?}");
+        for (path, _) in all {
+            let text = good.pointer(&path).unwrap().as_str().unwrap();
+            for (what, changed, is_same) in spellings(text) {
+                let mut bundle = good.clone();
+                *bundle.pointer_mut(&path).unwrap() = json!(changed);
+                let wanted = if is_same { Ok(()) } else { Err("bundle-malformed".to_owned()) };
+                assert_eq!(judge(&bundle), wanted, "{path}: {what}");
+            }
+        }
+        // What stands in the body of the entry, which its log has proven.
+        let entry = &good["verificationMaterial"]["tlogEntries"][0];
+        let body =
+            base64::engine::general_purpose::STANDARD.decode(entry["canonicalizedBody"].as_str().unwrap());
+        let body: Value = serde_json::from_slice(&body.unwrap()).unwrap();
+        let mut all = Vec::new();
+        paths(&body, "", &mut all);
+        all.retain(|(path, is_leaf)| *is_leaf && is_base64(path));
+        assert!(all.len() >= 2, "{all:?}");
+        let is_v2 = entry["kindVersion"]["version"] == "0.0.2";
+        let log = if is_v2 { &world.sigstore.rekor_v2 } else { &world.sigstore.rekor };
+        let name = |member: &str| entry["kindVersion"][member].as_str().unwrap().to_owned();
+        for (path, _) in all {
+            let text = body.pointer(&path).unwrap().as_str().unwrap();
+            for (what, changed, is_same) in spellings(text) {
+                let mut body = body.clone();
+                *body.pointer_mut(&path).unwrap() = json!(changed);
+                let mut bundle = good.clone();
+                bundle["verificationMaterial"]["tlogEntries"][0] =
+                    log.prove(&name("kind"), &name("version"), body.to_string().as_bytes());
+                // No log writes line ends there, and whether they are taken is the library's affair.
+                if !is_same {
+                    assert_eq!(judge(&bundle).unwrap_err(), "log-entry-invalid", "body {path}: {what}");
+                }
+            }
+        }
+    }
+    // A trusted root is the administrator's own, and read by the library.
+    let good = world.sigstore.trusted_root();
+    let mut all = Vec::new();
+    paths(&good, "", &mut all);
+    all.retain(|(path, is_leaf)| *is_leaf && is_base64(path));
+    assert_eq!(all.len(), 10, "{all:?}");
+    for (path, _) in all {
+        let text = good.pointer(&path).unwrap().as_str().unwrap();
+        // As ProtoJSON allows, it takes both alphabets, padded or not; nothing else.
+        for (what, changed, _) in spellings(text) {
+            let mut root = good.clone();
+            *root.pointer_mut(&path).unwrap() = json!(changed);
+            let parsed = TrustedRoot::parse(root.to_string().as_bytes());
+            if !["no padding", "one of the other alphabet"].contains(&what) {
+                assert!(parsed.is_err(), "{path}: {what}");
+            }
+        }
+    }
+}
+
+/// ProtoJSON that other readers take, or take otherwise.
+#[test]
+fn members_are_spelled_and_written_in_one_way() {
+    let world = World::new();
+    let root = world.root();
+    let trust = Trust::Certificates { root: &root, lacking: Lacking::Refused };
+    let judge = |text: &str| {
+        code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, true)).map(drop)
+    };
+    let malformed = || Err("bundle-malformed".to_owned());
+    for good in [
+        world.good(),
+        world.good_v2(),
+        world.sigstore.sign(&world.message(), world.who()),
+        world.sigstore.sign_v2(&world.message(), world.who()),
     ] {
-        let mut bundle = good.clone();
-        *bundle.pointer_mut(path).unwrap() = json!(changed);
-        assert_eq!(world.image(&bundle, &root).is_ok(), ok, "{changed}");
+        let mut all = vec![(String::new(), false)];
+        paths(&good, "", &mut all);
+        for (path, _) in &all {
+            let value = good.pointer(path).unwrap();
+            let with = |new: Value| {
+                let mut bundle = good.clone();
+                *bundle.pointer_mut(path).unwrap() = new;
+                bundle.to_string()
+            };
+            if let Some(members) = value.as_object() {
+                let snake = |key: &str| {
+                    key.chars().fold(String::new(), |text, c| {
+                        if c.is_ascii_uppercase() {
+                            format!("{text}_{}", c.to_ascii_lowercase())
+                        } else {
+                            text + &c.to_string()
+                        }
+                    })
+                };
+                let mut unknown = value.clone();
+                unknown["unknown"] = Value::Null;
+                assert_eq!(judge(&with(unknown)), malformed(), "{path}: an unknown member that is null");
+                for (key, member) in members {
+                    for other in [snake(key), key.to_uppercase(), format!("{key}\u{0}")] {
+                        if other == *key {
+                            continue;
+                        }
+                        let mut both = value.clone();
+                        both[&other] = member.clone();
+                        assert_eq!(judge(&with(both.clone())), malformed(), "{path}: {key} and {other}");
+                        both.as_object_mut().unwrap().remove(key);
+                        assert_eq!(judge(&with(both)), malformed(), "{path}: {other} for {key}");
+                    }
+                }
+            }
+            if let Some(elements) = value.as_array() {
+                for (what, new) in [
+                    ("null more", json!([&elements[..], &[Value::Null]].concat())),
+                    ("an object for a list", json!({ "0": elements[0] })),
+                    ("the element for a list", elements[0].clone()),
+                    ("a list of lists", json!([elements])),
+                ] {
+                    assert_eq!(judge(&with(new)), malformed(), "{path}: {what}");
+                }
+            }
+            let ends = ["/logIndex", "/treeSize", "/integratedTime"];
+            if let Some(number) = value.as_str().filter(|_| ends.iter().any(|end| path.ends_with(end))) {
+                for (new, ok) in [
+                    (number.to_owned(), true),
+                    (format!("{number}.0"), false),
+                    (format!("{number}e0"), false),
+                    (format!("-{number}"), false),
+                    (format!("\"-{number}\""), false),
+                    (format!("\"+{number}\""), false),
+                    (format!("\" {number}\""), false),
+                    (format!("\"{number}.0\""), false),
+                    (format!("\"0{number}\""), false),
+                    (format!("\"0x{number}\""), false),
+                    ("9223372036854775808".to_owned(), false),
+                    ("\"18446744073709551618\"".to_owned(), false),
+                    (format!("1{}", "0".repeat(400)), false),
+                    ("true".to_owned(), false),
+                    (format!("[{number}]"), false),
+                ] {
+                    let text = with(json!("PLACE")).replacen("\"PLACE\"", &new, 1);
+                    assert_eq!(judge(&text), if ok { Ok(()) } else { malformed() }, "{path} = {new}");
+                }
+            }
+            if ["/algorithm", "/kind", "/version", "/mediaType"].iter().any(|end| path.ends_with(end)) {
+                for new in [json!(1), json!("1"), json!(""), json!(["SHA2_256"]), json!(true)] {
+                    let found = judge(&with(new.clone())).unwrap_err();
+                    let wanted = ["bundle-malformed", "bundle-unsupported"];
+                    assert!(wanted.contains(&&*found), "{path} = {new}: {found}");
+                }
+            }
+        }
     }
 }
 
