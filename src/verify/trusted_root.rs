@@ -165,8 +165,6 @@ pub(in crate::verify) struct Log {
 pub(in crate::verify) struct Authority {
     /// When it may be used.
     pub(in crate::verify) window: Window,
-    /// When its anchor is valid, first and last second.
-    pub(in crate::verify) anchor_validity: (i64, i64),
     /// What stands between a leaf and the anchor.
     pub(in crate::verify) intermediates: Vec<Vec<u8>>,
     /// Trusts this anchor and no other.
@@ -353,8 +351,18 @@ fn log(log: &trust_root::TransparencyLog) -> Result<Log, TrustedRootError> {
     })
 }
 
+/// When an authority may be used: in its window, and while its anchor is valid, whose dates the library does not look at.
+fn usable(window: TimeRange, anchor: &[u8]) -> Option<TimeRange> {
+    let validity = x509_cert::Certificate::from_der(anchor).ok()?.tbs_certificate.validity;
+    let first = validity.not_before.to_system_time().try_into().ok()?;
+    // The last day of the year 9999 stands for no end, and is beyond what the library can say.
+    let last = validity.not_after.to_system_time().try_into().ok();
+    let end = window.end.into_iter().chain(last).min();
+    Some(TimeRange { start: window.start.max(first), end })
+}
+
 /// One authority, with the last certificate of its chain as the only anchor: the library would take every certificate
-/// of every chain for one, and an anchor's own dates count for nothing.
+/// of every chain for one.
 fn authority_alone(
     root: &trust_root::TrustedRoot,
     authority: &trust_root::CertificateAuthority,
@@ -366,18 +374,14 @@ fn authority_alone(
         return Err(bad("has too many certificates"));
     }
     let anchor = intermediates.pop().ok_or_else(|| bad("has no certificate"))?;
-    let certificate = x509_cert::Certificate::from_der(anchor.raw_bytes.as_bytes())
-        .map_err(|_| bad("has a malformed certificate"))?;
-    let validity = certificate.tbs_certificate.validity;
-    let seconds =
-        |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
+    let window =
+        usable(window, anchor.raw_bytes.as_bytes()).ok_or_else(|| bad("has a malformed certificate"))?;
     let mut alone = authority.clone();
     alone.cert_chain.certificates = vec![anchor];
     let mut narrowed = root.clone();
     narrowed.certificate_authorities = vec![alone];
     Ok(Authority {
         window: Window(window),
-        anchor_validity: (seconds(validity.not_before), seconds(validity.not_after)),
         intermediates: intermediates.iter().map(|entry| entry.raw_bytes.as_bytes().to_vec()).collect(),
         verifier: Verifier::new(&narrowed).map_err(|e| TrustedRootError::new(e.to_string()))?,
     })
@@ -389,8 +393,9 @@ fn timestamp_authority(authority: &trust_root::TimestampAuthority) -> Result<Tsa
     let window = authority.valid_for.ok_or_else(|| bad("has no \"validFor\""))?;
     let certificates: Vec<_> =
         authority.cert_chain.certificates.iter().map(|entry| entry.raw_bytes.clone()).collect();
+    let anchor = certificates.last().ok_or_else(|| bad("has no certificate"))?;
+    let window = usable(window, anchor.as_bytes()).ok_or_else(|| bad("has a malformed certificate"))?;
     match certificates.as_slice() {
-        [] => Err(bad("has no certificate")),
         [only] => Ok(TsaAuthority::new(only.clone(), Vec::new(), only.clone(), Some(window))),
         [leaf, between @ .., anchor] if between.len() < CHAIN => {
             Ok(TsaAuthority::new(leaf.clone(), between.to_vec(), anchor.clone(), Some(window)))
