@@ -20,6 +20,8 @@ mod flags;
 mod hostile;
 // What is attached to an image, proven or only said.
 mod inspect;
+// Keys of every kind, times at every boundary.
+mod keys;
 // Keyless identities: policy, certificates, matching.
 mod keyless;
 // Imports between modules go only one way.

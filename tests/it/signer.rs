@@ -113,20 +113,112 @@ impl Who<'_> {
     }
 }
 
+/// Where a key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    CtLog,
+    Intermediate,
+    Rekor,
+    RekorV2,
+    Root,
+    TimestampRoot,
+    Timestamps,
+}
+
+impl Place {
+    /// A new key as Sigstore's own: Ed25519 for a log of the second generation, else P-256.
+    pub(crate) fn usual_key(self) -> KeyPair {
+        match self {
+            Self::RekorV2 => KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap(),
+            Self::CtLog
+            | Self::Intermediate
+            | Self::Rekor
+            | Self::Root
+            | Self::TimestampRoot
+            | Self::Timestamps => KeyPair::generate().unwrap(),
+        }
+    }
+}
+
+/// The same key once more.
+pub(crate) fn copy_of(key: &KeyPair) -> KeyPair {
+    KeyPair::from_pem_and_sign_algo(&key.serialize_pem(), key.algorithm()).unwrap()
+}
+
+/// The names of a key's hash and of the key itself, in the formats that name them.
+struct Algorithm {
+    /// Of the hash, in protobuf-specs.
+    hash: &'static str,
+    hash_oid: &'static [u32],
+    signature_oid: &'static [u32],
+    /// RFC 5246, 7.4.1.4.1.
+    tls: [u8; 2],
+    /// In protobuf-specs; that of RSA has its length.
+    details: &'static str,
+    digest: &'static aws_lc_rs::digest::Algorithm,
+}
+
+impl Algorithm {
+    fn of(key: &KeyPair) -> Self {
+        use aws_lc_rs::digest::{SHA256, SHA384, SHA512};
+        const SHA_256: &[u32] = &[2, 16, 840, 1, 101, 3, 4, 2, 1];
+        const SHA_384: &[u32] = &[2, 16, 840, 1, 101, 3, 4, 2, 2];
+        const SHA_512: &[u32] = &[2, 16, 840, 1, 101, 3, 4, 2, 3];
+        const ECDSA: [&[u32]; 3] =
+            [&[1, 2, 840, 10045, 4, 3, 2], &[1, 2, 840, 10045, 4, 3, 3], &[1, 2, 840, 10045, 4, 3, 4]];
+        let new = |hash, hash_oid, signature_oid, tls, details, digest| Self {
+            hash,
+            hash_oid,
+            signature_oid,
+            tls,
+            details,
+            digest,
+        };
+        let algorithm = key.algorithm();
+        if algorithm == &rcgen::PKCS_ECDSA_P256_SHA256 {
+            new("SHA2_256", SHA_256, ECDSA[0], [4, 3], "PKIX_ECDSA_P256_SHA_256", &SHA256)
+        } else if algorithm == &rcgen::PKCS_ECDSA_P384_SHA384 {
+            new("SHA2_384", SHA_384, ECDSA[1], [5, 3], "PKIX_ECDSA_P384_SHA_384", &SHA384)
+        } else if algorithm == &rcgen::PKCS_ECDSA_P521_SHA512 {
+            new("SHA2_512", SHA_512, ECDSA[2], [6, 3], "PKIX_ECDSA_P521_SHA_512", &SHA512)
+        } else if algorithm == &rcgen::PKCS_ED25519 {
+            new("SHA2_256", SHA_512, &[1, 3, 101, 112], [8, 7], "PKIX_ED25519", &SHA512)
+        } else {
+            let rsa = &[1, 2, 840, 113549, 1, 1, 11];
+            new("SHA2_256", SHA_256, rsa, [4, 1], "PKIX_RSA_PKCS1V15_2048_SHA256", &SHA256)
+        }
+    }
+
+    fn hash(&self, bytes: &[u8]) -> Vec<u8> {
+        aws_lc_rs::digest::digest(self.digest, bytes).as_ref().to_vec()
+    }
+}
+
 impl Sigstore {
     pub(crate) fn new() -> Self {
-        let root = CertifiedIssuer::self_signed(authority("root"), KeyPair::generate().unwrap()).unwrap();
+        Self::with(Place::usual_key, |_, _| {})
+    }
+
+    /// With keys for every place, and changes to the certificates of the authorities.
+    pub(crate) fn with(
+        key: impl Fn(Place) -> KeyPair,
+        change: impl Fn(Place, &mut CertificateParams),
+    ) -> Self {
+        let mut params = authority("root");
+        change(Place::Root, &mut params);
+        let root = CertifiedIssuer::self_signed(params, key(Place::Root)).unwrap();
         // Fulcio does not start with an intermediate that is not for code.
-        let mut between = authority("intermediate");
-        between.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::CodeSigning];
-        let intermediate = CertifiedIssuer::signed_by(between, KeyPair::generate().unwrap(), &root).unwrap();
+        let mut params = authority("intermediate");
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::CodeSigning];
+        change(Place::Intermediate, &mut params);
+        let intermediate = CertifiedIssuer::signed_by(params, key(Place::Intermediate), &root).unwrap();
         Self {
             root,
             intermediate,
-            ct: KeyPair::generate().unwrap(),
-            rekor: Rekor::new("rekor.example"),
-            rekor_v2: Rekor::new_v2("log2026-1.rekor.example"),
-            timestamps: TimestampAuthority::new("timestamps"),
+            ct: key(Place::CtLog),
+            rekor: Rekor::with("rekor.example", key(Place::Rekor), false),
+            rekor_v2: Rekor::with("log2026-1.rekor.example", key(Place::RekorV2), true),
+            timestamps: TimestampAuthority::with("timestamps", key, change),
         }
     }
 
@@ -146,7 +238,7 @@ impl Sigstore {
                 "certChain": chain(&[self.intermediate.der(), self.root.der()]),
                 "validFor": { "start": "2025-01-01T00:00:00Z" },
             }],
-            "ctlogs": [log_instance("ct.example", &spki(&self.ct), &sha256(&spki(&self.ct)), "PKIX_ECDSA_P256_SHA_256")],
+            "ctlogs": [log_instance("ct.example", &self.ct, &sha256(&spki(&self.ct)))],
             "timestampAuthorities": [self.timestamps.instance()],
         })
     }
@@ -204,7 +296,8 @@ impl Sigstore {
         let signed = [&[0, 0][..], &milliseconds, &[0, 1], &issuer, &length[1..], tbs, &[0, 0]].concat();
         let signature = self.ct.sign(&signed).unwrap();
         let id = sha256(&spki(&self.ct));
-        let sct = [&[0][..], &id, &milliseconds, &[0, 0, 4, 3], &counted(&signature)].concat();
+        let algorithm = Algorithm::of(&self.ct).tls;
+        let sct = [&[0][..], &id, &milliseconds, &[0, 0], &algorithm, &counted(&signature)].concat();
         counted(&counted(&sct))
     }
 
@@ -310,23 +403,27 @@ fn signed_bytes(content: &Content<'_>) -> Vec<u8> {
 impl Rekor {
     /// A log of the first generation, with a key of P-256.
     pub(crate) fn new(host: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let id = sha256(&spki(&key));
-        Self { host: host.to_owned(), key, id, is_v2: false }
+        Self::with(host, Place::Rekor.usual_key(), false)
     }
 
     /// A log of the second generation, with a key of Ed25519.
     pub(crate) fn new_v2(host: &str) -> Self {
-        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        // C2SP signed-note, "Signatures": the ID of an Ed25519 key.
-        let id = sha256(&[host.as_bytes(), &[b'\n', 1], key.public_key_raw()].concat());
-        Self { host: host.to_owned(), key, id, is_v2: true }
+        Self::with(host, Place::RekorV2.usual_key(), true)
+    }
+
+    fn with(host: &str, key: KeyPair, is_v2: bool) -> Self {
+        let id = if is_v2 && key.algorithm() == &rcgen::PKCS_ED25519 {
+            // C2SP signed-note, "Signatures": the ID of an Ed25519 key.
+            sha256(&[host.as_bytes(), &[b'\n', 1], key.public_key_raw()].concat())
+        } else {
+            sha256(&spki(&key))
+        };
+        Self { host: host.to_owned(), key, id, is_v2 }
     }
 
     /// The log in a trusted root.
     pub(crate) fn instance(&self) -> Value {
-        let details = if self.is_v2 { "PKIX_ED25519" } else { "PKIX_ECDSA_P256_SHA_256" };
-        log_instance(&self.host, &spki(&self.key), &self.id, details)
+        log_instance(&self.host, &self.key, &self.id)
     }
 
     /// An entry for a signature.
@@ -430,12 +527,17 @@ fn hashedrekord_v2(content: &Content<'_>, who: Who<'_>, signature: &[u8]) -> Val
         Who::Identity(identity) => json!({ "x509Certificate": { "rawBytes": base64(&identity.der) } }),
         Who::Key(key) => json!({ "publicKey": { "rawBytes": base64(&spki(key)) } }),
     };
-    verifier["keyDetails"] = json!("PKIX_ECDSA_P256_SHA_256");
+    let algorithm = Algorithm::of(who.key());
+    verifier["keyDetails"] = json!(algorithm.details);
+    let digest = match algorithm.hash {
+        "SHA2_256" => sha256(&signed_bytes(content)),
+        _ => algorithm.hash(&signed_bytes(content)),
+    };
     json!({
         "apiVersion": "0.0.2",
         "kind": "hashedrekord",
         "spec": { "hashedRekordV002": {
-            "data": { "algorithm": "SHA2_256", "digest": base64(&sha256(&signed_bytes(content))) },
+            "data": { "algorithm": algorithm.hash, "digest": base64(&digest) },
             "signature": { "content": base64(signature), "verifier": verifier },
         } },
     })
@@ -443,8 +545,18 @@ fn hashedrekord_v2(content: &Content<'_>, who: Who<'_>, signature: &[u8]) -> Val
 
 impl TimestampAuthority {
     pub(crate) fn new(name: &str) -> Self {
-        let root = CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
+        Self::with(name, Place::usual_key, |_, _| {})
+    }
+
+    fn with(
+        name: &str,
+        key: impl Fn(Place) -> KeyPair,
+        change: impl Fn(Place, &mut CertificateParams),
+    ) -> Self {
+        let mut params = authority(name);
+        change(Place::TimestampRoot, &mut params);
+        let root = CertifiedIssuer::self_signed(params, key(Place::TimestampRoot)).unwrap();
+        let key = key(Place::Timestamps);
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, format!("{name} leaf"));
@@ -456,6 +568,7 @@ impl TimestampAuthority {
         let mut usage = CustomExtension::from_oid_content(&[2, 5, 29, 37], usage);
         usage.set_criticality(true);
         params.custom_extensions = vec![usage];
+        change(Place::Timestamps, &mut params);
         let leaf = params.signed_by(&key, &root).unwrap().der().to_vec();
         Self { root, key, leaf }
     }
@@ -496,11 +609,16 @@ impl TimestampAuthority {
                 &tlv(0x18, &[digits.as_bytes(), b"Z"]),
             ],
         );
+        let algorithm = Algorithm::of(&self.key);
+        let hash = tlv(0x30, &[&oid(algorithm.hash_oid)]);
         let attributes = [
             tlv(0x30, &[&oid(&[1, 2, 840, 113549, 1, 9, 3]), &tlv(0x31, &[&tst_info_type])]),
             tlv(
                 0x30,
-                &[&oid(&[1, 2, 840, 113549, 1, 9, 4]), &tlv(0x31, &[&tlv(0x04, &[&sha256(&tst_info)])])],
+                &[
+                    &oid(&[1, 2, 840, 113549, 1, 9, 4]),
+                    &tlv(0x31, &[&tlv(0x04, &[&algorithm.hash(&tst_info)])]),
+                ],
             ),
         ];
         let signed = tlv(0x31, &[&attributes[0], &attributes[1]]);
@@ -510,9 +628,9 @@ impl TimestampAuthority {
             &[
                 &tlv(0x02, &[&[1]]),
                 &tlv(0x30, &[&leaf.issuer.to_der().unwrap(), &leaf.serial_number.to_der().unwrap()]),
-                &sha2,
+                &hash,
                 &tlv(0xa0, &[&attributes[0], &attributes[1]]),
-                &tlv(0x30, &[&oid(&[1, 2, 840, 10045, 4, 3, 2])]),
+                &tlv(0x30, &[&oid(algorithm.signature_oid)]),
                 &tlv(0x04, &[&self.key.sign(&signed).unwrap()]),
             ],
         );
@@ -520,7 +638,7 @@ impl TimestampAuthority {
             0x30,
             &[
                 &tlv(0x02, &[&[3]]),
-                &tlv(0x31, &[&sha2]),
+                &tlv(0x31, &[&hash]),
                 &tlv(0x30, &[&tst_info_type, &tlv(0xa0, &[&tlv(0x04, &[&tst_info])])]),
                 &tlv(0x31, &[&signer]),
             ],
@@ -541,13 +659,13 @@ fn authority(name: &str) -> CertificateParams {
     params
 }
 
-fn log_instance(host: &str, spki: &[u8], id: &[u8], details: &str) -> Value {
+fn log_instance(host: &str, key: &KeyPair, id: &[u8]) -> Value {
     json!({
         "baseUrl": format!("https://{host}"),
         "hashAlgorithm": "SHA2_256",
         "publicKey": {
-            "rawBytes": base64(spki),
-            "keyDetails": details,
+            "rawBytes": base64(&spki(key)),
+            "keyDetails": Algorithm::of(key).details,
             "validFor": { "start": "2025-01-01T00:00:00Z" },
         },
         "logId": { "keyId": base64(id) },
