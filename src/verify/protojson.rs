@@ -46,7 +46,7 @@ impl<'v, 'a> Message<'v, 'a> {
         };
         match message.members.iter().find(|member| misspelled(&member.key)) {
             None => Ok(message),
-            Some(member) => Err(format!("{name} has the misspelled member \"{}\"", member.key)),
+            Some(member) => Err(format!("{name} has the misspelled member \"{}\"", clip(&member.key))),
         }
     }
 
@@ -134,7 +134,7 @@ pub(in crate::verify) fn check_unique(value: &Value<'_>) -> Result<(), String> {
             let mut seen = BTreeSet::new();
             for member in members {
                 if !seen.insert(&*member.key) {
-                    return Err(format!("\"{}\" is there twice", member.key));
+                    return Err(format!("\"{}\" is there twice", clip(&member.key)));
                 }
                 check_unique(&member.value)?;
             }

@@ -1349,6 +1349,49 @@ fn a_trusted_root_is_usable_as_a_whole_or_not_at_all() {
     assert!(TrustedRoot::parse(large.as_bytes()).is_err());
 }
 
+/// T-28: what is kept of a refusal has a limit, whatever the bundle makes it quote.
+#[test]
+fn messages_are_short_whatever_they_quote() {
+    let world = World::new();
+    let root = world.root();
+    let good = world.good_v2();
+    let entry = &good["verificationMaterial"]["tlogEntries"][0];
+    let body = base64::engine::general_purpose::STANDARD.decode(entry["canonicalizedBody"].as_str().unwrap());
+    let body = String::from_utf8(body.unwrap()).unwrap();
+    let long = "x".repeat(100_000);
+    let trust = Trust::Certificates { root: &root, lacking: Lacking::Refused };
+    let length = |bundle: &Value| {
+        let text = bundle.to_string();
+        let judged = verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, false);
+        judged.unwrap_err().to_string().len()
+    };
+    for (from, to) in [
+        ("PKIX_ECDSA_P256_SHA_256", long.clone()),
+        ("SHA2_256", long.clone()),
+        (r#""apiVersion":"0.0.2""#, format!(r#""apiVersion":"{long}""#)),
+        (r#""spec""#, format!(r#""{long}":1,"{long}":1,"spec""#)),
+        (r#""spec""#, format!(r#""{}spec":1,"spec""#, "_".repeat(100_000))),
+    ] {
+        let changed = body.replacen(from, &to, 1);
+        assert_ne!(changed, body);
+        let mut bundle = good.clone();
+        bundle["verificationMaterial"]["tlogEntries"][0] =
+            world.sigstore.rekor_v2.prove("hashedrekord", "0.0.2", changed.as_bytes());
+        assert!(length(&bundle) < 1_000, "{from}: {}", length(&bundle));
+    }
+    for (path, value) in [
+        ("/mediaType", json!(long)),
+        ("/dsseEnvelope/payloadType", json!(long)),
+        ("/verificationMaterial", json!({ &*long: 1 })),
+        ("/verificationMaterial/tlogEntries/0/kindVersion/kind", json!(long)),
+        ("/verificationMaterial/certificate", json!({ &*long: 1 })),
+    ] {
+        let mut bundle = good.clone();
+        *bundle.pointer_mut(path).unwrap() = value;
+        assert!(length(&bundle) < 1_000, "{path}: {}", length(&bundle));
+    }
+}
+
 /// Nothing panics, and nothing but the bundle itself is accepted, whichever byte is another one.
 #[test]
 fn changed_bytes_are_refused_and_harm_nothing() {

@@ -455,7 +455,7 @@ fn timestamps(bundle: &Bundle, root: &TrustedRoot) -> Result<Vec<i64>, Rejection
                     found = Some((index, time.as_second()));
                     break;
                 }
-                Err(error) => detail = error.to_string(),
+                Err(error) => detail = clip(&error.to_string()),
             }
         }
         let (index, time) = found.ok_or(Rejection::TimestampInvalid { detail })?;
@@ -516,12 +516,12 @@ fn second_opinion(
     policy: &VerificationPolicy,
 ) -> Result<(), Rejection> {
     let rebuilt = types::Bundle::from_json(&rebuild(bundle, leaf, root, authority).to_string())
-        .map_err(|error| Rejection::BundleMalformed { detail: error.to_string() })?;
+        .map_err(|error| Rejection::BundleMalformed { detail: clip(&error.to_string()) })?;
     let result = match artifact.bytes {
         Some(bytes) => authority.verifier.verify(bytes, &rebuilt, policy),
         None => {
             let value = Sha256Hash::from_hex(artifact.sha256.hex())
-                .map_err(|error| Rejection::BundleMalformed { detail: error.to_string() })?;
+                .map_err(|error| Rejection::BundleMalformed { detail: clip(&error.to_string()) })?;
             authority.verifier.verify(value, &rebuilt, policy)
         }
     };
@@ -608,22 +608,22 @@ fn rebuild_entry(entry: &wire::Entry) -> Json {
 
 /// An error of sigstore-verify in our words.
 fn rejection(error: Error, artifact: &Digest) -> Rejection {
-    let detail = error.to_string();
+    let detail = clip(&error.to_string());
     match error {
         Error::Certificate(CertificateError::Sct(detail)) | Error::InvalidTrustRoot(detail) => {
-            Rejection::SctInvalid { detail }
+            Rejection::SctInvalid { detail: clip(&detail) }
         }
         Error::SignatureInvalid(_) => Rejection::BundleSignature,
         Error::ArtifactMismatch(_) => Rejection::BundleSubject { wanted: artifact.clone() },
         Error::Timestamp(TimestampError::NoVerifiedTimestamp(_)) => Rejection::TimestampMissing,
         Error::Timestamp(_) => Rejection::TimestampInvalid { detail },
         Error::TransparencyLog(TransparencyLogError::IntegratedTime(detail)) => {
-            Rejection::BundleCertificate { detail }
+            Rejection::BundleCertificate { detail: clip(&detail) }
         }
         Error::TransparencyLog(_) => Rejection::LogEntryInvalid { detail },
         Error::InvalidBundle(_) | Error::Types(_) | Error::Bundle(_) => Rejection::BundleMalformed { detail },
         Error::UnsupportedBundle(what) | Error::UnsupportedArtifact(what) => {
-            Rejection::BundleUnsupported { what }
+            Rejection::BundleUnsupported { what: clip(&what) }
         }
         Error::Crypto(_) => Rejection::BundleUnsupported { what: detail },
         Error::Certificate(_)
