@@ -118,8 +118,13 @@ impl World {
     }
 
     pub(crate) fn keyless(&self, members: &str) -> String {
+        format!(r#"{{"type":"sigstoreSigned",{members},{}}}"#, self.root())
+    }
+
+    /// The member that names a file with the trusted root.
+    pub(crate) fn root(&self) -> String {
         let root = write(self.rig.dir.path().join("root.json"), self.sigstore.trusted_root().to_string());
-        format!(r#"{{"type":"sigstoreSigned",{members},"trustedRootPath":"{}"}}"#, root.display())
+        format!(r#""trustedRootPath":"{}""#, root.display())
     }
 
     /// A registry whose referrers are those of `IMAGE`.

@@ -21,6 +21,8 @@ use vouchd::verify::identity::{Extension, Malformed, SigningIdentity, SubjectNam
 use vouchd::verify::payload::SignedName;
 use vouchd::verify::{Rejection, Timestamp, UntrustedSignature, UntrustedSigstore};
 
+use crate::manual;
+
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
 const OURS: &str = "https://github.com/acme/os";
 const WORKFLOW: &str = "https://github.com/acme/os/.github/workflows/build.yml@refs/heads/main";
@@ -724,14 +726,7 @@ fn refusals_say_what_is_wanted_and_what_is_there() {
 /// The policies of a publisher's manual, as they stand there.
 #[test]
 fn the_policies_of_a_real_manual_mean_what_they_say() {
-    let user = "https://github.com/YOUR_USERNAME/vespera";
-    let requirement =
-        format!(r#"[{{"type":"sigstoreSigned","keyless":{{"issuer":"{GITHUB}","subject":"{user}"}}}}]"#);
-    let scopes = |names: &[&str]| {
-        let scopes: Vec<String> =
-            names.iter().map(|name| format!(r#""ghcr.io/YOUR_USERNAME{name}":{requirement}"#)).collect();
-        scopes.join(",")
-    };
+    let user = "https://github.com/acme/vespera";
     let variants = [
         "/vespera",
         "/vespera-nvidia",
@@ -740,22 +735,17 @@ fn the_policies_of_a_real_manual_mean_what_they_say() {
         "/vespera-dx-nvidia",
         "/vespera-dx-nvidia-open",
     ];
-    for (default, names) in [
-        ("reject", &["/vespera-nvidia", "/vespera-dx-nvidia"][..]),
-        ("insecureAcceptAnything", &[""]),
-        ("reject", &variants),
+    for (text, default, names) in [
+        (manual::STRICT, "reject", &["/vespera-nvidia", "/vespera-dx-nvidia"][..]),
+        (manual::PERMISSIVE, "insecureAcceptAnything", &[""]),
+        (manual::VARIANTS, "reject", &variants),
     ] {
-        let text = format!(
-            r#"{{"default":[{{"type":"{default}"}}],"transports":{{"docker":{{{}}}}}}}"#,
-            scopes(names)
-        );
         let policy = Policy::parse(text.as_bytes()).unwrap();
         let all = policy.scopes();
         assert_eq!(all.len(), names.len() + 1);
         assert_eq!(all[0].requirements.iter().next().unwrap().kind(), default);
         for (matched, name) in all.iter().skip(1).zip(names) {
-            let scope =
-                Scope::Transport { transport: "docker".into(), name: format!("ghcr.io/YOUR_USERNAME{name}") };
+            let scope = Scope::Transport { transport: "docker".into(), name: format!("ghcr.io/acme{name}") };
             assert_eq!(matched.scope, scope);
             let [Requirement::SigstoreSigned(signed)] = matched.requirements.iter().collect::<Vec<_>>()[..]
             else {
@@ -771,7 +761,7 @@ fn the_policies_of_a_real_manual_mean_what_they_say() {
             assert_eq!((&repository.refs, &repository.workflows), (&Refs::NoRequests, &Workflows::All));
             assert_eq!((repository.reusable, repository.pins.len()), (Reusable::Own, 0));
             let workflow = format!("{user}/.github/workflows/build.yml@refs/heads/main");
-            let build = Build::github().signed_by(&workflow).with(5, "YOUR_USERNAME/vespera").with(12, user);
+            let build = Build::github().signed_by(&workflow).with(5, "acme/vespera").with(12, user);
             assert_eq!(
                 check_signer(&CertificateIdentity::Keyless(wanted.clone()), &build.identity()),
                 Ok(())

@@ -30,6 +30,7 @@ mod layering;
 mod live;
 // Archives, stores of containers-storage, transports that cannot be read.
 mod local;
+mod manual;
 // Whose signatures count.
 mod matrix;
 // Mirrors, insecure registries, proxies, short names: whole verifications.
