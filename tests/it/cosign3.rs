@@ -686,7 +686,7 @@ fn other_tools_cannot_read_what_is_ours() {
     }
 }
 
-/// Design decision 3.7: no Sigstore server is ever asked, and nobody else.
+/// Design decision 3.7: no Sigstore server is ever asked, and nobody else, whatever the verdict.
 #[tokio::test]
 async fn nobody_but_the_registry_is_asked() {
     if !support::have(&["strace"]) {
@@ -697,34 +697,56 @@ async fn nobody_but_the_registry_is_asked() {
     world.attach("acme.example/os:1", &build(&[(14, "refs/pull/1/merge")], WORKFLOW), |_, _| {});
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).display().to_string();
-    write(path("policy.json"), format!(r#"{{"default":[{}]}}"#, world.keyless(OURS)));
     write(
         path("registries.d/all.yaml"),
         format!("default-docker:\n  lookaside: file://{}\n", path("stores")),
     );
     write(path("registries.conf"), "");
+    write(path("bundle.json"), world.bundles[0].to_string());
+    write(path("image"), IMAGE);
+    let host = format!(r#"{{"type":"sigstoreSigned",{OURS}}}"#);
+    for (name, requirement) in [("ours.json", world.keyless(OURS)), ("host.json", host)] {
+        write(path(name), format!(r#"{{"default":[{requirement}]}}"#));
+    }
     let server = world.server().await;
     let port = server.image().domain().rsplit(':').next().unwrap().to_owned();
-    let mut command = std::process::Command::new("strace");
-    command
-        .args(["-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", &path("trace")])
-        .args([env!("CARGO_BIN_EXE_vouchd"), "verify", "--direct", "--policy", &path("policy.json")])
-        .args(["--registries-d", &path("registries.d"), "--registries-conf", &path("registries.conf")])
-        .arg("--cert-dir")
-        .arg(world.rig.certs())
-        .arg(format!("docker://{}:1", server.image().name()))
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("HOME", "/nonexistent");
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    if String::from_utf8_lossy(&output.stderr).contains("ptrace") {
-        return support::skip("strace may not trace");
+    let image = format!("docker://{}:1", server.image().name());
+    let certificates = world.rig.certs().display().to_string();
+    let verify = |policy: &str| {
+        let words =
+            ["verify", "--direct", "--policy", &path(policy), "--registries-d", &path("registries.d")];
+        let more = ["--registries-conf", &path("registries.conf"), "--cert-dir", &certificates, &image];
+        words.iter().chain(&more).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let who = ["--certificate-identity", WORKFLOW, "--certificate-oidc-issuer", ISSUER];
+    let blob = || {
+        let words = ["verify-blob", "--bundle", &path("bundle.json")];
+        words.iter().chain(&who).chain([&&*path("image")]).map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (arguments, exit, asks) in [
+        (verify("ours.json"), 0, true),
+        // The root of this host, which knows none of our logs.
+        (verify("host.json"), 1, true),
+        (blob(), 1, false),
+    ] {
+        let mut command = std::process::Command::new("strace");
+        command
+            .args(["-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", &path("trace")])
+            .arg(env!("CARGO_BIN_EXE_vouchd"))
+            .args(&arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", "/nonexistent");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        if String::from_utf8_lossy(&output.stderr).contains("ptrace") {
+            return support::skip("strace may not trace");
+        }
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {output:?}");
+        let trace = std::fs::read_to_string(path("trace")).unwrap();
+        let is_internet = |line: &&str| line.contains("AF_INET") || line.contains("AF_UNIX");
+        let connections: Vec<&str> = trace.lines().filter(is_internet).collect();
+        assert_eq!(!connections.is_empty(), asks, "{arguments:?}: {trace}");
+        let to_registry = format!("sin_port=htons({port}), sin_addr=inet_addr(\"127.0.0.1\")");
+        assert!(connections.iter().all(|line| line.contains(&to_registry)), "{connections:?}");
     }
-    assert!(output.status.success(), "{output:?}");
-    let trace = std::fs::read_to_string(path("trace")).unwrap();
-    let is_internet = |line: &&str| line.contains("AF_INET") || line.contains("AF_UNIX");
-    let connections: Vec<&str> = trace.lines().filter(is_internet).collect();
-    assert!(!connections.is_empty(), "{trace}");
-    let to_registry = format!("sin_port=htons({port}), sin_addr=inet_addr(\"127.0.0.1\")");
-    assert!(connections.iter().all(|line| line.contains(&to_registry)), "{connections:?}");
 }
