@@ -374,6 +374,9 @@ fn workflows_are_compared_whole_with_the_build_config() {
     let any = r#","workflows":[".github/workflows/*"]"#;
     for (members, build, wanted) in [
         (one, Build::github(), ""),
+        (one, Build::github().at("refs/tags/v1"), ""),
+        // .14 says something else than .18.
+        (one, Build::github().with(14, "refs/tags/v1"), "identity-mismatch-workflow"),
         (one, build(".github/workflows/other.yml", "refs/heads/main"), "identity-mismatch-workflow"),
         (one, build(".github/workflows/build.yml", "refs/heads/evil"), "identity-mismatch-workflow"),
         (
@@ -454,6 +457,8 @@ fn a_workflow_by_its_address_alone_must_be_called_by_its_own_repository() {
         // A branch, an event or a machine is no repository.
         format!(r#"{},"sourceRepositoryRef":"refs/heads/main""#, exact("buildSignerURI")),
         format!(r#"{},"buildTrigger":"push","runnerEnvironment":"github-hosted""#, exact("subjectURI")),
+        // Nor is the workflow that was started.
+        format!(r#"{},"buildConfigURIRegExp":".*""#, exact("subjectURI")),
     ] {
         let requirement = fulcio(&members);
         assert_eq!(code(&requirement, &Build::github()), "", "{members}");
@@ -482,6 +487,20 @@ fn a_workflow_by_its_address_alone_must_be_called_by_its_own_repository() {
     assert_eq!(code(&identity(elsewhere), &moved(Build::github())), "");
     assert_eq!(code(&identity(elsewhere), &moved(Build::foreign_caller())), "identity-foreign-caller");
     assert_eq!(code(&identity(elsewhere), &moved(Build::github().without(12))), "");
+    let job = "https://ci.example/jobs/7";
+    let by_job = keyless(&format!(r#""issuer":"{elsewhere}","subject":"{job}""#));
+    assert_eq!(
+        code(&by_job, &moved(Build::github().named(job))),
+        "",
+        "what is no workflow has no repository"
+    );
+    // What is no repository owns no workflow, however its address begins.
+    let (inside, nested) =
+        (format!("{OURS}/.github/workflows/x"), "/.github/workflows/build.yml@refs/heads/main");
+    let nested = format!("{inside}{nested}");
+    let by_name = keyless(&format!(r#""issuer":"{GITHUB}","subject":"{nested}""#));
+    let build = Build::github().without(5).signed_by(&nested).with(12, &inside);
+    assert_eq!(code(&by_name, &build), "identity-foreign-caller");
     // The same of an authority of one's own.
     let own = format!(
         r#"{{"type":"sigstoreSigned","fulcio":{{"caPath":"/c","oidcIssuer":"{GITHUB}",{}}},"rekorPublicKeyPath":"/k"}}"#,
