@@ -33,8 +33,8 @@ pub fn check_name(
     image: Option<&Named>,
     signed: &SignedName,
 ) -> Result<Binding, Rejection> {
-    let mismatch = |signed: &String| {
-        Err(Rejection::IdentityMismatch { signed: signed.clone(), wanted: identity.wanted(image) })
+    let mismatch = |signed: &str| {
+        Err(Rejection::IdentityMismatch { signed: clip(signed), wanted: identity.wanted(image) })
     };
     match signed {
         SignedName::Named(name) if identity.accepts(image, name) => Ok(Binding::Name),

@@ -221,3 +221,34 @@ async fn deep_documents() {
         }
     }
 }
+
+/// What is signed may be as long as a signature; what is said of it may not.
+#[tokio::test]
+async fn names_of_a_megabyte() {
+    let long = "x".repeat(1 << 20);
+    for part in ["name", "predicateType", "_type", "digest"] {
+        let mut world = world();
+        let mut signed = of_image();
+        match part {
+            "name" => signed["subject"][0]["name"] = json!(long),
+            "digest" => signed["subject"][0]["digest"]["sha256"] = json!(long),
+            _ => signed[part] = json!(long),
+        }
+        world.signed(&signed, &right());
+        let server = world.server().await;
+        let report = world.report(&server, &world.keyless(OURS)).await;
+        let size = format!("{report:?}").len();
+        assert!(!report.allowed && size < 20_000, "{part}: {size}");
+    }
+    for (name, digest) in [(&*long, Digest::sha256(IMAGE).to_string()), ("acme.example/os", long.clone())] {
+        let mut world = world();
+        let payload = cosign(name, &digest);
+        let identity = world.sigstore.identity(&right());
+        let annotations = json!(world.sigstore.attach(&payload, &identity));
+        world.layers.push((payload, annotations));
+        let server = world.server().await;
+        let report = world.report(&server, &world.keyless(&format!("{OURS}{NAMED}"))).await;
+        let size = format!("{report:?}").len();
+        assert!(!report.allowed && size < 20_000, "{}: {size}", name.len());
+    }
+}
