@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use rcgen::{CertificateParams, KeyPair, RsaKeySize};
+use rcgen::{CertificateParams, KeyPair, RsaKeySize, SigningKey};
 use serde_json::{Value, json};
 
 use vouchd::digest::Digest;
@@ -10,7 +10,11 @@ use vouchd::verify::bundle::{Lacking, Trust, verify_attachment, verify_manifest}
 use vouchd::verify::trusted_root::TrustedRoot;
 use vouchd::verify::{Timestamp, UntrustedSigstore};
 
-use crate::signer::{Content, IN_TOTO, MIDNIGHT, Names, Place, SIGNED_AT, Sigstore, Who, copy_of, statement};
+use crate::cosign3::{IMAGE, ISSUER, WORKFLOW, World, build, of_image};
+use crate::signer::{
+    Content, IN_TOTO, MIDNIGHT, Names, Place, SIGNED_AT, Sigstore, Who, base64, bundle, copy_of,
+    signature_of, statement,
+};
 use crate::support::cosign;
 
 const MANIFEST: &[u8] = br#"{"schemaVersion":2}"#;
@@ -66,13 +70,11 @@ fn certificates_for_every_kind_of_key() {
             };
             assert_eq!(judge(&sigstore.sign_v2(content, who), &root), v2, "{name}");
             // A signature by another key of the same kind, that of another kind, and none at all.
-            for signature in
-                [crate::signer::signature_of(&sigstore.sign(&Content::Message(b"x"), who)), vec![0; 64]]
-            {
+            for signature in [signature_of(&sigstore.sign(&Content::Message(b"x"), who)), vec![0; 64]] {
                 let mut bundle = good.clone();
                 let path = ["/dsseEnvelope/signatures/0/sig", "/messageSignature/signature"];
                 let path = path.into_iter().find(|path| bundle.pointer(path).is_some()).unwrap();
-                *bundle.pointer_mut(path).unwrap() = json!(crate::signer::base64(&signature));
+                *bundle.pointer_mut(path).unwrap() = json!(base64(&signature));
                 assert_eq!(judge(&bundle, &root), "bundle-signature", "{name}");
             }
         }
@@ -179,6 +181,52 @@ fn every_validity_has_its_first_and_its_last_second() {
             *root.pointer_mut(path).unwrap() = json!({ "start": Timestamp(from).to_string(), "end": to });
             let found = good.each_ref().map(|bundle| judge(bundle, &root));
             assert_eq!(found, if ok { both("") } else { refused }, "{path} {from} {to:?}");
+        }
+    }
+}
+
+/// Rules C-3, C-4: keys in the policy itself, from registry to verdict.
+#[tokio::test]
+async fn policies_with_every_kind_of_key() {
+    let named = r#""signedIdentity":{"type":"exactRepository","dockerRepository":"acme.example/os"}"#;
+    let unnamed = r#""signedIdentity":{"type":"matchRepositoryOrUnnamed"}"#;
+    let encode = |pem: String| base64(pem.as_bytes());
+    let mut world = World { attachments: true, ..World::new() };
+    for (name, key) in KEYS.iter() {
+        let data = encode(key.public_key_pem());
+        let requirement = |identity| format!(r#"{{"type":"sigstoreSigned","keyData":"{data}",{identity}}}"#);
+        let payload = cosign("acme.example/os", &Digest::sha256(IMAGE).to_string());
+        let signature = base64(&key.sign(&payload).unwrap());
+        world.bundles.clear();
+        world.layers = vec![(payload, json!({ "dev.cosignproject.cosign/signature": signature }))];
+        // Attachments are hashed with SHA-256, which these keys did not.
+        let wanted = if ["P-384", "P-521"].contains(name) { "bad-signature" } else { "allowed" };
+        assert_eq!(world.verdict(&requirement(named)).await, wanted, "{name}");
+        world.layers.clear();
+        let payload = of_image().to_string().into_bytes();
+        let content = Content::Dsse { payload_type: IN_TOTO, payload: &payload };
+        world.bundles = vec![bundle(&content, Who::Key(key))];
+        assert_eq!(world.verdict(&requirement(unnamed)).await, "allowed", "{name}");
+    }
+    // An authority and a log of one's own. The log must be of ECDSA, and hash with SHA-256.
+    for place in [Place::Root, Place::Intermediate, Place::Rekor] {
+        for (name, key) in KEYS.iter() {
+            let key_of = |other: Place| if other == place { copy_of(key) } else { other.usual_key() };
+            let mut world =
+                World { attachments: true, sigstore: Sigstore::with(key_of, |_, _| {}), ..World::new() };
+            world.attach("acme.example/os", &build(&[], WORKFLOW), |_, _| {});
+            let (authority, log) = world.sigstore.authority_and_log();
+            let requirement = format!(
+                r#"{{"type":"sigstoreSigned","fulcio":{{"caData":"{}","oidcIssuer":"{ISSUER}","subjectURI":"{WORKFLOW}"}},"rekorPublicKeyData":"{}",{named}}}"#,
+                encode(authority),
+                encode(log)
+            );
+            let wanted = match (place, *name) {
+                (Place::Rekor, "P-384" | "P-521") => "log-entry-invalid",
+                (Place::Rekor, "Ed25519" | "RSA 2048" | "RSA 3072" | "RSA 4096") => "key-file-invalid",
+                _ => "allowed",
+            };
+            assert_eq!(world.verdict(&requirement).await, wanted, "{place:?} {name}");
         }
     }
 }
