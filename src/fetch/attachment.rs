@@ -1,6 +1,6 @@
 //! Sigstore attachments: the layers of the manifest at the tag `sha256-<hex>.sig` (rules ).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -81,32 +81,54 @@ pub(in crate::fetch) async fn add(
         detail: format!("the signatures at {place}: {}", excerpt(detail)),
     };
     let layers = layers(&document).map_err(|detail| broken(&detail))?;
-    let fetches = layers.into_iter().zip(1..).map(|(layer, number)| {
-        let location = format!("{place}#{number}");
-        async move {
-            let mut descriptor = inspect::Descriptor {
-                media_type: Some(clip(&layer.media_type)),
-                predicate_type: layer.annotations.get(PREDICATE).map(|text| clip(text)),
-                digest: Some(layer.digest.to_string()),
-                ..inspect::Descriptor::default()
-            };
-            if tag == Tag::Sboms {
-                let (signatures, failure) = (Vec::new(), None);
-                return Ok::<_, Error>(Item { location, descriptor, opened: false, signatures, failure });
-            }
-            let payload = client.blob(errand, &layer.digest, SIGNATURE_BYTES).await?;
-            descriptor.size = u64::try_from(payload.len()).ok();
-            let signature =
-                UntrustedSigstore { mime_type: layer.media_type, payload, annotations: layer.annotations };
-            let signature = UntrustedSignature::Sigstore(signature);
-            Ok(Item { descriptor, ..Item::of_signature(LocatedSignature { location, signature }) })
-        }
+    // Signatures by many, or made again and again, are mostly over the same bytes, which are asked for once.
+    let mut known = BTreeSet::new();
+    let mut distinct: Vec<Digest> = match tag {
+        Tag::Sboms => Vec::new(),
+        Tag::Attestations | Tag::Signatures => layers.iter().map(|layer| layer.digest.clone()).collect(),
+    };
+    distinct.retain(|digest| known.insert(digest.to_string()));
+    let fetches = distinct.into_iter().map(async |digest: Digest| {
+        Ok::<_, Error>((digest.to_string(), client.blob(errand, &digest, SIGNATURE_BYTES).await?))
     });
-    let mut items = stream::iter(fetches).buffered(AT_A_TIME);
-    while let Some(item) = items.try_next().await? {
-        found.push(item);
+    let mut fetches = stream::iter(fetches).buffered(AT_A_TIME);
+    let mut payloads: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let fetched = loop {
+        match fetches.try_next().await {
+            Ok(Some((name, payload))) => drop(payloads.insert(name, payload)),
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    for (layer, number) in layers.into_iter().zip(1..) {
+        let location = format!("{place}#{number}");
+        let mut descriptor = inspect::Descriptor {
+            media_type: Some(clip(&layer.media_type)),
+            predicate_type: layer.annotations.get(PREDICATE).map(|text| clip(text)),
+            digest: Some(layer.digest.to_string()),
+            ..inspect::Descriptor::default()
+        };
+        if tag == Tag::Sboms {
+            let (signatures, failure) = (Vec::new(), None);
+            found.push(Item { location, descriptor, opened: false, signatures, failure });
+            continue;
+        }
+        let name = layer.digest.to_string();
+        // What came before the failure is shown.
+        let Some(payload) = payloads.get(&name).cloned() else {
+            return fetched.and(Err(broken("a layer was not fetched")));
+        };
+        // What was fetched is paid for; further copies are not (T-28).
+        if !known.remove(&name) {
+            errand.budget.bytes(payload.len())?;
+        }
+        descriptor.size = u64::try_from(payload.len()).ok();
+        let signature =
+            UntrustedSigstore { mime_type: layer.media_type, payload, annotations: layer.annotations };
+        let signature = UntrustedSignature::Sigstore(signature);
+        found.push(Item { descriptor, ..Item::of_signature(LocatedSignature { location, signature }) });
     }
-    Ok(())
+    fetched
 }
 
 /// A layer of an attachment manifest.

@@ -61,6 +61,28 @@ async fn attached_signatures_by_the_thousand() {
     }
 }
 
+/// Those of one image are mostly over the same bytes, which are asked for once and held within the budget.
+#[tokio::test]
+async fn a_thousand_signatures_over_the_same_bytes() {
+    for (size, wanted) in [(0, "allowed"), (1 << 20, "? evidence-too-large")] {
+        let mut world = world();
+        let text =
+            String::from_utf8(cosign("acme.example/os:1", &Digest::sha256(IMAGE).to_string())).unwrap();
+        let payload = text.replacen('{', &format!("{{{}", " ".repeat(size)), 1).into_bytes();
+        let identity = world.sigstore.identity(&right());
+        let good = json!(world.sigstore.attach(&payload, &identity));
+        for number in 0..1_000 {
+            let signature = format!("{number:08}");
+            let other = json!({ "dev.cosignproject.cosign/signature": signature });
+            world.layers.push((payload.clone(), other));
+        }
+        world.layers.push((payload, good));
+        let server = world.server().await;
+        assert_eq!(judge(&world, &server, NAMED).await, wanted, "{size}");
+        assert!(server.count() <= 6, "{size}: {}", server.count());
+    }
+}
+
 /// Bundles: the same.
 #[tokio::test]
 async fn bundles_by_the_thousand() {
