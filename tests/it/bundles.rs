@@ -260,6 +260,11 @@ fn a_message_signature_counts_only_where_it_may() {
         for artifact in [Artifact::Bytes(&world.manifest), Artifact::Sha256(&world.digest)] {
             assert!(verify_blob(text.as_bytes(), artifact, trust).is_ok());
         }
+        // Another hash of the artifact, of which only this one is known.
+        let mut bundle = bundle.clone();
+        bundle["messageSignature"]["messageDigest"]["algorithm"] = json!("SHA2_512");
+        let judged = verify_blob(bundle.to_string().as_bytes(), Artifact::Sha256(&world.digest), trust);
+        assert_eq!(code(judged).unwrap_err(), "bundle-unsupported");
         assert_eq!(
             code(verify_blob(text.as_bytes(), Artifact::Bytes(b"x"), trust)).unwrap_err(),
             "bundle-subject"
