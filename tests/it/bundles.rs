@@ -1045,6 +1045,105 @@ fn check_log_entries(world: &World, who: Who<'_>) {
     assert_eq!(with(vec![entry(log), another]), Err("log-entry-mismatch".to_owned()));
 }
 
+// Rule T-14: entries as older clients made them for statements, with the signature in base64 twice.
+#[test]
+fn entries_of_kind_intoto_are_about_this_signature() {
+    let world = World::new();
+    let root = world.root();
+    let good = world.good();
+    let text = |bytes: &[u8]| signer::base64(bytes);
+    let pem = |der: &[u8]| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", text(der));
+    let body = json!({
+        "apiVersion": "0.0.2",
+        "kind": "intoto",
+        "spec": { "content": {
+            "envelope": {
+                "payloadType": IN_TOTO,
+                "signatures": [{
+                    "publicKey": text(pem(&world.identity.der).as_bytes()),
+                    "sig": text(text(&signer::signature_of(&good)).as_bytes()),
+                }],
+            },
+            "hash": { "algorithm": "sha256", "value": signer::hex(&signer::sha256(b"as it was sent")) },
+            "payloadHash": { "algorithm": "sha256", "value": signer::hex(&signer::sha256(&world.payload)) },
+        } },
+    });
+    let other = world.sigstore.identity(&Names::default());
+    let another = signer::signature_of(&world.good());
+    let content = "/spec/content";
+    for (what, path, value, wanted) in [
+        ("as it is", "/kind", json!("intoto"), None),
+        ("another kind", "/kind", json!("dsse"), Some("log-entry-invalid")),
+        ("another version", "/apiVersion", json!("0.0.1"), Some("log-entry-invalid")),
+        ("another type", "/envelope/payloadType", json!("application/json"), Some("log-entry-mismatch")),
+        ("no type", "/envelope/payloadType", Value::Null, Some("log-entry-invalid")),
+        ("another payload", "/payloadHash/value", json!("0".repeat(64)), Some("log-entry-mismatch")),
+        ("another hash", "/payloadHash/algorithm", json!("sha512"), Some("log-entry-invalid")),
+        (
+            "another signature",
+            "/envelope/signatures/0/sig",
+            json!(text(text(&another).as_bytes())),
+            Some("log-entry-mismatch"),
+        ),
+        (
+            "a signature in base64 once",
+            "/envelope/signatures/0/sig",
+            json!(text(&another)),
+            Some("log-entry-mismatch"),
+        ),
+        (
+            "another certificate",
+            "/envelope/signatures/0/publicKey",
+            json!(text(pem(&other.der).as_bytes())),
+            Some("log-entry-mismatch"),
+        ),
+        ("no signature", "/envelope/signatures", json!([]), Some("log-entry-invalid")),
+        (
+            "two signatures",
+            "/envelope/signatures",
+            json!(vec![body["spec"]["content"]["envelope"]["signatures"][0].clone(); 2]),
+            Some("log-entry-invalid"),
+        ),
+    ] {
+        let mut body = body.clone();
+        let path = if body.pointer(path).is_some() { path.to_owned() } else { format!("{content}{path}") };
+        *body.pointer_mut(&path).unwrap() = value;
+        let mut bundle = good.clone();
+        bundle["verificationMaterial"]["tlogEntries"][0] =
+            world.sigstore.rekor.prove("intoto", "0.0.2", body.to_string().as_bytes());
+        assert_eq!(world.image(&bundle, &root).err().as_deref(), wanted, "{what}");
+    }
+    // About a statement, and not about what only has its bytes.
+    let message = world.sigstore.sign(&Content::Message(&world.payload), world.who());
+    let mut bundle = message.clone();
+    bundle["verificationMaterial"]["tlogEntries"][0] = good["verificationMaterial"]["tlogEntries"][0].clone();
+    let trust = Trust::Certificates { root: &root, lacking: Lacking::Refused };
+    let judge = |bundle: &Value| {
+        code(verify_blob(bundle.to_string().as_bytes(), Artifact::Bytes(&world.payload), trust)).err()
+    };
+    assert_eq!(judge(&message), None);
+    assert_eq!(judge(&bundle).as_deref(), Some("log-entry-mismatch"));
+    let mut body = dsse_body(&good);
+    body["spec"]["signatures"][0]["signature"] = json!(text(&signer::signature_of(&message)));
+    bundle["verificationMaterial"]["tlogEntries"][0] =
+        world.sigstore.rekor.prove("dsse", "0.0.1", body.to_string().as_bytes());
+    assert_eq!(judge(&bundle).as_deref(), Some("log-entry-mismatch"));
+    let mut body = dsse_body(&good);
+    let signature = body["spec"]["signatures"][0].clone();
+    body["spec"]["signatures"].as_array_mut().unwrap().push(signature);
+    let mut bundle = good.clone();
+    bundle["verificationMaterial"]["tlogEntries"][0] =
+        world.sigstore.rekor.prove("dsse", "0.0.1", body.to_string().as_bytes());
+    assert_eq!(world.image(&bundle, &root).unwrap_err(), "log-entry-invalid");
+}
+
+/// The body of the first log entry.
+fn dsse_body(bundle: &Value) -> Value {
+    let encoded = bundle["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"].as_str().unwrap();
+    let body = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
 /// The same log once more.
 fn clone_of(log: &Rekor) -> Rekor {
     Rekor { key: signer::copy_of(&log.key), id: log.id.clone(), ..Rekor::new(&log.host) }
@@ -1299,6 +1398,19 @@ fn a_log_key_that_was_given_up_needs_a_proven_time() {
         let text = bundle.to_string();
         let judged = code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, false));
         assert_eq!(judged.err().as_deref(), expected);
+    }
+    // A promise has a time, at which the key must have been in use; with a key there is no second opinion.
+    let promised = world.sigstore.sign(&world.statement(), Who::Key(&key)).to_string();
+    for (start, end, expected) in [
+        (SIGNED_AT, SIGNED_AT, None),
+        (SIGNED_AT - 9, SIGNED_AT - 1, Some("log-entry-invalid")),
+        (SIGNED_AT + 1, SIGNED_AT + 9, Some("log-entry-invalid")),
+    ] {
+        let window = json!({ "start": Timestamp(start).to_string(), "end": Timestamp(end).to_string() });
+        let root = root_with(&world, |root| root["tlogs"][0]["publicKey"]["validFor"] = window);
+        let trust = Trust::Keys { keys: &keys, root: Some(&root) };
+        let judged = code(verify_manifest(promised.as_bytes(), &world.manifest, &world.digest, trust, false));
+        assert_eq!(judged.err().as_deref(), expected, "{start}");
     }
 }
 
