@@ -1176,6 +1176,20 @@ fn keys_and_authorities_count_only_while_in_use() {
             assert_eq!(judged, if *ok { Ok(()) } else { Err(code.to_owned()) }, "{path} {name}");
         }
     }
+    // Of two proven times both count.
+    let mut bundle = world.good();
+    world.sigstore.timestamps.stamp(&mut bundle, SIGNED_AT + 60);
+    for (start, end, ok) in [
+        (SIGNED_AT, SIGNED_AT + 60, true),
+        (SIGNED_AT, SIGNED_AT + 59, false),
+        (SIGNED_AT + 1, SIGNED_AT + 60, false),
+    ] {
+        let root = root_with(&world, |root| {
+            root["certificateAuthorities"][0]["validFor"] = window(start, Some(end));
+        });
+        let judged = world.image(&bundle, &root).map(|_| ());
+        assert_eq!(judged, if ok { Ok(()) } else { Err("bundle-certificate".to_owned()) }, "{start} {end}");
+    }
     // A signed certificate timestamp is of midnight.
     let path = "/ctlogs/0/publicKey/validFor";
     for (start, ok) in [(MIDNIGHT, true), (MIDNIGHT + 1, false)] {
