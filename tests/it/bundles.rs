@@ -664,6 +664,56 @@ fn every_field_matters() {
     }
 }
 
+/// With a key there is no second opinion, and every part of a log entry matters all the same.
+#[test]
+fn every_part_of_an_entry_matters_where_a_key_signs() {
+    let world = World::new();
+    let root = world.root();
+    let key = KeyPair::generate().unwrap();
+    let material = KeyMaterial::of_policy(key.public_key_pem().as_bytes());
+    let trust = Trust::Keys { keys: &[&material], root: Some(&root) };
+    let judge = |bundle: &Value| {
+        let text = bundle.to_string();
+        code(verify_manifest(text.as_bytes(), &world.manifest, &world.digest, trust, false)).map(drop)
+    };
+    let content = world.statement();
+    let goods =
+        [world.sigstore.sign(&content, Who::Key(&key)), world.sigstore.sign_v2(&content, Who::Key(&key))];
+    for (good, is_v2) in goods.iter().zip([false, true]) {
+        assert_eq!(judge(good), Ok(()));
+        let mut all = Vec::new();
+        paths(&good["verificationMaterial"]["tlogEntries"][0], "", &mut all);
+        assert!(all.len() > 12);
+        for (path, is_leaf) in all {
+            let path = format!("/verificationMaterial/tlogEntries/0{path}");
+            let mut without = good.clone();
+            *without.pointer_mut(&path).unwrap() = Value::Null;
+            // Who signs with a key needs no time; in Rekor v2 these repeat what is signed.
+            let optional = path.ends_with("/inclusionPromise")
+                || is_v2
+                    && ["inclusionProof/logIndex", "rootHash", "treeSize"]
+                        .iter()
+                        .any(|end| path.ends_with(end));
+            assert_eq!(judge(&without).is_ok(), optional, "v2 {is_v2} without {path}");
+            if !is_leaf {
+                continue;
+            }
+            let text = good.pointer(&path).unwrap().as_str().unwrap().to_owned();
+            let changed = match text.parse::<u64>() {
+                Ok(number) => (number + 1).to_string(),
+                Err(_) => {
+                    let middle = text.len() / 2;
+                    let other = if text.as_bytes()[middle] == b'A' { "B" } else { "A" };
+                    format!("{}{other}{}", &text[..middle], &text[middle + 1..])
+                }
+            };
+            let mut bundle = good.clone();
+            *bundle.pointer_mut(&path).unwrap() = json!(changed);
+            assert!(judge(&bundle).is_err(), "v2 {is_v2} with {path} = {changed}");
+        }
+    }
+}
+
 /// Base64 as it is not written, but as some readers take it: what, how, and whether it means the same here.
 fn spellings(text: &str) -> Vec<(&'static str, String, bool)> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -1016,6 +1066,18 @@ fn check_log_entries(world: &World, who: Who<'_>) {
         assert_eq!(with(vec![log.prove("dsse", "0.0.1", changed.as_bytes())]), invalid(), "{to}");
     }
 
+    let mut twice: Value = serde_json::from_str(&body).unwrap();
+    let signatures = twice["spec"]["signatures"].as_array_mut().unwrap();
+    signatures.push(signatures[0].clone());
+    assert_eq!(with(vec![log.prove("dsse", "0.0.1", twice.to_string().as_bytes())]), invalid());
+
+    // Two entries in one place, each of them good.
+    let mut other_body: Value = serde_json::from_str(&body).unwrap();
+    other_body["spec"]["envelopeHash"]["value"] = json!("0".repeat(64));
+    let same_place = log.prove("dsse", "0.0.1", other_body.to_string().as_bytes());
+    assert_eq!(with(vec![same_place.clone()]), Ok(1));
+    assert_eq!(with(vec![entry(log), same_place]), Err("bundle-malformed".to_owned()));
+
     // Rekor v2: an entry that claims to be of a log which is not listed, and one with a promise.
     let good_v2 = world.sigstore.sign_v2(&content, who);
     let with_v2 = |change: &dyn Fn(&mut Value)| {
@@ -1123,12 +1185,12 @@ fn entries_of_kind_intoto_are_about_this_signature() {
     };
     assert_eq!(judge(&message), None);
     assert_eq!(judge(&bundle).as_deref(), Some("log-entry-mismatch"));
-    let mut body = dsse_body(&good);
+    let mut body = body_of(&good);
     body["spec"]["signatures"][0]["signature"] = json!(text(&signer::signature_of(&message)));
     bundle["verificationMaterial"]["tlogEntries"][0] =
         world.sigstore.rekor.prove("dsse", "0.0.1", body.to_string().as_bytes());
     assert_eq!(judge(&bundle).as_deref(), Some("log-entry-mismatch"));
-    let mut body = dsse_body(&good);
+    let mut body = body_of(&good);
     let signature = body["spec"]["signatures"][0].clone();
     body["spec"]["signatures"].as_array_mut().unwrap().push(signature);
     let mut bundle = good.clone();
@@ -1137,8 +1199,38 @@ fn entries_of_kind_intoto_are_about_this_signature() {
     assert_eq!(world.image(&bundle, &root).unwrap_err(), "log-entry-invalid");
 }
 
+// Rule T-14: an entry that names another hash of the artifact than the one that is known.
+#[test]
+fn an_entry_with_a_hash_that_cannot_be_compared_is_refused() {
+    let world = World::new();
+    let root = world.root();
+    let key = KeyPair::generate().unwrap();
+    let material = KeyMaterial::of_policy(key.public_key_pem().as_bytes());
+    let trust = Trust::Keys { keys: &[&material], root: Some(&root) };
+    let good = world.sigstore.sign_v2(&world.message(), Who::Key(&key));
+    let right = Digest::compute(Algorithm::Sha512, &world.manifest);
+    let wrong = Digest::compute(Algorithm::Sha512, b"other");
+    for (digest, with_bytes) in [(right, None), (wrong, Some("log-entry-mismatch"))] {
+        let mut body = body_of(&good);
+        let data = &mut body["spec"]["hashedRekordV002"]["data"];
+        let bytes: Vec<u8> =
+            (0..64).map(|n| u8::from_str_radix(&digest.hex()[2 * n..2 * n + 2], 16).unwrap()).collect();
+        *data = json!({ "algorithm": "SHA2_512", "digest": signer::base64(&bytes) });
+        let mut bundle = good.clone();
+        bundle["verificationMaterial"]["tlogEntries"][0] =
+            world.sigstore.rekor_v2.prove("hashedrekord", "0.0.2", body.to_string().as_bytes());
+        let text = bundle.to_string();
+        for (artifact, wanted) in [
+            (Artifact::Sha256(&world.digest), Some("bundle-unsupported")),
+            (Artifact::Bytes(&world.manifest), with_bytes),
+        ] {
+            assert_eq!(code(verify_blob(text.as_bytes(), artifact, trust)).err().as_deref(), wanted);
+        }
+    }
+}
+
 /// The body of the first log entry.
-fn dsse_body(bundle: &Value) -> Value {
+fn body_of(bundle: &Value) -> Value {
     let encoded = bundle["verificationMaterial"]["tlogEntries"][0]["canonicalizedBody"].as_str().unwrap();
     let body = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
     serde_json::from_slice(&body).unwrap()
