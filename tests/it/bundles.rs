@@ -579,6 +579,16 @@ fn old_versions_count_for_blobs_only() {
     let chain = &mut bundle["verificationMaterial"]["x509CertificateChain"]["certificates"];
     chain.as_array_mut().unwrap().push(authority[0].clone());
     assert!(blob(&bundle).is_ok(), "with an intermediate");
+    let mut many = bundle.clone();
+    let chain = &mut many["verificationMaterial"]["x509CertificateChain"]["certificates"];
+    chain.as_array_mut().unwrap().extend(vec![authority[0].clone(); 6]);
+    assert!(blob(&many).is_ok(), "with eight certificates");
+    let chain = &mut many["verificationMaterial"]["x509CertificateChain"]["certificates"];
+    chain.as_array_mut().unwrap().push(authority[0].clone());
+    assert_eq!(blob(&many).unwrap_err(), "bundle-malformed", "with nine");
+    let chain = &mut many["verificationMaterial"]["x509CertificateChain"]["certificates"];
+    *chain = json!([chain[0], { "rawBytes": "YQ==" }]);
+    assert_eq!(blob(&many).unwrap_err(), "bundle-malformed", "with what is no certificate");
     let chain = &mut bundle["verificationMaterial"]["x509CertificateChain"]["certificates"];
     chain.as_array_mut().unwrap().push(authority[1].clone());
     assert_eq!(blob(&bundle).unwrap_err(), "bundle-malformed", "with a root");
