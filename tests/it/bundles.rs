@@ -1045,6 +1045,13 @@ fn check_log_entries(world: &World, who: Who<'_>) {
     astray["inclusionProof"]["hashes"][0] = json!(signer::base64(&[7; 32]));
     assert_eq!(with(vec![astray]), invalid());
 
+    // What no tree has: hashes of another length, and more than any path takes.
+    for hashes in [vec![signer::base64(&[7; 31])], vec![signer::base64(&[7; 32]); 65]] {
+        let mut endless = entry(log);
+        endless["inclusionProof"]["hashes"] = json!(hashes);
+        assert_eq!(with(vec![endless]), Err("bundle-malformed".to_owned()));
+    }
+
     // Proven entries with this signature, for another signer or about something else.
     let stranger = KeyPair::generate().unwrap();
     let stranger = match who {
