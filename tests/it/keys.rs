@@ -158,6 +158,18 @@ fn every_validity_has_its_first_and_its_last_second() {
             assert_eq!(found, if ok { both("") } else { refused }, "{place:?} {from} {to}");
         }
     }
+    // Of two proven times both count, and nobody but us looks at an anchor.
+    for (to, refused) in [(SIGNED_AT + 60, ""), (SIGNED_AT + 59, "bundle-certificate")] {
+        let change = |at: Place, params: &mut CertificateParams| {
+            if at == Place::Root {
+                params.not_after = date(to);
+            }
+        };
+        let sigstore = Sigstore::with(Place::usual_key, change);
+        let [mut bundle, _] = bundles(&sigstore);
+        sigstore.timestamps.stamp(&mut bundle, SIGNED_AT + 60);
+        assert_eq!(judge(&bundle, &sigstore.trusted_root()), refused, "{to}");
+    }
     // In the trusted root; the time of an SCT is that of the certificate's beginning.
     let sigstore = Sigstore::new();
     let good = bundles(&sigstore);
