@@ -76,6 +76,8 @@ pub(crate) struct World {
     pub(crate) listed_as: Option<Value>,
     pub(crate) attachments: bool,
     pub(crate) engine: OnceLock<Arc<Engine>>,
+    /// The host on which images are judged.
+    pub(crate) host: Environment,
 }
 
 impl World {
@@ -92,6 +94,7 @@ impl World {
             listed_as: None,
             attachments: false,
             engine: OnceLock::new(),
+            host: Environment::system(),
         }
     }
 
@@ -238,7 +241,7 @@ impl World {
 
     /// The report on any image, with that policy and registries.conf. The engine is always the same.
     pub(crate) async fn report_on(&self, name: &str, policy: &str, registries: &str) -> Report {
-        let settings = self.settings(policy, registries, Environment::system());
+        let settings = self.settings(policy, registries, self.host.clone());
         let engine = self.engine.get_or_init(|| Arc::new(Engine::new(settings)));
         report(engine, name, engine::now()).await
     }

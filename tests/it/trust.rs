@@ -433,9 +433,10 @@ async fn what_is_not_listed_as_it_is_is_not_taken() {
     ] {
         host.change(|tuf| {
             let (name, length, digest) = listed.clone();
+            tuf.advance();
             let length = if length == 0 { tuf.trusted_root.len() } else { length };
             tuf.listed = Some((name, length, digest.unwrap_or_else(|| right(tuf))));
-            tuf.advance();
+            tuf.publish();
         });
         host.refuses(why).await;
     }
