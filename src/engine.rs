@@ -342,7 +342,7 @@ impl fmt::Display for Error {
         match self {
             Self::ClockImplausible { now, floor, source } => write!(
                 f,
-                "the clock of this host says {now}, which is before {floor}, as {source} tells; the policy depends on the time"
+                "the clock of this host says {now}, which is before {floor}, as {source} tells; the answer depends on the time"
             ),
             Self::Config(error) => error.fmt(f),
             Self::Fetch(error) => error.fmt(f),
@@ -606,6 +606,9 @@ impl Engine {
         now: Timestamp,
     ) -> Result<Inspection, Error> {
         let start = Instant::now();
+        if !trust.gpg_keys.is_empty() {
+            check_clock(&self.settings.environment, now)?;
+        }
         let (gathered_by, deadline) = (start + timeout / 4 * 3, start + timeout);
         let (image, note) = self.resolve(name.to_owned(), platform.clone(), gathered_by).await?;
         let budget = self.client.budget();

@@ -373,9 +373,9 @@ pub(super) fn inspection(report: &InspectReport) -> Exit {
     }
     for manifest in &report.manifests {
         let digest = manifest.digest.as_deref().unwrap_or("none: it can be read in more than one way");
-        let (media_type, size) = (escape(&manifest.media_type), manifest.size);
         let what = if manifest.subject == "instance" { "instance" } else { "manifest" };
-        text.push_str(&format!("  {what}  {}  ({media_type}, {size} bytes)\n", escape(digest)));
+        text.push_str(&format!("  {what}  {}  ({} bytes)\n", escape(digest), manifest.size));
+        text.push_str(&format!("    as sent, untrusted: type {}\n", escape(&quoted(&manifest.media_type))));
         manifest.places.iter().for_each(|place| push_place(&mut text, place));
     }
     if let Some(failure) = &report.failure {
@@ -389,7 +389,7 @@ pub(super) fn inspection(report: &InspectReport) -> Exit {
         text.push_str(&format!("warning: {}\n", escape(warning)));
     }
     if !report.proposals.is_empty() {
-        text.push_str("note: a proposal trusts whoever made that signature, which is for you to decide\n");
+        text.push_str("note: a proposal trusts whoever made that signature; one that names a repository trusts all its workflows and branches: that is for you to decide, and \"refs\" and \"workflows\" narrow it\n");
     }
     text.push_str("note: \"verified\" says that the signature is good and about this manifest, whoever made it; no policy was asked, and \"untrusted\" marks what anybody may have written\n");
     if !report.complete {
@@ -417,16 +417,16 @@ fn push_failure(text: &mut String, indent: &str, failure: &FailureReport) {
 
 fn push_item(text: &mut String, item: &ItemReport) {
     let described = [
-        item.artifact_type.as_ref().map(|kind| format!("artifact type {kind}")),
-        item.media_type.as_ref().map(|kind| format!("media type {kind}")),
-        item.predicate_type.as_ref().map(|kind| format!("predicate type {kind}")),
-        item.digest.clone(),
+        item.artifact_type.as_ref().map(|kind| format!("artifact type {}", escape(&quoted(kind)))),
+        item.media_type.as_ref().map(|kind| format!("media type {}", escape(&quoted(kind)))),
+        item.predicate_type.as_ref().map(|kind| format!("predicate type {}", escape(&quoted(kind)))),
+        item.digest.as_deref().map(escape),
         item.size.map(|size| format!("{size} bytes")),
     ];
     let described: Vec<String> = described.into_iter().flatten().collect();
     let is_plain = described.is_empty();
     if !is_plain {
-        text.push_str(&format!("    as listed, untrusted: {}\n", escape(&described.join(", "))));
+        text.push_str(&format!("    as listed, untrusted: {}\n", described.join(", ")));
     }
     let indent = if is_plain { "    " } else { "      " };
     if let Some(failure) = &item.failure {
@@ -470,13 +470,13 @@ fn push_proven(text: &mut String, indent: &str, proven: &ProvenReport) {
         text.push_str(&format!("{indent}{name} {}\n", escape(value)));
     };
     let SignerReport { kind, id, issuer, subject } = &proven.signer;
-    subject.iter().for_each(|subject| line("subject", subject));
-    issuer.iter().for_each(|issuer| line("issuer", issuer));
+    subject.iter().for_each(|subject| line("subject", &quoted(subject)));
+    issuer.iter().for_each(|issuer| line("issuer", &quoted(issuer)));
     let key = if kind == "openpgp" { "OpenPGP key" } else { "public key" };
     line(key, id);
-    proven.extensions.iter().for_each(|e| line(&format!("{}:", e.name), &e.value));
-    line("signed name", proven.signed_name.as_deref().unwrap_or("none"));
-    proven.predicate_type.iter().for_each(|kind| line("predicate type", kind));
+    proven.extensions.iter().for_each(|e| line(&format!("{}:", e.name), &quoted(&e.value)));
+    line("signed name", &proven.signed_name.as_deref().map_or("none".to_owned(), quoted));
+    proven.predicate_type.iter().for_each(|kind| line("predicate type", &quoted(kind)));
     let time = if kind == "openpgp" { "time, as the signer says," } else { "time" };
     proven.times.iter().for_each(|at| line(time, at));
     proven.log_entries.iter().for_each(|entry| line("log", &log_entry(entry)));
@@ -486,18 +486,25 @@ fn push_untrusted(text: &mut String, indent: &str, untrusted: &HearsayReport) {
     let mut line = |name: &str, value: &str| {
         text.push_str(&format!("{indent}{name} {}\n", escape(value)));
     };
-    untrusted.subject.iter().for_each(|subject| line("subject", subject));
-    untrusted.issuer.iter().for_each(|issuer| line("issuer", issuer));
+    untrusted.subject.iter().for_each(|subject| line("subject", &quoted(subject)));
+    untrusted.issuer.iter().for_each(|issuer| line("issuer", &quoted(issuer)));
     untrusted.keys.iter().for_each(|key| line("OpenPGP key", key));
-    untrusted.extensions.iter().for_each(|e| line(&format!("{}:", e.name), &e.value));
-    untrusted.names.iter().for_each(|name| line("name", name));
+    untrusted.extensions.iter().for_each(|e| line(&format!("{}:", e.name), &quoted(&e.value)));
+    untrusted.names.iter().for_each(|name| line("name", &quoted(name)));
     untrusted.digests.iter().for_each(|digest| line("digest", digest));
     if !untrusted.digests.is_empty() && !untrusted.names_this_manifest {
         line("about", "another manifest than this one");
     }
-    untrusted.predicate_type.iter().for_each(|kind| line("predicate type", kind));
+    untrusted.predicate_type.iter().for_each(|kind| line("predicate type", &quoted(kind)));
     untrusted.times.iter().for_each(|at| line("time", at));
     untrusted.log_entries.iter().for_each(|entry| line("log", &log_entry(entry)));
+}
+
+/// A text from outside, so that it can be told where it ends, and cannot be made to begin a line of its own.
+fn quoted(text: &str) -> String {
+    let is_space = |c: char| c.is_whitespace() && !c.is_control();
+    let words: Vec<&str> = text.split(is_space).filter(|word| !word.is_empty()).collect();
+    format!("\"{}\"", words.join(" "))
 }
 
 fn log_entry(entry: &LogEntryReport) -> String {

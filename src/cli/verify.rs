@@ -66,7 +66,7 @@ pub(super) struct Verify {
     bus: bool,
 
     /// Ask the daemon on this message bus instead of the system bus
-    #[arg(long, value_name = "ADDRESS", requires = "bus")]
+    #[arg(long, value_name = "ADDRESS", requires = "bus", conflicts_with_all = ["direct", "policy", "signer"])]
     bus_address: Option<String>,
 
     /// As root, let the files and variables of the user count too

@@ -300,18 +300,24 @@ fn check_caller(issuer: &str, workflow: &str, signer: &SigningIdentity) -> Resul
             }
         }
         // Of other issuers it is known only if the certificate itself shows that the two differ.
-        (None, Some(caller)) => {
+        (None, source) => {
             let forges = [Forge::GitHub, Forge::GitLab];
-            let is_workflow = workflow
+            let Some((host, _)) = workflow
                 .strip_prefix("https://")
-                .is_some_and(|rest| forges.iter().any(|forge| rest.contains(forge.workflow_prefix())));
-            if !is_workflow || forges.iter().any(|forge| belongs(*forge, workflow, &caller)) {
-                Ok(())
-            } else {
-                foreign(Some(caller))
+                .filter(|rest| forges.iter().any(|forge| rest.contains(forge.workflow_prefix())))
+                .and_then(|rest| rest.split_once('/'))
+            else {
+                return Ok(());
+            };
+            // .5 names no host, so it means that of the workflow.
+            let old = signer.extension(Extension::GithubWorkflowRepository);
+            let caller = source.or_else(|| old.map(|name| format!("https://{host}/{name}")));
+            match caller {
+                Some(caller) if forges.iter().any(|forge| belongs(*forge, workflow, &caller)) => Ok(()),
+                Some(caller) => foreign(Some(caller)),
+                None => Ok(()),
             }
         }
-        (None, None) => Ok(()),
     }
 }
 

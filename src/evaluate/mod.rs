@@ -286,16 +286,20 @@ fn root_of(requirement: &Requirement) -> Option<&TrustedRoot> {
     }
 }
 
-/// Where a trusted root is from and how old it is; nothing if it was not read. A file counts from its last change, and
-/// what stands in the policy itself has no age.
+/// Where a trusted root is from and how old it is; nothing if it was not read.
+///
+/// A file counts from its last change, unless that is still to come, and what stands in the policy itself has no age.
 fn used_root(root: &TrustedRoot, evidence: &Evidence, now: Timestamp) -> Option<TrustedRootUse> {
     let (source, current_until) = match &root.source {
         RootSource::Data(_) => ("the policy".to_owned(), None),
         RootSource::Host => {
             let host = evidence.host_root.as_ref()?;
-            (host.source.clone(), host.current_until)
+            let known = |time: &Timestamp| host.versions.is_some() || *time <= now;
+            (host.source.clone(), host.current_until.filter(known))
         }
-        RootSource::Path(path) => (format!("\"{path}\""), evidence.key_files.get(path)?.written()),
+        RootSource::Path(path) => {
+            (format!("\"{path}\""), evidence.key_files.get(path)?.written().filter(|time| *time <= now))
+        }
     };
     Some(TrustedRootUse { source, current_until, is_stale: is_stale(current_until, now) })
 }

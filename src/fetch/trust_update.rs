@@ -1,15 +1,16 @@
 //! `vouchd trust update` and `import`: a newer trusted root for this host. The only place that asks a Sigstore server.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp as Moment;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::unistd::{Gid, Uid, fchown};
 use sigstore_tuf::transport::FetchFuture;
 use sigstore_tuf::{MemoryStore, MetadataStore, Repository, Updater};
 use tokio::time::Instant;
@@ -184,9 +185,8 @@ pub fn import(environment: &Environment, path: &Path) -> Result<Outcome, UpdateE
     }
     TrustedRoot::parse(&document).map_err(invalid)?;
     let own = TrustedRootFiles::own_path(environment);
-    let lock = lock(&own)?;
+    make_directory(&own)?;
     write(&own, &document)?;
-    drop(lock);
     Ok(Outcome { path: own, before: None, after: None, current_until: None })
 }
 
@@ -206,14 +206,15 @@ impl Stored {
         let path = TrustedRootFiles::state_path(environment);
         let lock = lock(&path)?;
         let initial = initial(&repository)?;
-        let found = RegularFile::find(&path).map_err(|error| unwritable(&path, &error))?;
-        // What proves nothing protects from nothing, and is replaced.
-        let document = match found.map(|file| file.read(STATE_BYTES)) {
-            Some(Ok(document)) => Some(document),
-            Some(Err(error)) if error.kind() != ErrorKind::FileTooLarge => {
-                return Err(unwritable(&path, &error));
-            }
-            Some(Err(_)) | None => None,
+        // What proves nothing, or is no file, protects from nothing, and is replaced.
+        let is_worthless = |error: &io::Error| {
+            matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::InvalidInput | ErrorKind::NotFound)
+                || error.raw_os_error().map(Errno::from_raw) == Some(Errno::ELOOP)
+        };
+        let document = match RegularFile::open(&path).and_then(|file| file.read(STATE_BYTES)) {
+            Ok(document) => Some(document),
+            Err(error) if is_worthless(&error) => None,
+            Err(error) => return Err(unwritable(&path, &error)),
         };
         let known = document.and_then(|document| {
             let state = TufState::parse(&document).ok()?;
@@ -232,8 +233,11 @@ impl Stored {
         let proven = proven.ok_or_else(|| refused("it is older than this program".to_owned()))?;
         let before = self.known.as_ref().map(|(_, versions)| *versions);
         let after = proven.versions;
+        // A newer root may take keys away that were stolen, and with them the versions that they made.
         let is_older = |before: Versions| {
-            after.targets < before.targets || after.timestamp < before.timestamp || after.root < before.root
+            after.targets < before.targets
+                || after.root < before.root
+                || after.root == before.root && after.timestamp < before.timestamp
         };
         if after.targets < self.floor || before.is_some_and(is_older) {
             return Err(refused(format!(
@@ -242,7 +246,10 @@ impl Stored {
             )));
         }
         if self.known.as_ref().is_none_or(|(known, _)| known != state) {
-            write(&self.path, state.to_json().as_bytes())?;
+            let document = state.to_json();
+            // Spaces in metadata are signed by nobody, and what is too large could not be read again.
+            TufState::parse(document.as_bytes()).map_err(|error| refused(error.detail))?;
+            write(&self.path, document.as_bytes())?;
         }
         Ok(Outcome { path: self.path, before, after: Some(after), current_until: Some(proven.current_until) })
     }
@@ -267,6 +274,7 @@ async fn fetch(mirror: Mirror, stored: &Stored, now: Timestamp) -> Result<TufSta
     let first = updater.trusted().root().version;
     let mut config = sigstore_tuf::UpdaterConfig::default();
     config.max_root_rotations = ROTATIONS;
+    config.root_max_length = ROOT_BYTES;
     config.snapshot_max_length = METADATA_BYTES;
     config.targets_max_length = METADATA_BYTES;
     config.target_max_length = u64::try_from(TRUSTED_ROOT_BYTES).unwrap_or(u64::MAX);
@@ -371,26 +379,52 @@ impl Repository for Mirror {
     }
 }
 
-/// Keeps other updates away from the directory of a file, which must be there.
+/// Keeps other updates away from a file. Nobody else may take the lock, or could keep all updates away.
 fn lock(path: &Path) -> Result<Flock<File>, UpdateError> {
-    let directory = path.parent().unwrap_or(path);
-    let open = match File::open(directory) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            fs::create_dir(directory).and_then(|()| File::open(directory))
+    let directory = make_directory(path)?;
+    let lock = path.with_extension("lock");
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+        match options.clone().create_new(true).mode(0o600).open(&lock) {
+            Ok(file) => {
+                // Root may update what another user keeps. What was there already may be a link to anything.
+                if Uid::effective().is_root() {
+                    let owner = directory.metadata()?;
+                    fchown(&file, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid())))?;
+                }
+                Ok(file)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(&lock),
+            Err(error) => Err(error),
         }
-        other => other,
     };
-    let open = open.map_err(|error| unwritable(directory, &error))?;
-    Flock::lock(open, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+    let file = open().map_err(|error: io::Error| unwritable(&lock, &error))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
         if errno == Errno::EWOULDBLOCK {
-            unwritable(directory, &io::Error::other("another update is at work there"))
+            unwritable(&lock, &io::Error::other("another update is at work"))
         } else {
-            unwritable(directory, &errno.into())
+            unwritable(&lock, &errno.into())
         }
     })
 }
 
-/// Replaces a file at once: who reads it sees the old one or the new one.
+/// The directory of a file, made if it is missing so that everybody may look into it, whatever the umask.
+fn make_directory(path: &Path) -> Result<File, UpdateError> {
+    let directory = path.parent().unwrap_or(path);
+    let open = match File::open(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            fs::create_dir(directory).and_then(|()| File::open(directory)).and_then(|open| {
+                open.set_permissions(Permissions::from_mode(0o755))?;
+                Ok(open)
+            })
+        }
+        other => other,
+    };
+    open.map_err(|error| unwritable(directory, &error))
+}
+
+/// Replaces a file at once, for everybody to read: who does sees the old one or the new one.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), UpdateError> {
     let new = path.with_extension("json.new");
     let replace = || {
@@ -400,6 +434,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), UpdateError> {
             Ok(()) | Err(_) => {}
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
+        file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
@@ -415,5 +450,8 @@ fn unwritable(path: &Path, error: &io::Error) -> UpdateError {
 /// Most new versions of the root in one update: 256. Sigstore has had sixteen in five years.
 const ROTATIONS: u32 = 256;
 
-/// Largest snapshot or targets metadata: 1 MiB. Sigstore's take 10 KiB.
-const METADATA_BYTES: u64 = 1 << 20;
+/// Largest root of TUF: 64 KiB. Sigstore's take 8 KiB.
+const ROOT_BYTES: u64 = 64 << 10;
+
+/// Largest snapshot or targets metadata: 256 KiB. Sigstore's take 10 KiB.
+const METADATA_BYTES: u64 = 256 << 10;

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::diagnostic::clip;
 use crate::engine::{Error, InspectedManifest, InspectedStore, Inspection};
 use crate::evaluate::verdict::Role;
 use crate::inspect::{Failure, Finding, Item, Outcome, Proven};
@@ -262,7 +263,7 @@ fn manifest(manifest: &InspectedManifest) -> InspectedManifestReport {
             Role::TopLevel => "top-level",
         },
         digest: manifest.digest.as_ref().map(ToString::to_string),
-        media_type: manifest.media_type.clone(),
+        media_type: clip(&manifest.media_type),
         size: number(manifest.size),
         places: manifest.stores.iter().map(place).collect(),
     }
@@ -324,10 +325,10 @@ fn proven(proven: &Proven) -> ProvenReport {
         signer: SignerReport::of(&proven.signer),
         extensions: proven.holder.as_ref().map(extensions).unwrap_or_default(),
         signed_name: match &proven.name {
-            SignedName::Conflicting(name) | SignedName::Named(name) => Some(name.clone()),
+            SignedName::Conflicting(name) | SignedName::Named(name) => Some(clip(name)),
             SignedName::Unnamed => None,
         },
-        predicate_type: proven.predicate_type.clone(),
+        predicate_type: proven.predicate_type.as_deref().map(clip),
         times: proven.times.iter().map(ToString::to_string).collect(),
         log_entries: proven.log_entries.iter().map(entry).collect(),
     }

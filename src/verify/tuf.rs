@@ -67,7 +67,7 @@ pub struct Proven {
     pub root: TrustedRoot,
     /// The metadata that lists it.
     pub versions: Versions,
-    /// When the newest timestamp over it expires: until then nobody can hide a newer one.
+    /// When the first of its metadata expires, which is mostly the timestamp: until then nobody can hide a newer one.
     pub current_until: Timestamp,
 }
 
@@ -161,13 +161,16 @@ impl TufState {
         if target.length != length || target.hashes.get("sha256").map(String::as_str) != Some(digest.hex()) {
             return Err(TrustedRootError::new("it is not the one that TUF lists"));
         }
-        let targets = targets.version;
-        let missing = || TrustedRootError::new("its TUF metadata has no timestamp");
-        let timestamp = known.timestamp().ok_or_else(missing)?;
+        let (targets, listed_until) = (targets.version, targets.expires);
+        let (Some(timestamp), Some(snapshot)) = (known.timestamp(), known.snapshot()) else {
+            return Err(TrustedRootError::new("its TUF metadata has no timestamp"));
+        };
+        let expiries = [known.root().expires, snapshot.expires, listed_until];
+        let current_until = expiries.into_iter().fold(timestamp.expires, Ord::min);
         Ok(Some(Proven {
             root: TrustedRoot::parse(&self.trusted_root)?,
             versions: Versions { targets, timestamp: timestamp.version, root: known.root().version },
-            current_until: Timestamp(timestamp.expires.as_second()),
+            current_until: Timestamp(current_until.as_second()),
         }))
     }
 }

@@ -459,7 +459,19 @@ async fn a_stranger_who_calls_our_workflow_is_refused() {
             by_issuer("https://token.actions.githubusercontent.com/.*"),
             "identity-foreign-caller",
         ),
-        // Of an issuer that nobody knows, .5 is no repository of GitHub.
+        // Of an issuer that nobody knows, .5 is no repository of GitHub, but one on the host of the workflow.
+        (
+            "another issuer, and nothing but .5",
+            vec![(1, elsewhere), (8, elsewhere), (5, "evil/os"), (12, "")],
+            by_issuer(elsewhere),
+            "identity-foreign-caller",
+        ),
+        (
+            "another issuer, and nothing but our .5",
+            vec![(1, elsewhere), (8, elsewhere), (5, "acme/os"), (12, "")],
+            by_issuer(elsewhere),
+            "allowed",
+        ),
         (
             "another issuer",
             vec![(1, elsewhere), (8, elsewhere), (5, "acme/os"), (12, "https://github.evil.example/acme/os")],

@@ -350,20 +350,38 @@ async fn people_are_told_what_to_trust() {
     let first = text.lines().next().unwrap();
     assert!(first.ends_with(":1: 3 of 5 signatures and attestations verified; no verdict"), "{first}");
     for wanted in [
-        &format!("        subject {WORKFLOW}\n"),
-        "        Source Repository URI: https://github.com/acme/os\n",
+        &format!("        subject \"{WORKFLOW}\"\n"),
+        "        Source Repository URI: \"https://github.com/acme/os\"\n",
         "        signed name none\n",
         "        log rekor.example, entry 1000002\n",
         "is no signature for a policy, or only if it says so: this is no signature, but \"https://slsa.dev/provenance/v1\" [not-a-signature]\n",
         "    NOT VERIFIED: simple-signing ",
         "      untrusted: OpenPGP key 6CD41893D525CBFA02AD16CDD959584AED24618A\n",
-        "        untrusted: predicate type https://slsa.dev/provenance/v1\n",
-        "    as listed, untrusted: artifact type application/vnd.acme.unheard-of, ",
+        "        untrusted: predicate type \"https://slsa.dev/provenance/v1\"\n",
+        "    as listed, untrusted: artifact type \"application/vnd.acme.unheard-of\", ",
         "note: \"verified\" says that the signature is good and about this manifest, whoever made it; no policy was asked",
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     assert!(!text.contains("allowed"), "{text}");
+}
+
+/// Text from outside is shown in part, and cannot be pushed to the beginning of a line by spaces.
+#[tokio::test]
+async fn long_texts_are_cut_off_and_spaces_count_once() {
+    let mut world = World::new();
+    let mut statement = attestation();
+    statement["subject"][0]["name"] = json!(format!("x{}verified: nothing", " \u{2003}".repeat(100)));
+    statement["predicateType"] = json!("p".repeat(100_000));
+    for (statement, names) in [(statement.clone(), workflow()), (statement, Names::default())] {
+        let bundle = world.sign(&statement, &names);
+        world.refer(BUNDLE, bundle.to_string().as_bytes(), |_| {});
+    }
+    let (_, text) = world.text(&[]).await;
+    assert!(text.contains("\"x verified: nothing\"\n"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() < 1_000), "{text}");
+    let (_, report) = world.inspect(&[]).await;
+    assert!(report.to_string().len() < 20_000);
 }
 
 /// Everything that is wrong has its own reason, and what the signature says is no proof of anything.
@@ -491,9 +509,11 @@ async fn openpgp_keys_are_checked_if_they_are_given() {
     assert_eq!(world.outcomes(&["--gpg-key", &one]).await, ["verified", "digest-mismatch"]);
     assert_eq!(world.outcomes(&["--gpg-key", &two]).await, ["key-unknown", "key-unknown"]);
     let (_, text) = world.text(&["--gpg-key", &one]).await;
-    for wanted in
-        ["      OpenPGP key ", "      signed name acme.example/os:1\n", "      time, as the signer says, 20"]
-    {
+    for wanted in [
+        "      OpenPGP key ",
+        "      signed name \"acme.example/os:1\"\n",
+        "      time, as the signer says, 20",
+    ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
     // Rule B-5: what is no signature is told beside those before it.

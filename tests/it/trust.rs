@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -342,7 +343,7 @@ async fn an_update_is_stored_with_its_proof_and_counts() {
     assert_eq!(host.update().await.unwrap().after.unwrap().targets, 2);
     assert_eq!(host.targets(), 2);
     let leftovers = fs::read_dir(host.state().parent().unwrap()).unwrap().count();
-    assert_eq!(leftovers, 1);
+    assert_eq!(leftovers, 2, "the state and its lock");
 }
 
 #[tokio::test]
@@ -644,15 +645,144 @@ async fn one_update_at_a_time() {
         return;
     }
     let host = Host::new().await;
+    // The directory is for everybody to look into, so that its lock is for everybody to take: it is not ours.
     let directory = fs::File::open(host.state().parent().unwrap()).unwrap();
     let lock = nix::fcntl::Flock::lock(directory, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    host.update().await.unwrap();
+    drop(lock);
+    let path = host.state().with_extension("lock");
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+    let file = fs::File::open(&path).unwrap();
+    let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    host.change(Tuf::advance);
     host.refuses("another update").await;
     drop(lock);
+    // A link in its place leads nowhere.
+    let precious = write(host.dir.path().join("precious"), "");
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&precious, &path).unwrap();
+    host.refuses("cannot write").await;
+    fs::remove_file(&path).unwrap();
     // What one that was killed left behind is in nobody's way, and no link is followed.
     let target = write(host.dir.path().join("target"), "precious");
     std::os::unix::fs::symlink(&target, host.state().with_extension("json.new")).unwrap();
     host.update().await.unwrap();
     assert_eq!(fs::read_to_string(target).unwrap(), "precious");
+}
+
+/// Root may update what another user keeps, with any umask: the others must go on to read it, and to update it.
+#[tokio::test]
+async fn what_root_writes_is_for_everybody_to_read() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new().await;
+    let directory = host.state().parent().unwrap().to_owned();
+    fs::remove_dir(&directory).unwrap();
+    // The umask is one of the whole process, and other tests write files.
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o7777;
+    host.update().await.unwrap();
+    assert_eq!((mode(&directory), mode(&host.state())), (0o755, 0o644));
+    fs::remove_dir_all(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
+    let nobody = nix::unistd::Uid::from_raw(65_534);
+    nix::unistd::chown(&directory, Some(nobody), None).unwrap();
+    host.update().await.unwrap();
+    assert_eq!(fs::metadata(host.state().with_extension("lock")).unwrap().uid(), 65_534);
+    // Only what was made here is given away.
+    let lock = host.state().with_extension("lock");
+    fs::remove_file(&lock).unwrap();
+    let secret = write(host.dir.path().join("secret"), "");
+    fs::hard_link(&secret, &lock).unwrap();
+    host.change(Tuf::advance);
+    host.update().await.unwrap();
+    assert_eq!(fs::metadata(&secret).unwrap().uid(), 0);
+}
+
+/// Whatever is there that is no state is replaced, and read by nobody.
+#[tokio::test]
+async fn what_is_no_file_is_replaced() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new().await;
+    let put: [fn(&std::path::Path); 4] = [
+        |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+        |path| std::os::unix::fs::symlink("sigstore.json", path).unwrap(),
+        |path| std::os::unix::fs::symlink("nowhere", path).unwrap(),
+        |path| fs::File::create(path).unwrap().set_len(1 << 40).unwrap(),
+    ];
+    for put in put {
+        put(&host.state());
+        assert!(host.root().is_err());
+        host.update().await.unwrap();
+        assert_eq!(host.targets(), 1);
+        fs::remove_file(host.state()).unwrap();
+    }
+}
+
+/// Spaces in metadata are signed by nobody: they must not make the state so large that it counts for nothing.
+#[tokio::test]
+async fn padding_does_not_make_room_for_older_metadata() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new().await;
+    host.change(Tuf::advance);
+    let old = host.tuf.lock().unwrap().files.clone();
+    host.change(Tuf::advance);
+    host.update().await.unwrap();
+    let pad = |tuf: &mut Tuf, roots: usize, others: usize| {
+        for (name, bytes) in &mut tuf.files {
+            let is_later = name.ends_with(".root.json") && name != "/1.root.json";
+            let is_other = name.ends_with("snapshot.json") || name.ends_with("targets.json");
+            let length = if is_later {
+                roots
+            } else if is_other {
+                others
+            } else {
+                0
+            };
+            bytes.resize(bytes.len().max(length), b' ');
+        }
+    };
+    host.change(|tuf| pad(tuf, 0, 600_000));
+    host.change(Tuf::advance);
+    host.change(|tuf| pad(tuf, 0, 600_000));
+    host.refuses("262144").await;
+    for _ in 0..64 {
+        host.change(|tuf| tuf.rotate(true));
+    }
+    host.change(|tuf| pad(tuf, 65_000, 0));
+    host.change(|tuf| tuf.files.retain(|name, bytes| !name.contains(".snapshot") || bytes.len() < 600_000));
+    host.refuses("larger than 4 MiB").await;
+    assert_eq!(host.targets(), 3);
+    host.change(|tuf| tuf.files = old);
+    host.refuses("rollback").await;
+    assert_eq!(host.targets(), 3);
+}
+
+/// Keys that were stolen can be taken away, with what they made; and what they made does not stay new for ever.
+#[tokio::test]
+async fn a_new_root_takes_back_what_stolen_keys_made() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new().await;
+    host.change(|tuf| {
+        (tuf.timestamp, tuf.timestamp_expires) = (1_000_000, 253_402_207_200);
+        tuf.publish();
+    });
+    host.update().await.unwrap();
+    // The root itself does not say that it holds for ever.
+    assert_eq!(host.root().unwrap().current_until, Some(Timestamp(START + 365 * DAY)));
+    host.change(|tuf| {
+        (tuf.timestamp, tuf.timestamp_expires) = (1, START + 7 * DAY);
+        tuf.rotate(true);
+    });
+    let outcome = host.update().await.unwrap();
+    assert_eq!(outcome.after.unwrap().timestamp, 2);
+    assert_eq!(host.root().unwrap().current_until, Some(Timestamp(START + 7 * DAY)));
 }
 
 /// The state as it is stored says what it is, so that an import can tell it from a trusted root.
@@ -722,6 +852,9 @@ async fn an_old_root_still_verifies_unless_the_policy_says_otherwise() {
         (floor, floor + DAY, r#","trustedRootMaxAge":"1d""#, None),
         (floor, floor + DAY + 1, r#","trustedRootMaxAge":"1d""#, Some("trusted-root-stale")),
         (1, floor, r#","trustedRootMaxAge":"30000d""#, Some("trusted-root-stale")),
+        // A time that is still to come says nothing either.
+        (floor + 1, floor, r#","trustedRootMaxAge":"1d""#, Some("trusted-root-stale")),
+        (floor + 1, floor, "", None),
         (1, floor, "", None),
     ] {
         let written = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(written).unwrap());
