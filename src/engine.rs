@@ -617,6 +617,7 @@ impl Engine {
         let late = |_| Err(fetch::Error::TimedOut { waiting_for: "what is attached".to_owned() });
         let mut surveyed = tokio::time::timeout_at(deadline, surveying).await.unwrap_or_else(late)?;
         let mut warnings = std::mem::take(&mut surveyed.warnings);
+        warnings.extend(trust.root.stale_warning(now));
         warnings.extend(note);
         if surveyed.attachments_disabled {
             warnings.push(

@@ -18,7 +18,7 @@ use crate::verify::identity::{Extension, SigningIdentity};
 use crate::verify::payload::SignedName;
 use crate::verify::sigstore::{self, SIGNATURE_MIME_TYPE};
 use crate::verify::trust::KeyMaterial;
-use crate::verify::trusted_root::{HostRoot, TrustedRoot};
+use crate::verify::trusted_root::{self, HostRoot, TrustedRoot};
 use crate::verify::{
     Claim, Payload, Rejection, Signer, Timestamp, UntrustedSignature, UntrustedSigstore, Verified, openpgp,
 };
@@ -142,6 +142,18 @@ pub enum Root {
         /// What is in it.
         material: Arc<KeyMaterial>,
     },
+}
+
+impl Root {
+    /// What to know of it if it is stale. Untrusted: escape before printing.
+    pub fn stale_warning(&self, now: Timestamp) -> Option<String> {
+        match self {
+            Self::Host(host) => trusted_root::stale_warning(&host.source, host.current_until, now),
+            Self::Named { material, .. } => {
+                trusted_root::stale_warning(material.source(), material.written(), now)
+            }
+        }
+    }
 }
 
 impl Trust {

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::config::{Environment, PolicySource, RegularFile};
 use crate::diagnostic::Code;
 use crate::engine::{self, Engine};
-use crate::fetch::host_root::HostRoots;
+use crate::fetch::host_root::{HostRoots, written};
 use crate::fetch::{self, KEY_FILE_BYTES};
 use crate::inspect::{Root, Trust};
 use crate::manifest::Platform;
@@ -148,8 +148,15 @@ impl Inspect {
 fn read(path: Option<&Path>, limit: usize) -> Result<Option<Arc<KeyMaterial>>, Unusable> {
     let Some(path) = path else { return Ok(None) };
     let source = format!("\"{}\"", absolute(path).display());
-    match RegularFile::open(path).and_then(|file| file.read(limit)) {
-        Ok(bytes) => Ok(Some(Arc::new(KeyMaterial::new(source, bytes)))),
+    let read = |file: RegularFile| Ok((file.read(limit)?, written(&file)));
+    match RegularFile::open(path).and_then(read) {
+        Ok((bytes, written)) => {
+            let material = KeyMaterial::new(source, bytes);
+            Ok(Some(Arc::new(match written {
+                Some(time) => material.written_at(time),
+                None => material,
+            })))
+        }
         Err(error) => Err(Unusable {
             code: Code::KeyFileUnreadable,
             message: format!("cannot read {source}: {error}"),

@@ -9,8 +9,8 @@ use crate::digest::Digest;
 use crate::fetch::trust_update::Outcome;
 use crate::report::{
     EndpointReport, ExplainReport, FailureReport, FindingReport, HearsayReport, InspectReport, ItemReport,
-    LogEntryReport, PlaceReport, ProvenReport, Report, RequirementReport, SignatureReport, SignerReport,
-    TrustReport, TufReport,
+    LogEntryReport, PlaceReport, ProvenReport, Report, RequirementReport, STALE_AFTER_DAYS, SignatureReport,
+    SignerReport, TrustReport, TufReport,
 };
 
 use crate::verify::Signer;
@@ -62,7 +62,13 @@ pub(super) fn help(text: &str) {
 
 /// A file that was verified.
 #[must_use]
-pub(super) fn blob(name: &str, digest: &Digest, signer: &Signer, claim: &BundleClaim) -> Exit {
+pub(super) fn blob(
+    name: &str,
+    digest: &Digest,
+    signer: &Signer,
+    claim: &BundleClaim,
+    warning: Option<&str>,
+) -> Exit {
     let mut text = format!("{}: verified\n  digest    {digest}\n", escape(name));
     text.push_str(&format!("  signer    {}\n", who(&SignerReport::of(signer))));
     for time in &claim.times {
@@ -74,6 +80,9 @@ pub(super) fn blob(name: &str, digest: &Digest, signer: &Signer, claim: &BundleC
     }
     if let Subject::Statement { predicate_type, .. } = &claim.subject {
         text.push_str(&format!("  predicate {}\n", escape(predicate_type)));
+    }
+    if let Some(warning) = warning {
+        text.push_str(&format!("warning: {}\n", escape(warning)));
     }
     out(&text)
 }
@@ -266,21 +275,34 @@ pub(super) fn trusted_root(report: &TrustReport) -> Exit {
     out(&text)
 }
 
-/// What became of it, and whether that counts.
+/// What became of it, where it cannot be told whether it counts.
 #[must_use]
-pub(super) fn trust_outcome(outcome: &Outcome, report: &TrustReport, counts: bool) -> Exit {
+pub(super) fn trust_written(outcome: &Outcome) -> Exit {
+    out(&written(outcome))
+}
+
+fn written(outcome: &Outcome) -> String {
     let path = escape(&outcome.path.to_string_lossy());
-    let mut text = match (outcome.before, outcome.after) {
-        (Some(before), Some(after)) if before == after => format!("\"{path}\" is current\n"),
+    match (outcome.before, outcome.after) {
+        (Some(before), Some(after)) if before == after => format!("\"{path}\" is there already\n"),
         (Some(before), Some(after)) => {
             format!("wrote \"{path}\": targets {} instead of {}\n", after.targets, before.targets)
         }
         (None, Some(after)) => format!("wrote \"{path}\": targets {}\n", after.targets),
-        (_, None) => format!("wrote \"{path}\"\n"),
-    };
+        (_, None) => {
+            format!("wrote \"{path}\": it counts in place of all updates until you remove it\n")
+        }
+    }
+}
+
+/// What became of it, and whether that counts.
+#[must_use]
+pub(super) fn trust_outcome(outcome: &Outcome, report: &TrustReport, counts: bool) -> Exit {
+    let mut text = written(outcome);
     push_trusted_root(&mut text, report);
     let exit = out(&text);
     if !counts {
+        let path = escape(&outcome.path.to_string_lossy());
         err(&format!(
             "warning: \"{path}\" does not count: vouchd.toml or a file in /etc/vouchd comes first\n"
         ));
@@ -290,8 +312,12 @@ pub(super) fn trust_outcome(outcome: &Outcome, report: &TrustReport, counts: boo
 
 fn push_trusted_root(text: &mut String, report: &TrustReport) {
     text.push_str(&format!("trusted root of this host: {}\n", escape(&report.source)));
-    let time = report.current_until.as_deref().unwrap_or("unknown");
-    text.push_str(&format!("  current until         {time}{}\n", if report.stale { ", stale" } else { "" }));
+    let time = match (&report.current_until, report.days_since) {
+        (None, _) => "unknown".to_owned(),
+        (Some(time), None) => format!("{time}, which is still to come"),
+        (Some(time), Some(days)) => format!("{time}, {days} days ago; stale after {STALE_AFTER_DAYS}"),
+    };
+    text.push_str(&format!("  current until         {time}{}\n", if report.stale { ": STALE" } else { "" }));
     if let Some(TufReport { targets, timestamp, root }) = &report.tuf {
         let version = |name, version: &Option<u64>| match version {
             Some(version) => format!(", {name} {version}"),

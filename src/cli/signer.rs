@@ -31,7 +31,7 @@ pub(super) struct SignerArguments {
     certificate_identity: Option<String>,
 
     /// The same as a regular expression. Unlike cosign's it must match all of
-    /// the name
+    /// the name; one that ends with ".*" may match pull requests, too
     #[arg(long, value_name = "RE", value_parser = parse_pattern)]
     #[arg(group = "identity", requires = "issuer")]
     certificate_identity_regexp: Option<Pattern>,

@@ -93,7 +93,7 @@ fn done(environment: &Environment, outcome: Result<Outcome, UpdateError>) -> Exi
             let counts = root.source == outcome.source();
             print::trust_outcome(&outcome, &report, counts)
         }
-        Err(error) => failed(&error.into()),
+        Err(error) => print::trust_written(&outcome).max(failed(&error.into())),
     }
 }
 

@@ -8,13 +8,14 @@ use clap::Args;
 use crate::config::{Environment, RegularFile};
 use crate::diagnostic::Code;
 use crate::digest::Digest;
+use crate::engine;
 use crate::evaluate::identity;
-use crate::fetch::KEY_FILE_BYTES;
 use crate::fetch::host_root::HostRoots;
+use crate::fetch::{self, KEY_FILE_BYTES};
 use crate::policy::certificate::{CertificateIdentity, Keyless, KeylessSubject};
 use crate::verify::bundle::{self, Artifact, BUNDLE_BYTES, BundleClaim, Lacking, Trust};
 use crate::verify::trust::KeyMaterial;
-use crate::verify::trusted_root::{TRUSTED_ROOT_BYTES, TrustedRoot};
+use crate::verify::trusted_root::{TRUSTED_ROOT_BYTES, TrustedRoot, TrustedRootError, stale_warning};
 use crate::verify::{Rejection, Signer};
 
 use super::{Exit, print};
@@ -43,7 +44,7 @@ pub(super) struct VerifyBlob {
     #[arg(long, value_name = "URL", requires = "certificate_identity")]
     certificate_oidc_issuer: Option<String>,
 
-    /// Use this trusted root in place of Sigstore's own; with --key, require an
+    /// Use this trusted root in place of this host's; with --key, require an
     /// entry in one of its logs
     #[arg(long, value_name = "FILE")]
     trusted_root: Option<PathBuf>,
@@ -61,8 +62,8 @@ enum Failure {
     Ambiguous(String),
     /// Something that the command line names cannot be read.
     Unreadable { path: PathBuf, error: io::Error },
-    /// What the caller trusts cannot be used.
-    Unusable(String),
+    /// What the caller trusts cannot be used, and what can be done about it.
+    Unusable(String, &'static str),
     /// The signature does not count.
     Rejected(Rejection),
 }
@@ -70,7 +71,7 @@ enum Failure {
 impl From<Rejection> for Failure {
     fn from(rejection: Rejection) -> Self {
         if rejection.code() == Code::KeyFileInvalid {
-            Self::Unusable(format!("{rejection} [{}]", rejection.code()))
+            Self::Unusable(format!("{rejection} [{}]", rejection.code()), rejection.help())
         } else {
             Self::Rejected(rejection)
         }
@@ -80,7 +81,9 @@ impl From<Rejection> for Failure {
 pub(super) fn run(command: VerifyBlob) -> Exit {
     let name = command.artifact.clone();
     match verify(command) {
-        Ok((digest, signer, claim)) => print::blob(&name, &digest, &signer, &claim),
+        Ok((digest, signer, claim, warning)) => {
+            print::blob(&name, &digest, &signer, &claim, warning.as_deref())
+        }
         Err(Failure::Rejected(rejection)) => {
             print::failure(&format!("{name}: not verified: {rejection} [{}]", rejection.code()));
             print::help(rejection.help());
@@ -94,30 +97,37 @@ pub(super) fn run(command: VerifyBlob) -> Exit {
             print::failure(&message);
             Exit::Usage
         }
-        Err(Failure::Unusable(message)) => {
+        Err(Failure::Unusable(message, help)) => {
             print::failure(&message);
+            print::help(help);
             Exit::Configuration
         }
     }
 }
 
-fn verify(command: VerifyBlob) -> Result<(Digest, Signer, BundleClaim), Failure> {
+/// What was verified, and what to know besides.
+type Verified = (Digest, Signer, BundleClaim, Option<String>);
+
+fn verify(command: VerifyBlob) -> Result<Verified, Failure> {
     let wanted = match (command.key, command.certificate_identity, command.certificate_oidc_issuer) {
         (Some(path), None, None) => {
-            let bytes = read(&path, KEY_FILE_BYTES)?;
+            let bytes = read_trusted(&path, KEY_FILE_BYTES)?;
             Wanted::Key(KeyMaterial::new(format!("\"{}\"", path.display()), bytes))
         }
         (None, Some(subject), Some(issuer)) => {
             let subject = KeylessSubject::Identity(subject);
             Wanted::Certificate(CertificateIdentity::Keyless(Keyless { issuer, subject }))
         }
-        _ => return Err(Failure::Unusable("--key, or a name and an issuer, must say who signs".to_owned())),
+        _ => {
+            let message = "--key, or a name and an issuer, must say who signs";
+            return Err(Failure::Ambiguous(message.to_owned()));
+        }
     };
     let root = match &command.trusted_root {
         Some(path) => {
-            let root = TrustedRoot::parse(&read(path, TRUSTED_ROOT_BYTES)?);
-            let message = |e| format!("{}: {e}", path.display());
-            Some(root.map_err(|e| Failure::Unusable(message(format!("{e} [{}]", e.code()))))?)
+            let root = TrustedRoot::parse(&read_trusted(path, TRUSTED_ROOT_BYTES)?);
+            let message = |e: &TrustedRootError| format!("{}: {e} [{}]", path.display(), e.code());
+            Some(root.map_err(|e| Failure::Unusable(message(&e), e.help()))?)
         }
         None => None,
     };
@@ -136,6 +146,7 @@ fn verify(command: VerifyBlob) -> Result<(Digest, Signer, BundleClaim), Failure>
         Some(bytes) => Artifact::Bytes(bytes),
         None => Artifact::Sha256(&digest),
     };
+    let mut warning = None;
     let (claim, identity) = match &wanted {
         Wanted::Certificate(identity) => {
             let host;
@@ -144,7 +155,10 @@ fn verify(command: VerifyBlob) -> Result<(Digest, Signer, BundleClaim), Failure>
                 Some(root) => (root, Lacking::Waived),
                 None => {
                     let roots = HostRoots::new(Environment::from_process(false));
-                    host = roots.load().map_err(|e| Failure::Unusable(format!("{e} [{}]", e.code())))?;
+                    let unusable =
+                        |e: fetch::Error| Failure::Unusable(format!("{e} [{}]", e.code()), e.help());
+                    host = roots.load().map_err(unusable)?;
+                    warning = stale_warning(&host.source, host.current_until, engine::now());
                     (&host.root, Lacking::Refused)
                 }
             };
@@ -156,7 +170,7 @@ fn verify(command: VerifyBlob) -> Result<(Digest, Signer, BundleClaim), Failure>
         }
     };
     let signer = identity::check_bundle_signer(&claim, identity)?;
-    Ok((digest, signer, claim.get().clone()))
+    Ok((digest, signer, claim.get().clone(), warning))
 }
 
 /// The bytes, unless there are too many to hold, and their digest.
@@ -170,6 +184,15 @@ fn read_artifact(path: &Path) -> Result<(Option<Vec<u8>>, Digest), Failure> {
     let bytes = file.read(usize::try_from(HELD).unwrap_or(usize::MAX)).map_err(unreadable)?;
     let digest = Digest::sha256(&bytes);
     Ok((Some(bytes), digest))
+}
+
+/// What the caller trusts.
+fn read_trusted(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let bytes = RegularFile::open(path).and_then(|file| file.read(limit));
+    bytes.map_err(|error| {
+        let message = format!("cannot read \"{}\": {error} [{}]", path.display(), Code::KeyFileUnreadable);
+        Failure::Unusable(message, "name a file that can be read")
+    })
 }
 
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {

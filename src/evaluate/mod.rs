@@ -298,7 +298,7 @@ fn used_root(root: &TrustedRoot, evidence: &Evidence, now: Timestamp) -> Option<
             (host.source.clone(), host.current_until.filter(known))
         }
         RootSource::Path(path) => {
-            (format!("\"{path}\""), evidence.key_files.get(path)?.written().filter(|time| *time <= now))
+            (path.clone(), evidence.key_files.get(path)?.written().filter(|time| *time <= now))
         }
     };
     Some(TrustedRootUse { source, current_until, is_stale: is_stale(current_until, now) })
@@ -673,10 +673,11 @@ impl<'e> Context<'e> {
     /// The keys of a requirement; every file must be in the evidence.
     fn keys(&self, source: &KeySource) -> Result<Vec<Arc<KeyMaterial>>, Rejection> {
         let files = source.paths().iter().map(|path| {
-            self.evidence.key_files.get(path).cloned().ok_or_else(|| Rejection::KeyFileInvalid {
-                source: format!("\"{path}\""),
-                detail: "it was not read",
-            })
+            self.evidence
+                .key_files
+                .get(path)
+                .cloned()
+                .ok_or_else(|| Rejection::KeyFileInvalid { source: path.clone(), detail: "it was not read" })
         });
         let data = source.data().iter().map(|data| {
             Ok(match self.evidence.key_data.get(data) {

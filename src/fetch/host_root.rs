@@ -69,7 +69,7 @@ fn read(files: &TrustedRootFiles) -> Result<Arc<HostRoot>, Error> {
     let (repository, state) = match files {
         TrustedRootFiles::Own(path, file) => {
             let bytes = bytes(path, file, TRUSTED_ROOT_BYTES)?;
-            let source = format!("\"{}\"", path.display());
+            let source = path.to_string_lossy().into_owned();
             let root = HostRoot::of_file(source, &bytes, written(file));
             return root.map(Arc::new).map_err(|error| unusable(path, error));
         }
@@ -81,7 +81,7 @@ fn read(files: &TrustedRootFiles) -> Result<Arc<HostRoot>, Error> {
             let initial = initial(repository)?;
             let proven = TufState::parse(&document).and_then(|state| state.verify(&initial));
             let proven = proven.map_err(|error| unusable(path, error))?;
-            proven.map(|proven| HostRoot::of_tuf(format!("\"{}\"", path.display()), proven))
+            proven.map(|proven| HostRoot::of_tuf(path.to_string_lossy().into_owned(), proven))
         }
         None => None,
     };
@@ -111,7 +111,7 @@ fn built_in() -> Result<Arc<HostRoot>, Error> {
 }
 
 /// When a file was last written. Before Sigstore there was no trusted root: systems made of images set such times.
-pub(in crate::fetch) fn written(file: &RegularFile) -> Option<Timestamp> {
+pub fn written(file: &RegularFile) -> Option<Timestamp> {
     use std::os::unix::fs::MetadataExt;
     const YEAR_2020: i64 = 1_577_836_800;
     Some(file.metadata().mtime()).filter(|time| *time >= YEAR_2020).map(Timestamp)

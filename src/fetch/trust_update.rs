@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use jiff::Timestamp as Moment;
 use nix::errno::Errno;
@@ -41,7 +42,7 @@ pub struct Outcome {
 impl Outcome {
     /// The name of the file among the sources of trusted roots.
     pub fn source(&self) -> String {
-        format!("\"{}\"", self.path.display())
+        self.path.to_string_lossy().into_owned()
     }
 }
 
@@ -82,7 +83,7 @@ impl UpdateError {
         match self {
             Self::Fetch(error) => error.help(),
             Self::Refused { .. } => {
-                "what was there stays in use; check the mirror or file, and the clock of this host, and try again"
+                "what was there stays in use; check what it is from, the table [trusted-root] of vouchd.toml(5), and the clock of this host"
             }
             Self::Unwritable { .. } => "run it as root, where the file system can be written",
         }
@@ -166,7 +167,7 @@ pub async fn update(
             Some(cause) => failed(cause.to_string()),
             None => failed(in_full(&error)),
         })?;
-    blocking(move || Ok(stored.replace(&state))).await?
+    blocking(move || Ok(stored.replace(&state, &url))).await?
 }
 
 /// Stores what another host has fetched, or makes a `trusted_root.json` the one of this host. It blocks.
@@ -174,19 +175,24 @@ pub async fn update(
 /// What another host has fetched proves itself, and is not taken if it is older than what is here. For a trusted root
 /// itself the administrator answers: it counts in place of all others.
 pub fn import(environment: &Environment, path: &Path) -> Result<Outcome, UpdateError> {
-    let refused = |detail| UpdateError::Refused { source: path.to_string_lossy().into_owned(), detail };
+    let origin = path.to_string_lossy();
+    let refused = |detail| UpdateError::Refused { source: origin.clone().into_owned(), detail };
     let invalid = |error: TrustedRootError| refused(error.detail);
-    let document = RegularFile::open(path).and_then(|file| file.read(STATE_BYTES));
-    let document = document.map_err(|error| refused(error.to_string()))?;
+    let file = RegularFile::open(path).map_err(|error| refused(error.to_string()))?;
+    let document = file.read(STATE_BYTES).map_err(|error| refused(error.to_string()))?;
     if TufState::is_one(&document) {
         let state = TufState::parse(&document).map_err(invalid)?;
         let stored = Stored::open(environment, TufRepository::find(environment)?)?;
-        return stored.replace(&state);
+        return stored.replace(&state, &origin);
     }
-    TrustedRoot::parse(&document).map_err(invalid)?;
+    let root = TrustedRoot::parse(&document).map_err(invalid)?;
+    if !(root.has_authorities() && root.has_logs() && root.has_ct_logs()) {
+        let detail = "it lists no authority, no log or no log of certificates, so that nothing could be verified with it; a requirement can name it as \"trustedRootPath\"";
+        return Err(refused(detail.to_owned()));
+    }
     let own = TrustedRootFiles::own_path(environment);
     make_directory(&own)?;
-    write(&own, &document)?;
+    write(&own, &document, file.metadata().modified().ok())?;
     Ok(Outcome { path: own, before: None, after: None, current_until: None })
 }
 
@@ -226,11 +232,10 @@ impl Stored {
     }
 
     /// Stores a state that proves itself and is not older than what is here. It blocks.
-    fn replace(self, state: &TufState) -> Result<Outcome, UpdateError> {
-        let refused =
-            |detail| UpdateError::Refused { source: self.path.to_string_lossy().into_owned(), detail };
+    fn replace(self, state: &TufState, origin: &str) -> Result<Outcome, UpdateError> {
+        let refused = |detail| UpdateError::Refused { source: origin.to_owned(), detail };
         let proven = state.verify(&self.initial).map_err(|error| refused(error.detail))?;
-        let proven = proven.ok_or_else(|| refused("it is older than this program".to_owned()))?;
+        let proven = proven.ok_or_else(|| refused(OTHER.to_owned()))?;
         let before = self.known.as_ref().map(|(_, versions)| *versions);
         let after = proven.versions;
         // A newer root may take keys away that were stolen, and with them the versions that they made.
@@ -249,7 +254,7 @@ impl Stored {
             let document = state.to_json();
             // Spaces in metadata are signed by nobody, and what is too large could not be read again.
             TufState::parse(document.as_bytes()).map_err(|error| refused(error.detail))?;
-            write(&self.path, document.as_bytes())?;
+            write(&self.path, document.as_bytes(), None)?;
         }
         Ok(Outcome { path: self.path, before, after: Some(after), current_until: Some(proven.current_until) })
     }
@@ -425,7 +430,7 @@ fn make_directory(path: &Path) -> Result<File, UpdateError> {
 }
 
 /// Replaces a file at once, for everybody to read: who does sees the old one or the new one.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), UpdateError> {
+fn write(path: &Path, bytes: &[u8], date: Option<SystemTime>) -> Result<(), UpdateError> {
     let new = path.with_extension("json.new");
     let replace = || {
         // Left behind by one that was killed.
@@ -436,6 +441,10 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), UpdateError> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
         file.set_permissions(Permissions::from_mode(0o644))?;
         file.write_all(bytes)?;
+        // A copy is not newer than what it is a copy of.
+        if let Some(date) = date {
+            file.set_modified(date)?;
+        }
         file.sync_all()?;
         fs::rename(&new, path)?;
         File::open(path.parent().unwrap_or(path))?.sync_all()
@@ -446,6 +455,10 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), UpdateError> {
 fn unwritable(path: &Path, error: &io::Error) -> UpdateError {
     UpdateError::Unwritable { path: path.to_owned(), detail: error.to_string() }
 }
+
+/// What cannot be told apart: both end before the root of TUF that is here.
+const OTHER: &str =
+    "its chain ends before the root of TUF that this host has: it is too old, or of another TUF repository";
 
 /// Most new versions of the root in one update: 256. Sigstore has had sixteen in five years.
 const ROTATIONS: u32 = 256;

@@ -15,14 +15,14 @@ use crate::evaluate::verdict::{
     Decision, Outcome, RequirementVerdict, Role, SignatureVerdict, SubjectVerdict, TrustedRootUse,
 };
 use crate::policy::Scope;
-use crate::verify::{Rejection, Signer};
+use crate::verify::{Rejection, Signer, trusted_root};
 
 pub use explain::{EndpointReport, ExplainReport, ExplainedRequirement};
 pub use inspect::{
     ExtensionReport, FailureReport, FindingReport, HearsayReport, InspectReport, InspectedManifestReport,
     ItemReport, LogEntryReport, PlaceReport, ProvenReport,
 };
-pub use trust::{InstanceReport, TrustReport, TufReport};
+pub use trust::{InstanceReport, STALE_AFTER_DAYS, TrustReport, TufReport};
 
 /// The version of the keys.
 pub const SCHEMA: u32 = 1;
@@ -341,10 +341,7 @@ fn trusted_root(used: &TrustedRootUse) -> TrustedRootReport {
 }
 
 fn stale(used: &TrustedRootUse) -> Option<String> {
-    let (time, source) = (used.current_until.filter(|_| used.is_stale)?, &used.source);
-    Some(format!(
-        "the trusted root in {source} was last known to be current at {time}, and may lack what signers use today; \"vouchd trust update\" fetches a newer one"
-    ))
+    used.current_until.filter(|_| used.is_stale).map(|time| trusted_root::warning(&used.source, time))
 }
 
 fn policy_report(file: &LoadedFile) -> PolicyReport {

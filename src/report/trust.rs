@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::verify::Timestamp;
-use crate::verify::trusted_root::{HostRoot, Instance};
+use crate::verify::trusted_root::{HostRoot, Instance, STALE_AFTER};
 use crate::verify::tuf::Versions;
 
 use super::SCHEMA;
@@ -18,6 +18,8 @@ pub struct TrustReport {
     pub source: String,
     /// Until when it was known to be current; absent if that is not known.
     pub current_until: Option<String>,
+    /// The whole days since then; absent if it is still to come.
+    pub days_since: Option<i64>,
     /// Whether that is so long ago that it may lack what signers use today.
     pub stale: bool,
     /// The TUF metadata that proves it; absent for a file that the administrator put there.
@@ -52,6 +54,12 @@ pub struct InstanceReport {
     pub until: Option<String>,
 }
 
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
+/// After how many days a trusted root is stale.
+pub const STALE_AFTER_DAYS: i64 = STALE_AFTER / DAY;
+
 impl TrustReport {
     /// The report at a time.
     pub fn of(host: &HostRoot, now: Timestamp) -> Self {
@@ -65,6 +73,11 @@ impl TrustReport {
             schema: SCHEMA,
             source: host.source.clone(),
             current_until: host.current_until.map(|time| time.to_string()),
+            days_since: host
+                .current_until
+                .and_then(|time| now.0.checked_sub(time.0))
+                .filter(|seconds| *seconds >= 0)
+                .map(|seconds| seconds / DAY),
             stale: host.is_stale(now),
             tuf: host.versions.map(|versions| TufReport::of(&versions)),
             instances: host.root.instances().iter().map(instance).collect(),

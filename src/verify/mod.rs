@@ -575,7 +575,7 @@ impl Rejection {
                 "the signature was made with another key, or was altered; check that the policy has the publisher's present key"
             }
             Self::BundleCertificate { .. } => {
-                "check that the trusted root is that of the Sigstore instance which the publisher uses, and is up to date"
+                "check that the trusted root is that of the Sigstore instance which the publisher uses, and is up to date; and check the clock of this host"
             }
             Self::BundleMalformed { .. } => "the bundle cannot be used; ask the publisher to sign again",
             Self::BundleSignature => {
@@ -664,9 +664,7 @@ impl Rejection {
             }
             Self::TimestampMissing => "ask the publisher to sign with a timestamp authority",
             Self::TrustedRootInvalid { error, .. } => error.help(),
-            Self::TrustedRootStale { .. } => {
-                "run \"vouchd trust update\" as root, or replace the file that the policy names"
-            }
+            Self::TrustedRootStale { .. } => trusted_root::ADVICE,
             Self::SigningCertificateExpired { .. } => {
                 "ask the publisher to sign again; if the certificate is valid today, check the clock"
             }
@@ -800,11 +798,15 @@ impl fmt::Display for Rejection {
             }
             Self::TrustedRootStale { source, current_until: Some(time) } => write!(
                 f,
-                "the trusted root in {} was last known to be current at {time}, which the policy does not accept any more",
+                "the trusted root in \"{}\" was last known to be current at {time}, which is longer ago than the policy accepts",
                 escape(source)
             ),
             Self::TrustedRootStale { source, current_until: None } => {
-                write!(f, "how old the trusted root in {} is cannot be told, and the policy asks for it", escape(source))
+                write!(
+                    f,
+                    "how old the trusted root in \"{}\" is cannot be told, as its file has no date or one that is still to come, and the policy asks for it",
+                    escape(source)
+                )
             }
             Self::SigningCertificateExpired { time, not_before, not_after } => write!(
                 f,

@@ -141,6 +141,21 @@ fn instances(root: &trust_root::TrustedRoot) -> Vec<Instance> {
     all.filter_map(|(kind, url, window)| instance(kind, url, window)).collect()
 }
 
+/// What to know of a trusted root that is stale; nothing of one that is not. Untrusted: escape before printing.
+pub fn stale_warning(source: &str, current_until: Option<Timestamp>, now: Timestamp) -> Option<String> {
+    current_until.filter(|_| is_stale(current_until, now)).map(|time| warning(source, time))
+}
+
+/// The same of one that is known to be stale.
+pub fn warning(source: &str, current_until: Timestamp) -> String {
+    format!(
+        "the trusted root in \"{source}\" was last known to be current at {current_until}, and may lack what signers use today; {ADVICE}"
+    )
+}
+
+/// How a trusted root becomes newer.
+pub const ADVICE: &str = "\"vouchd trust update\" fetches a newer one for this host, and a file that somebody put there has to be replaced";
+
 /// How long after it was last known to be current a trusted root is called stale: 180 days. It still counts, unless the
 /// policy says otherwise; Sigstore's instances replace logs once or twice a year.
 pub const STALE_AFTER: i64 = 180 * 86_400;

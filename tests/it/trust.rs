@@ -574,9 +574,23 @@ async fn what_another_host_fetched_can_be_imported() {
     assert!(trust_update::import(&host.environment(), &host.dir.path().join("absent")).is_err());
     assert_eq!(host.targets(), 2);
     assert_eq!(host.server.count(), 0);
-    // The administrator's own comes before all others.
+    // With a root that lists nothing, nothing could be verified.
+    let mut empty = Sigstore::new().trusted_root();
+    for part in ["tlogs", "ctlogs", "certificateAuthorities"] {
+        let mut less = empty.clone();
+        less[part] = json!([]);
+        let error = import("less", less.to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("nothing could be verified"), "{part}: {error}");
+    }
+    empty.as_object_mut().unwrap().retain(|name, _| name == "mediaType");
+    assert!(import("empty", empty.to_string().as_bytes()).is_err());
+    // The administrator's own comes before all others. A copy has the age of what it is a copy of.
     let own = Sigstore::new().trusted_root().to_string();
-    let outcome = import("own", own.as_bytes()).unwrap();
+    let old = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let file = write(host.dir.path().join("own"), &own);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
+    let outcome = trust_update::import(&host.environment(), &file).unwrap();
+    assert_eq!(host.root().unwrap().current_until, Some(Timestamp(1_700_000_000)));
     let root = host.root().unwrap();
     assert_eq!((root.versions, &root.source), (None, &outcome.source()));
     host.change(Tuf::advance);
@@ -629,7 +643,7 @@ async fn the_configuration_of_updates_is_roots() {
     let own = Sigstore::new().trusted_root().to_string();
     write(host.dir.path().join("etc/vouchd/mine.json"), own);
     write(toml.clone(), "[trusted-root]\npath = \"/etc/vouchd/mine.json\"\n");
-    assert!(host.root().unwrap().source.ends_with("mine.json\""));
+    assert!(host.root().unwrap().source.ends_with("mine.json"));
     for mirror in ["ftp://example.com", "http://u:p@example.com", "http://example.com/?q", "example.com"] {
         write(
             toml.clone(),
@@ -838,7 +852,7 @@ async fn an_old_root_still_verifies_unless_the_policy_says_otherwise() {
         assert_eq!(report.decided, code != Some("clock-implausible"));
         if report.decided {
             let [used] = report.trusted_roots.as_slice() else { panic!("{report:?}") };
-            assert!(used.source.ends_with("sigstore.json\""));
+            assert!(used.source.ends_with("sigstore.json"));
             assert_eq!(used.current_until, Some(time(expires)));
             assert_eq!(used.stale, stale, "{now}");
             let warned = report.warnings.iter().any(|text| text.contains("vouchd trust update"));

@@ -108,7 +108,8 @@ fn everything_else_is_refused() {
         (files.verify(&bundle, None, &with(&["file"])), 1, "log-entry-invalid"),
         (files.verify(&bundle, Some("file"), &with(&["file"])), 4, "trusted-root-invalid"),
         (files.verify(&bundle, root, &with(&["absent"])), 3, "absent"),
-        (files.verify(&bundle, root, &["--key", "absent", "file"]), 3, "absent"),
+        (files.verify(&bundle, root, &["--key", "absent", "file"]), 4, "key-file-unreadable"),
+        (files.verify(&bundle, Some("absent"), &with(&["file"])), 4, "key-file-unreadable"),
         (files.verify(&of_key, root, &["--key", "other", "file"]), 4, "key-file-invalid"),
         (files.verify(&bundle, root, &["file"]), 2, "--key"),
         (
