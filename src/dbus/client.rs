@@ -14,7 +14,7 @@ use crate::diagnostic::{Code, escape};
 use crate::evaluate::evidence::Question;
 use crate::report::{Report, Route, SCHEMA};
 
-use super::{Dictionary, Error, NAME, Options, SYSTEM_BUS, VerifierProxy};
+use super::{Dictionary, Error, NAME, Options, SYSTEM_BUS, UNIT, UnitState, VerifierProxy};
 
 /// How long connecting may take; zbus waits for ever if the bus refuses the first reply.
 const CONNECTING: Duration = Duration::from_secs(10);
@@ -201,7 +201,7 @@ async fn daemon(connection: &Connection) -> Result<OwnedUniqueName, ClientError>
                 )));
             }
             match proxy.start_service_by_name(name.clone(), 0).await {
-                Err(error) if is_disabled(&error) => {
+                Err(error) if is_disabled(&error) || is_masked(connection).await => {
                     return Err(ClientError::NotAvailable("vouchd.service is not enabled".to_owned()));
                 }
                 started => started.map_err(failed)?,
@@ -226,6 +226,12 @@ fn is_disabled(error: &fdo::Error) -> bool {
     }
     let fdo::Error::ZBus(zbus::Error::MethodError(name, _, _)) = error else { return false };
     matches!(name.as_str(), "org.freedesktop.systemd1.NoSuchUnit" | "org.freedesktop.systemd1.UnitMasked")
+}
+
+/// Whether the unit is masked, although something with its alias is still there to be started: what `systemctl mask`
+/// leaves of a unit that was enabled.
+async fn is_masked(connection: &Connection) -> bool {
+    UnitState::of(connection, UNIT).await.is_some_and(|unit| unit.load == "masked")
 }
 
 /// Only root and the daemon's user may answer, or who asks (T-22).

@@ -6,6 +6,7 @@ mod dictionary;
 mod error;
 mod options;
 mod recent;
+mod systemd;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,9 +38,13 @@ pub use client::{ClientError, evaluate};
 pub use dictionary::Dictionary;
 pub use error::Error;
 pub use options::{Descriptor, Options};
+pub use systemd::UnitState;
 
 /// The well-known name.
 pub const NAME: &str = "org.vouchd.Verifier1";
+
+/// The unit of the daemon.
+pub const UNIT: &str = "vouchd.service";
 
 /// The only object.
 pub const PATH: &str = "/org/vouchd/Verifier1";

@@ -1163,13 +1163,13 @@ impl Registry {
 }
 
 /// A registry that takes connections and says nothing.
-struct Silent {
-    host: String,
-    connections: Arc<AtomicUsize>,
+pub(crate) struct Silent {
+    pub(crate) host: String,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 impl Silent {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -1184,7 +1184,7 @@ impl Silent {
         Self { host, connections }
     }
 
-    fn image(&self) -> String {
+    pub(crate) fn image(&self) -> String {
         format!("docker://{}/a/b:1", self.host)
     }
 }
@@ -1375,7 +1375,7 @@ impl Drop for Slow {
 }
 
 /// A program that ends when this one does, where setpriv(1) can arrange it.
-fn mortal(program: &str) -> Command {
+pub(crate) fn mortal(program: &str) -> Command {
     if is_installed("setpriv") {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "TERM", program]);

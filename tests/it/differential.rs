@@ -899,7 +899,7 @@ impl Place {
 }
 
 /// Starts systemd-nspawn, which wants to find its own directory on a file system without a disk.
-const CONTAINER: &str = r#"
+pub(crate) const CONTAINER: &str = r#"
 mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && exec systemd-nspawn "$@"
 "#;
 

@@ -37,6 +37,8 @@ mod matrix;
 mod mirrors;
 // Which files of registries.conf count, and what they mean.
 mod registries_conf;
+// The daemon under a real systemd.
+mod nspawn;
 // registries.d, lookaside stores, local images, the search for a policy.
 mod registries_d;
 // Signatures that refer to an image.

@@ -1,0 +1,478 @@
+//! The daemon under a real systemd: a small Debian 12, booted in a container, with the files installed as the README says.
+//!
+//! `VOUCHD_TEST_SYSTEMD` names the tree; `.ci/run` makes one. Nothing is written to it: each machine has a layer of its
+//! own in memory, and the network of this one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use vouchd::dbus::{Dictionary, VerifierProxy};
+
+use crate::dbus::mortal;
+use crate::differential::CONTAINER;
+use crate::support::{have, skip};
+
+const IMAGE: &str = "docker://registry.invalid/a/b:1";
+const REJECT: &str = r#"{"default":[{"type":"reject"}]}"#;
+
+// What happens in the life of a daemon.
+
+#[test]
+fn what_the_readme_installs_starts_reloads_and_ends() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    machine.run(&readme("install", 1));
+    assert_eq!(machine.show("vouchd", "ActiveState,SubState,NRestarts"), ["active", "running", "0"]);
+    let status = |text: &str| machine.show("vouchd", "StatusText") == [text];
+    assert!(status("Policy /etc/containers/policy.json is loaded"));
+    // sysusers.d and tmpfiles.d
+    machine.run("getent passwd vouchd && getent passwd vouchd-trust");
+    for (path, mode) in [
+        ("/etc/vouchd", "755 root"),
+        ("/var/lib/containers", "755 root"),
+        ("/var/lib/containers/sigstore", "755 root"),
+    ] {
+        assert_eq!(machine.run(&format!("stat -c '%a %U' {path}")), mode, "{path}");
+    }
+    let pid = machine.pid("vouchd");
+    assert_eq!(machine.run(&format!("stat -c %U /proc/{pid}")), "vouchd");
+    let report = machine.verify("--bus", IMAGE);
+    assert_eq!(
+        (report["code"].as_str(), report["route"].as_str()),
+        (Some("rejected-by-policy"), Some("bus"))
+    );
+
+    machine.write("/etc/containers/policy.json", "{");
+    machine.run("systemctl reload vouchd");
+    machine.until("the reload", || {
+        status("Policy /etc/containers/policy.json cannot be used: every image is refused")
+    });
+    assert_eq!(machine.verify("--bus", IMAGE)["code"], "policy-invalid");
+    machine.write("/etc/containers/policy.json", REJECT);
+    machine.run("systemctl reload vouchd");
+    machine.until("the reload", || status("Policy /etc/containers/policy.json is loaded"));
+    assert_eq!(machine.pid("vouchd"), pid);
+
+    let began = Instant::now();
+    machine.run("systemctl stop vouchd");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(machine.show("vouchd", "ActiveState,Result,ExecMainStatus"), ["inactive", "success", "0"]);
+    // The bus starts it when it is asked.
+    assert_eq!(machine.verify("", IMAGE)["route"], "bus");
+    assert_eq!(machine.show("vouchd", "ActiveState"), ["active"]);
+    assert_ne!(machine.pid("vouchd"), pid);
+
+    machine.run(&readme("remove", 0));
+    assert_eq!(machine.show("vouchd", "LoadState"), ["not-found"]);
+    let left =
+        machine.run("find / -xdev -name '*ouchd*' -not -path '/proc/*' -not -path '/var/log/*' | sort");
+    assert_eq!(left.lines().filter(|line| !line.starts_with("/run/")).collect::<Vec<_>>(), ["/etc/vouchd"]);
+}
+
+#[test]
+fn a_masked_or_disabled_daemon_is_not_asked() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    // Without the last line of the README nothing starts it.
+    assert_eq!(machine.verify("", IMAGE)["route"], "direct");
+    machine.run("systemctl enable --now vouchd");
+    assert_eq!(machine.verify("", IMAGE)["route"], "bus");
+    machine.run("systemctl mask --now vouchd");
+    let report = machine.verify("", IMAGE);
+    assert_eq!(
+        (report["code"].as_str(), report["route"].as_str()),
+        (Some("rejected-by-policy"), Some("direct"))
+    );
+    assert_eq!(machine.verify("--bus", IMAGE)["code"], "bus-unavailable");
+
+    // One that is enabled and cannot start is no reason to decide without it.
+    machine.run("systemctl unmask vouchd && systemctl enable vouchd");
+    machine.drop_in("vouchd", "[Service]\nExecStart=\nExecStart=/bin/false\nRestart=no\n");
+    assert_eq!(machine.verify("", IMAGE)["code"], "bus-unavailable");
+}
+
+#[test]
+fn a_daemon_that_hangs_or_loses_its_bus_is_started_again() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    machine.drop_in("vouchd", "[Service]\nWatchdogSec=1s\n");
+    machine.run("systemctl enable --now vouchd");
+    let first = machine.pid("vouchd");
+    machine.run(&format!("kill -STOP {first}"));
+    machine.until("the watchdog", || machine.show("vouchd", "NRestarts,ActiveState") == ["1", "active"]);
+    let said = machine.run("journalctl --quiet --unit vouchd --output cat");
+    assert!(said.contains("Watchdog timeout"), "{said}");
+    let second = machine.pid("vouchd");
+    assert_ne!(first, second);
+
+    machine.run("kill -KILL $(systemctl show --property MainPID --value dbus)");
+    machine.until("another daemon", || {
+        let restarted = machine.show("vouchd", "NRestarts,ActiveState") == ["2", "active"];
+        restarted && machine.pid("vouchd") != second
+    });
+    let said = machine.run("journalctl --quiet --unit vouchd --output cat");
+    assert!(said.contains("the message bus ended the connection"), "{said}");
+    assert!(said.contains("status=3"), "{said}");
+    assert_eq!(machine.verify("--bus", IMAGE)["code"], "rejected-by-policy");
+
+    // Started before the bus: the socket is there, and whoever answers it comes later.
+    machine.run("systemctl stop vouchd dbus.socket dbus.service");
+    machine.run("systemctl start vouchd");
+    assert_eq!(machine.show("vouchd", "ActiveState"), ["active"]);
+    assert_eq!(machine.verify("--bus", IMAGE)["code"], "rejected-by-policy");
+}
+
+/// Calls go on while the daemon is replaced, and one of them waits for a registry that says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_gives_no_wrong_answer() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    let silent = crate::dbus::Silent::start().await;
+    let host = &silent.host;
+    let signed = r#"[{"type":"sigstoreSigned","keyPath":"/no/such.pub"}]"#;
+    machine.write(
+        "/etc/containers/policy.json",
+        &format!(r#"{{"default":[{{"type":"reject"}}],"transports":{{"docker":{{"{host}":{signed}}}}}}}"#),
+    );
+    machine.run("systemctl enable --now vouchd");
+    let connection = machine.bus().await;
+    let verifier = VerifierProxy::new(&connection).await.unwrap();
+    let (asking, image) = (verifier.clone(), silent.image());
+    let waiting = tokio::spawn(async move { asking.verify_image(&image, Dictionary::new()).await });
+    let began = Instant::now();
+    while silent.connections.load(Ordering::SeqCst) == 0 && !waiting.is_finished() {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let restarting = machine.start("install -m 755 /program /usr/bin/vouchd.new && mv /usr/bin/vouchd.new /usr/bin/vouchd && systemctl restart vouchd");
+    let mut restarting = restarting;
+    let (mut answers, mut lost) = (0, 0);
+    while restarting.try_wait().unwrap().is_none() {
+        let asking = verifier.verify_image(IMAGE, Dictionary::new());
+        let error = tokio::time::timeout(Duration::from_secs(30), asking).await.unwrap().unwrap_err();
+        match error.code() {
+            Some("rejected-by-policy") => answers += 1,
+            Some("too-many-requests") | None => lost += 1,
+            Some(_) => panic!("{error}"),
+        }
+    }
+    assert!(restarting.wait().unwrap().success());
+    assert!(answers > 0, "{lost}");
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(error.code().is_none_or(|code| code != "rejected-by-policy"), "{error}");
+    let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(error.code(), Some("rejected-by-policy"));
+}
+
+/// What the units let a program do, tried by another program in their place.
+#[test]
+fn the_units_let_nothing_out() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    for (unit, user) in [("vouchd", "vouchd"), ("vouchd-trust-update", "vouchd-trust")] {
+        // The same unit with another name and program; it serves no bus name and sends no sign of life.
+        let text = machine.read(&format!("/usr/lib/systemd/system/{unit}.service"));
+        let other = [
+            "ExecStart=",
+            "ExecReload=",
+            "Type=",
+            "BusName=",
+            "Restart=",
+            "WatchdogSec=",
+            "Alias=",
+            "NotifyAccess=",
+        ];
+        let text: String = text
+            .lines()
+            .filter(|line| !other.iter().any(|name| line.starts_with(name)))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let text = text.replace("[Service]\n", "[Service]\nType=oneshot\nExecStart=/bin/sh /probe\n");
+        machine.write("/etc/systemd/system/probe.service", &text);
+        machine.write("/probe", PROBE);
+        machine.run("chmod 755 /probe && systemctl daemon-reload && systemctl start probe");
+        let found = machine.run("journalctl --quiet --unit probe --output cat | grep ^probe: ; rm -rf /var/log/journal/*/*; journalctl --quiet --rotate --vacuum-time=1s >&2");
+        let found: Vec<&str> = found.lines().filter_map(|line| line.strip_prefix("probe: ")).collect();
+        let wanted = format!("user {user}");
+        let mut expected = vec![wanted.as_str()];
+        expected.extend([
+            "write /etc/probe no",
+            "write /usr/probe no",
+            "write /var/probe no",
+            "write /boot/probe no",
+            "write /proc/sys/kernel/hostname no",
+            "write /sys/fs/cgroup/probe no",
+            "write /tmp/probe yes",
+            "home no",
+            "device no",
+            "namespace no",
+            "clock no",
+            "other processes no",
+            "new privileges no",
+            "capabilities 0000000000000000 0000000000000000",
+            "system calls filtered",
+            "family 1 yes",
+            "family 2 yes",
+            "family 10 yes",
+            "family 16 no",
+            "family 17 no",
+            "writable code no",
+        ]);
+        assert_eq!(found, expected, "{unit}");
+        // Where each may write, and where only the other may.
+        machine.run("rm /probe /etc/systemd/system/probe.service");
+    }
+    machine.run("systemctl enable --now vouchd");
+    let status = machine.run(&format!("cat /proc/{}/status", machine.pid("vouchd")));
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert_eq!(
+        (line("NoNewPrivs:"), line("Seccomp:"), line("CapBnd:")),
+        ("1".into(), "2".into(), "0".repeat(16))
+    );
+}
+
+/// Rule T-31: the updater has a user and a directory of its own, and the daemon cannot write there.
+#[test]
+fn updates_of_the_trusted_root_are_somebody_elses() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    machine.run("mkdir -p /etc/vouchd");
+    machine.write("/etc/vouchd/vouchd.toml", "[trusted-root]\ntuf-mirror = \"https://127.0.0.1:1/\"\n");
+    assert!(machine.attempt("systemctl start vouchd-trust-update").is_err());
+    let shown = machine.show("vouchd-trust-update", "Result,ExecMainStatus");
+    assert_eq!(shown, ["exit-code", "3"]);
+    assert_eq!(machine.run("stat -c '%a %U' /var/lib/vouchd-trust"), "755 vouchd-trust");
+    assert_eq!(machine.run("ls -A /var/lib/vouchd-trust"), "");
+    let said = machine.run("journalctl --quiet --unit vouchd-trust-update --output cat");
+    assert!(said.contains("127.0.0.1:1"), "{said}");
+}
+
+/// What a program can do in the place of ours. Each line tells one thing.
+const PROBE: &str = r#"
+say() { echo "probe: $*"; }
+can() { what=$1; shift; if "$@" >/dev/null 2>&1; then say "$what yes"; else say "$what no"; fi; }
+say "user $(id -un)"
+for path in /etc/probe /usr/probe /var/probe /boot/probe /proc/sys/kernel/hostname /sys/fs/cgroup/probe /tmp/probe; do
+    can "write $path" sh -c "echo x >$path"
+done
+can home ls /root /home/.
+can device dd if=/dev/kmsg of=/dev/null count=0
+can namespace unshare --user true
+can clock date -s @0
+can "other processes" test -d /proc/1
+can "new privileges" grep -q 'NoNewPrivs:.*0' /proc/self/status
+say "capabilities $(sed -n 's/^CapBnd:\t//p' /proc/self/status) $(sed -n 's/^CapEff:\t//p' /proc/self/status)"
+grep -q 'Seccomp:.*2' /proc/self/status && say "system calls filtered"
+for family in 1 2 10 16 17; do
+    can "family $family" perl -e "socket(my \$s, $family, $family >= 16 ? 3 : 1, 0) or exit 1"
+done
+can "writable code" perl -e 'syscall(9, 0, 4096, 7, 34, -1, 0) == -1 and exit 1'
+"#;
+
+// What the tests stand on.
+
+/// The script of a section of "Installing by hand": its `number`th block, counted from the last sentence before it that
+/// begins as the section does.
+fn readme(what: &str, number: usize) -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let section = text.split("## Installing by hand").nth(1).unwrap().split("\n## ").next().unwrap();
+    let (install, rest) = section.split_once("To upgrade, ").unwrap();
+    let part = match what {
+        "install" => install,
+        "remove" => rest.split_once("To remove it:").unwrap().1,
+        _ => panic!("{what}"),
+    };
+    let blocks: Vec<&str> =
+        part.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    blocks[number].replace("target/release/vouchd", "/program")
+}
+
+/// A booted container.
+struct Machine {
+    _directory: TempDir,
+    child: Child,
+    /// Its first process, as this machine counts.
+    leader: Pid,
+}
+
+impl Machine {
+    /// One on which everything is installed and nothing enabled; says so if there cannot be one.
+    fn installed(policy: &str) -> Option<Self> {
+        let machine = Self::boot()?;
+        machine.run("mkdir -p /etc/containers");
+        machine.write("/etc/containers/policy.json", policy);
+        machine.run(&readme("install", 0));
+        let daemon = readme("install", 1);
+        machine.run(daemon.trim_end().strip_suffix("systemctl enable --now vouchd.service").unwrap());
+        Some(machine)
+    }
+
+    fn boot() -> Option<Self> {
+        let Some(tree) = std::env::var_os("VOUCHD_TEST_SYSTEMD").map(PathBuf::from) else {
+            skip("VOUCHD_TEST_SYSTEMD names no tree with systemd");
+            return None;
+        };
+        if !geteuid().is_root() {
+            skip("only root can boot a container");
+            return None;
+        }
+        if !have(&["nsenter", "systemd-nspawn", "unshare"]) {
+            return None;
+        }
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("vouchd-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("console");
+        let output = fs::File::create(&log).unwrap();
+        let here = env!("CARGO_MANIFEST_DIR");
+        let mut command = mortal("unshare");
+        command
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                CONTAINER,
+                "sh",
+                "--quiet",
+                "--register=no",
+                "--keep-unit",
+                "--boot",
+            ])
+            .args(["--volatile=overlay", "--console=pipe", "--resolv-conf=off", "--timezone=off"])
+            .args(["--link-journal=no", &format!("--machine={name}")])
+            .arg(format!("--bind-ro={here}:/source"))
+            .arg(format!("--bind-ro={}:/program", env!("CARGO_BIN_EXE_vouchd")))
+            .arg("--directory")
+            .arg(&tree)
+            .env("SYSTEMD_NSPAWN_UNIFIED_HIERARCHY", "1")
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().unwrap())
+            .stderr(output);
+        let child = command.spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", child.id());
+        let mut machine = Self { _directory: directory, child, leader: Pid::from_raw(0) };
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(30) && machine.child.try_wait().unwrap().is_none() {
+            let pid = fs::read_to_string(&children).ok().and_then(|all| all.split(' ').next()?.parse().ok());
+            machine.leader = Pid::from_raw(pid.unwrap_or(0));
+            let is_up = |said: Result<String, String>| {
+                said.map_or_else(|said| said.contains("degraded"), |said| said.contains("running"))
+            };
+            if pid.is_some() && is_up(machine.attempt("systemctl is-system-running 2>&1")) {
+                return Some(machine);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        skip(&format!("systemd cannot be booted here: {}", said.trim()));
+        None
+    }
+
+    fn enter(&self, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args([
+                "--all",
+                "--target",
+                &self.leader.to_string(),
+                "env",
+                "-i",
+                "HOME=/root",
+                "LC_ALL=C.UTF-8",
+            ])
+            .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "sh", "-e", "-c"])
+            .arg(format!("cd /source\n{script}"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a script as root; what it wrote, or what it wrote if it failed.
+    fn attempt(&self, script: &str) -> Result<String, String> {
+        let output = self.enter(script).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        if output.status.success() {
+            Ok(said)
+        } else {
+            Err(format!("{said}{}", String::from_utf8_lossy(&output.stderr)))
+        }
+    }
+
+    fn run(&self, script: &str) -> String {
+        self.attempt(script).unwrap_or_else(|said| panic!("{script}: {said}"))
+    }
+
+    /// Begins a script.
+    fn start(&self, script: &str) -> Child {
+        self.enter(script).spawn().unwrap()
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.path(path), text).unwrap();
+    }
+
+    fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    /// Where this machine sees a path of that one.
+    fn path(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.leader))
+    }
+
+    fn drop_in(&self, unit: &str, text: &str) {
+        self.run(&format!("mkdir -p /etc/systemd/system/{unit}.service.d"));
+        self.write(&format!("/etc/systemd/system/{unit}.service.d/test.conf"), text);
+        self.run("systemctl daemon-reload");
+    }
+
+    /// Properties of a unit, in this order.
+    fn show(&self, unit: &str, properties: &str) -> Vec<String> {
+        let shown = self.run(&format!("systemctl show {unit} --property {properties}"));
+        let value = |name: &str| {
+            let value = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            value.unwrap_or_else(|| panic!("{name}: {shown}")).to_owned()
+        };
+        properties.split(',').map(value).collect()
+    }
+
+    fn pid(&self, unit: &str) -> u32 {
+        self.show(unit, "MainPID")[0].parse().unwrap()
+    }
+
+    /// The answer of `vouchd verify --json`.
+    fn verify(&self, flags: &str, image: &str) -> Value {
+        let output = self.enter(&format!("vouchd verify --json {flags} -- {image}")).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str(&said)
+            .unwrap_or_else(|error| panic!("{error}: {said}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// The system bus over there.
+    async fn bus(&self) -> zbus::Connection {
+        let address = format!("unix:path={}", self.path("/run/dbus/system_bus_socket").display());
+        zbus::connection::Builder::address(address.as_str()).build().await.unwrap()
+    }
+
+    fn until(&self, what: &str, happened: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !happened() {
+            let said = || self.attempt("journalctl --quiet --output cat | tail -n 40");
+            assert!(began.elapsed() < Duration::from_secs(15), "no {what}: {:?}", said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if self.leader.as_raw() > 0 {
+            let _ = kill(self.leader, Signal::SIGKILL);
+        } else {
+            let _ = self.child.kill();
+        }
+        let _ = self.child.wait();
+    }
+}
