@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -314,6 +314,9 @@ impl Error {
     /// What can be done about it.
     pub fn help(&self) -> &str {
         match self {
+            Self::ClockImplausible { source: config::LAST_SEEN, .. } => {
+                "set the clock of this host; if it is right, it was wrong before: remove /var/lib/vouchd/clock"
+            }
             Self::ClockImplausible { .. } => "set the clock of this host, and try again",
             Self::Config(error) => error.help(),
             Self::Fetch(error) => error.help(),
@@ -323,6 +326,30 @@ impl Error {
                 first.help.as_deref().unwrap_or("mend the policy; until then every image is refused")
             }
             Self::Reference { error, .. } => error.help(),
+        }
+    }
+
+    /// What a policy is that could not be had for this reason: `missing` or `invalid`.
+    pub fn policy_state(&self) -> &'static str {
+        match self {
+            Self::Config(config::Error::PolicyMissing { .. }) => "missing",
+            Self::ClockImplausible { .. }
+            | Self::Config(_)
+            | Self::Fetch(_)
+            | Self::Internal(_)
+            | Self::PolicyInvalid { .. }
+            | Self::Reference { .. } => "invalid",
+        }
+    }
+
+    /// The policy file that cannot be used, if that is the reason.
+    pub fn policy_path(&self) -> Option<&Path> {
+        match self {
+            Self::Config(error) => error.policy_path(),
+            Self::PolicyInvalid { path, .. } => Some(path),
+            Self::ClockImplausible { .. } | Self::Fetch(_) | Self::Internal(_) | Self::Reference { .. } => {
+                None
+            }
         }
     }
 
@@ -415,6 +442,12 @@ impl Engine {
         let loaded = Arc::new(LoadedPolicy { file: Some(file), policy });
         *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&loaded));
         Ok(loaded)
+    }
+
+    /// Whether registries.d, registries.conf and the proxies could be used now. It blocks.
+    pub fn check_configuration(&self) -> Result<(), Error> {
+        self.client.locations()?;
+        Ok(())
     }
 
     /// May this image be used? `now` is the time of judgement, `timeout` that of everything.

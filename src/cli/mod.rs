@@ -21,7 +21,7 @@ use crate::config::{
 use crate::daemon;
 use crate::diagnostic::Code;
 use crate::engine::{self, LONGEST_TIMEOUT, Settings};
-use crate::fetch::credentials::Source;
+use crate::fetch::credentials::{SERVICE, Source};
 use crate::fetch::registry::{self, SystemRoots};
 use crate::fetch::{Configuration, ProxySource};
 
@@ -281,6 +281,7 @@ async fn run_daemon(command: Daemon) -> Exit {
     // The environment is not the administrator's word, and a guess nobody's (T-22).
     settings.configuration.proxies = ProxySource::VouchdToml(system);
     settings.short_names = ShortNames::AliasesOnly;
+    settings.registry.auth = settings.registry.auth.with_service_files(SERVICE.into());
     let options = daemon::Options { bus_address: command.bus_address, settings };
     match daemon::run(options).await {
         Ok(()) => Exit::Success,

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -115,6 +115,30 @@ pub(super) fn add_drop_ins(
         }
     }
     Ok(())
+}
+
+/// Replaces a file at once: who reads it sees the old one or the new one. Everybody may read it.
+///
+/// A copy of something has the `date` of what it is a copy of.
+pub fn replace(path: &Path, bytes: &[u8], date: Option<SystemTime>) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    // Left behind by one that was killed.
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(new)?;
+    file.write_all(bytes)?;
+    // Whatever the umask of the unit is.
+    file.set_permissions(fs::Permissions::from_mode(0o644))?;
+    if let Some(date) = date {
+        file.set_modified(date)?;
+    }
+    file.sync_all()?;
+    fs::rename(new, path)?;
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 /// The absolute path with `.`, `..` and repeated slashes taken out, without a look at the file system.

@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::{Code, Position, escape};
 use crate::reference::Named;
 
-pub use clock::clock_floor;
-pub use file::{Identity, RegularFile, clean};
+pub use clock::{LAST_SEEN, LastSeen, clock_floor};
+pub use file::{Identity, RegularFile, clean, replace};
 pub use lookaside_url::LookasideUrl;
 pub use registries_conf::{
     Endpoint, RegistriesConf, RegistriesConfSource, RegistryEntry, ShortName, ShortNameProblem, ShortNames,
@@ -31,7 +31,7 @@ pub use registries_conf::{
 pub use registries_d::{Directories, Origin, RegistriesD};
 pub use storage_conf::{StorageConf, StorageVariables};
 pub use trusted_root::{TrustedRootFiles, TufRepository};
-pub use vouchd_toml::{ProxySettings, TrustedRootSettings, VouchdToml};
+pub use vouchd_toml::{MetricsSettings, ProxySettings, TrustedRootSettings, VouchdToml};
 
 /// Largest policy file: 32 MiB, design decision 6.
 pub const POLICY_BYTES: usize = 32 << 20;
@@ -400,6 +400,25 @@ impl Error {
             Self::StorageConf { .. } => Code::StorageConfInvalid,
             Self::TrustedRoot { .. } => Code::TrustedRootInvalid,
             Self::VouchdToml { .. } => Code::VouchdTomlInvalid,
+        }
+    }
+
+    /// The policy file that cannot be used, if that is the cause.
+    pub fn policy_path(&self) -> Option<&Path> {
+        match self {
+            Self::PolicyUnreadable { path, .. } | Self::PolicyUntrusted { path, .. } => Some(path),
+            Self::Conflict { .. }
+            | Self::Endpoint { .. }
+            | Self::LookasideUrl { .. }
+            | Self::PolicyMissing { .. }
+            | Self::RegistriesConf { .. }
+            | Self::RegistriesConfVersion { .. }
+            | Self::RegistriesD { .. }
+            | Self::RegistryBlocked { .. }
+            | Self::ShortName { .. }
+            | Self::StorageConf { .. }
+            | Self::TrustedRoot { .. }
+            | Self::VouchdToml { .. } => None,
         }
     }
 

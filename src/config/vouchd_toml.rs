@@ -12,10 +12,19 @@ use crate::diagnostic::Span;
 /// The settings of all files together; what a later file sets counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VouchdToml {
+    /// Where the daemon writes what it has counted.
+    pub metrics: MetricsSettings,
     /// By way of which proxies registries are reached.
     pub proxy: ProxySettings,
     /// Which trusted root this host has.
     pub trusted_root: TrustedRootSettings,
+}
+
+/// Where the daemon writes what it has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// A file for Prometheus; none if it is absent.
+    pub path: Option<PathBuf>,
 }
 
 /// Which trusted root this host has; what is absent is that of Sigstore's public instance.
@@ -69,6 +78,8 @@ impl VouchdToml {
     }
 
     fn add(&mut self, written: Written) {
+        let WrittenMetrics { path } = written.metrics.unwrap_or_default();
+        self.metrics.path = path.or(self.metrics.path.take());
         let WrittenTrustedRoot { path, tuf_mirror, tuf_root } = written.trusted_root.unwrap_or_default();
         let trusted_root = &mut self.trusted_root;
         trusted_root.path = path.or(trusted_root.path.take());
@@ -107,8 +118,15 @@ fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Error> {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 struct Written {
+    metrics: Option<WrittenMetrics>,
     proxy: Option<WrittenProxy>,
     trusted_root: Option<WrittenTrustedRoot>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct WrittenMetrics {
+    path: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -132,7 +150,7 @@ impl Written {
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
         let invalid = |at, detail: String| Error::VouchdToml { path: path.to_owned(), at, detail };
         let text = std::str::from_utf8(bytes).map_err(|error| invalid(None, error.to_string()))?;
-        toml::from_str(text).map_err(|error| {
+        let written: Self = toml::from_str(text).map_err(|error| {
             let at = error.span().map(|span| Span { start: span.start, end: span.end }.position(bytes));
             let detail = match error.message().rsplit_once(", expected ") {
                 Some((found, expected)) if found.starts_with("invalid ") => {
@@ -141,7 +159,12 @@ impl Written {
                 Some(_) | None => error.message().to_owned(),
             };
             invalid(at, detail)
-        })
+        })?;
+        let metrics = written.metrics.as_ref().and_then(|metrics| metrics.path.as_deref());
+        if metrics.is_some_and(|path| !path.is_absolute()) {
+            return Err(invalid(None, "the path of [metrics] must be absolute".to_owned()));
+        }
+        Ok(written)
     }
 }
 
@@ -184,6 +207,7 @@ mod tests {
             ("[proxy]\nhttps = 5", "/f:2:9\""),
             ("[proxy]\nhttps = \"a\"\nhttps = \"b\"", "/f:3:1\""),
             ("[proxy", "/f:1:7\""),
+            ("[metrics]\npath = \"a.prom\"", "/f\""),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(place), "{text}: {error}");

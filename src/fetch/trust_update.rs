@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -429,27 +429,9 @@ fn make_directory(path: &Path) -> Result<File, UpdateError> {
     open.map_err(|error| unwritable(directory, &error))
 }
 
-/// Replaces a file at once, for everybody to read: who does sees the old one or the new one.
+/// Replaces a file at once, for everybody to read.
 fn write(path: &Path, bytes: &[u8], date: Option<SystemTime>) -> Result<(), UpdateError> {
-    let new = path.with_extension("json.new");
-    let replace = || {
-        // Left behind by one that was killed.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new)?;
-        file.set_permissions(Permissions::from_mode(0o644))?;
-        file.write_all(bytes)?;
-        // A copy is not newer than what it is a copy of.
-        if let Some(date) = date {
-            file.set_modified(date)?;
-        }
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(path.parent().unwrap_or(path))?.sync_all()
-    };
-    replace().map_err(|error| unwritable(path, &error))
+    config::replace(path, bytes, date).map_err(|error| unwritable(path, &error))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> UpdateError {

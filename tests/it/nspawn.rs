@@ -73,7 +73,10 @@ fn what_the_readme_installs_starts_reloads_and_ends() {
     assert_eq!(machine.show("vouchd", "LoadState"), ["not-found"]);
     let left =
         machine.run("find / -xdev -name '*ouchd*' -not -path '/proc/*' -not -path '/var/log/*' | sort");
-    assert_eq!(left.lines().filter(|line| !line.starts_with("/run/")).collect::<Vec<_>>(), ["/etc/vouchd"]);
+    assert_eq!(
+        left.lines().filter(|line| !line.starts_with("/run/")).collect::<Vec<_>>(),
+        ["/etc/vouchd", "/var/lib/vouchd"]
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::config::{Environment, User};
+use crate::config::{self, Environment, RegularFile, User};
 use crate::digest::Digest;
 use crate::fetch::Error;
 use crate::fetch::credentials::file::{Answer, AuthFile, Content, Looked};
@@ -23,6 +23,12 @@ pub use helper::{Fault, HELPER_BYTES, HELPER_TIME, Programs};
 
 /// Largest authentication file: 4 MiB, as all configuration (design decision 6).
 pub const AUTH_FILE_BYTES: usize = 4 << 20;
+
+/// Where systemd puts what it hands over to the daemon; `LoadCredential=` of its unit, systemd.exec(5).
+pub const SERVICE: &str = "/run/credentials/vouchd.service";
+
+/// How the names of authentication files begin there; systemd.exec(5) puts the ID before them.
+const SERVICE_PREFIX: &str = "auth_";
 
 /// What `credential-helpers` of registries.conf(5) calls the authentication files (rule U-3).
 pub const FILES: &str = "containers-auth.json";
@@ -92,6 +98,15 @@ impl Source {
             None => Files::defaults(environment, set("XDG_RUNTIME_DIR")),
         };
         Self::Stored(Stored { files, programs })
+    }
+
+    /// With the authentication files that systemd hands over to a service in this directory, before all that are
+    /// searched.
+    pub fn with_service_files(mut self, directory: PathBuf) -> Self {
+        if let Self::Stored(Stored { files: Files::Search { service, .. }, .. }) = &mut self {
+            *service = Some(directory);
+        }
+        self
     }
 
     /// This authentication file and no other; it must exist (rule U-1).
@@ -179,7 +194,7 @@ impl Stored {
         wanted: &Wanted<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Credentials>, Error> {
-        let (runtime, search, ostree) = match &self.files {
+        let (service, runtime, search, ostree) = match &self.files {
             Files::Only { file, required } => {
                 return match file.open()? {
                     Looked::Absent if *required => Err(file.error("it does not exist")),
@@ -190,8 +205,13 @@ impl Stored {
                     }
                 };
             }
-            Files::Search { runtime, files, ostree } => (runtime, files, ostree),
+            Files::Search { service, runtime, files, ostree } => (service, runtime, files, ostree),
         };
+        if let Some(directory) = service
+            && let Some(found) = find_in_service(directory, wanted)?
+        {
+            return Ok(Some(found));
+        }
         if let Some(runtime) = runtime
             && fs::metadata(runtime).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         {
@@ -241,6 +261,39 @@ impl Stored {
     }
 }
 
+/// The answer of the first file, by name, that has one. No helper is asked: the files are not where they were, so that
+/// nobody can tell who wrote them (T-24).
+fn find_in_service(directory: &Path, wanted: &Wanted<'_>) -> Result<Option<Credentials>, Error> {
+    let failed = |path: &Path, detail: String| Error::AuthFile { path: shown(path), detail };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        // Started by hand, or by somebody who is not the service.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(directory, error.to_string())),
+    };
+    let mut paths = Vec::new();
+    for entry in entries.take(config::FILES) {
+        let path = entry.map_err(|error| failed(directory, error.to_string()))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.starts_with(SERVICE_PREFIX) && name.ends_with(".json") {
+            paths.push(path);
+        }
+    }
+    paths.sort_unstable();
+    for path in paths {
+        let read = RegularFile::open(&path).and_then(|file| file.read(AUTH_FILE_BYTES));
+        let bytes = read.map_err(|error| failed(&path, error.to_string()))?;
+        let content = Content::handed_over(&bytes).map_err(|error| failed(&path, error.to_string()))?;
+        let found = content.literal(wanted.repository);
+        if let Some(found) = found.map_err(|fault| failed(&path, fault.to_string()))? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// Which authentication files count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Files {
@@ -248,6 +301,8 @@ enum Files {
     Only { file: AuthFile, required: bool },
     /// The first that knows the repository; absent files are passed over.
     Search {
+        /// The directory with those that systemd hands over.
+        service: Option<PathBuf>,
         /// `$XDG_RUNTIME_DIR`, if it counts.
         runtime: Option<PathBuf>,
         files: Vec<AuthFile>,
@@ -283,7 +338,7 @@ impl Files {
             if is_root { ["/run/ostree", "/etc/ostree", "/usr/lib/ostree"].as_slice() } else { &[] };
         let ostree =
             directories.iter().map(|directory| AuthFile::new(system(directory).join("auth.json"))).collect();
-        Self::Search { runtime, files, ostree }
+        Self::Search { service: None, runtime, files, ostree }
     }
 }
 
