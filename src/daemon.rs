@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber, info, warn};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -21,8 +22,10 @@ use zbus::Connection;
 use zbus::connection::Builder;
 use zbus::fdo::{RequestNameFlags, RequestNameReply};
 
+use crate::config::{Environment, LastSeen};
 use crate::dbus::{self, PolicyStatus, Verifier};
-use crate::engine::{Engine, Settings};
+use crate::engine::{self, Engine, Settings};
+use crate::metrics;
 
 /// How long connecting and getting the name may take.
 const CONNECTING: Duration = Duration::from_secs(20);
@@ -83,6 +86,8 @@ pub async fn run(options: Options) -> Result<(), Error> {
 
 async fn serve(options: Options) -> Result<(), Error> {
     let mut signals = Signals::new()?;
+    let environment = options.settings.environment.clone();
+    let mut seeing = Seeing::new(&environment);
     let verifier = Verifier::new(Arc::new(Engine::new(options.settings)));
     let address = options.bus_address.as_deref().unwrap_or(dbus::SYSTEM_BUS);
     let (connection, mut departures) = connect(address, &verifier).await?;
@@ -90,6 +95,9 @@ async fn serve(options: Options) -> Result<(), Error> {
     notify(&[NotifyState::Ready, NotifyState::Status(&status(verifier.policy_status().await.as_ref()))]);
     info!("serving {}", dbus::NAME);
     let mut reloading = Reloading::new(verifier.clone());
+    // A set, because dropping it ends its task.
+    let mut counting = JoinSet::new();
+    counting.spawn(Arc::clone(verifier.counters()).keep_file(environment, metrics::PAUSE));
     loop {
         tokio::select! {
             () = connection.closed() => return Err(Error::BusLost),
@@ -98,7 +106,11 @@ async fn serve(options: Options) -> Result<(), Error> {
             _ = signals.terminate.recv() => break,
             _ = signals.hangup.recv() => reloading.begin(),
             Some(_) = reloading.task.join_next() => reloading.ended(),
-            () = tick(&mut watchdog) => notify(&[NotifyState::Watchdog]),
+            () = tick(&mut watchdog) => {
+                notify(&[NotifyState::Watchdog]);
+                seeing.begin();
+            }
+            Some(_) = seeing.task.join_next() => {}
         }
     }
     // What it would say is not true any more.
@@ -167,6 +179,34 @@ async fn tick(watchdog: &mut Option<Interval>) {
             interval.tick().await;
         }
         None => std::future::pending().await,
+    }
+}
+
+/// Keeping the time that was last seen, beside everything else, at most once at a time. It wakes nobody up: the
+/// watchdog does.
+struct Seeing {
+    began: Instant,
+    last: Arc<Mutex<LastSeen>>,
+    task: JoinSet<()>,
+}
+
+impl Seeing {
+    fn new(environment: &Environment) -> Self {
+        let last = Arc::new(Mutex::new(LastSeen::new(environment)));
+        Self { began: Instant::now(), last, task: JoinSet::new() }
+    }
+
+    fn begin(&mut self) {
+        if !self.task.is_empty() {
+            return;
+        }
+        let (last, elapsed) = (Arc::clone(&self.last), self.began.elapsed());
+        self.task.spawn_blocking(move || {
+            let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = last.see(elapsed, engine::now()) {
+                warn!("the time is not kept: {error}");
+            }
+        });
     }
 }
 
@@ -242,8 +282,11 @@ pub fn init_logging() {
     let stderr = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stderr);
     let set = match journal {
         Some(journal) => {
+            // As on standard error. Our fields have their whole names: some are not ours to name.
+            let priorities = PriorityMappings { info: Priority::Informational, ..PriorityMappings::new() };
             let journal = journal
-                .with_field_prefix(Some("VOUCHD".to_owned()))
+                .with_field_prefix(None)
+                .with_priority_mappings(priorities)
                 .with_syslog_identifier("vouchd".to_owned());
             registry.with(journal).try_init()
         }

@@ -34,6 +34,8 @@
 //! | [`fetch`] | the only input and output: registries, lookaside stores, local images, key files |
 //! | [`engine`] | one verification from name to verdict |
 //! | [`report`] | a verdict as data for people and machines |
+//! | [`metrics`] | what has been answered, counted |
+//! | [`journal`] | what has been answered, and with which policy, recorded |
 //! | | *shells below* |
 //! | [`dbus`] | the interface: one definition for server, client and XML |
 //! | [`daemon`] | process life under systemd |
@@ -74,6 +76,10 @@ pub mod fetch;
 pub mod engine;
 
 pub mod report;
+
+pub mod metrics;
+
+pub mod journal;
 
 pub mod dbus;
 

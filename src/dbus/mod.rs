@@ -8,25 +8,27 @@ mod options;
 mod recent;
 mod systemd;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 use zbus::Connection;
 use zbus::fdo::{self, ConnectionCredentials, DBusProxy};
 use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::proxy::CacheProperties;
 
-use crate::config::{self, is_short_name};
+use crate::config::is_short_name;
 use crate::diagnostic::{Code, escape};
 use crate::engine::{self, Answer, Engine};
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
 use crate::fetch::credentials::Source;
+use crate::journal::{self, Asked, Failure, PolicyLog, SeenPolicy};
+use crate::metrics::{Counters, Outcome};
 use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{Report, Route};
 
@@ -64,6 +66,9 @@ pub const DESCRIPTORS: usize = 4;
 /// Most callers that wait for the policy to be looked at, which everybody may ask for.
 const LOOKING: usize = 32;
 
+/// How much longer than its answer the unit of the caller is waited for.
+const LATE: Duration = Duration::from_millis(100);
+
 /// How old what the properties tell may be.
 const RECENT: Duration = Duration::from_secs(1);
 
@@ -71,10 +76,12 @@ const RECENT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Verifier {
     callers: Callers,
+    counters: Arc<Counters>,
     descriptors: Arc<Semaphore>,
     engine: Arc<Engine>,
     gatherings: Arc<Semaphore>,
     looking: Arc<Semaphore>,
+    policies: Arc<PolicyLog>,
     status: Recent<PolicyStatus>,
 }
 
@@ -85,42 +92,22 @@ pub struct PolicyStatus {
     pub state: &'static str,
     /// The file; empty if there is none.
     pub path: PathBuf,
+    /// SHA-256 of its text, if it can be used.
+    pub digest: Option<String>,
 }
 
 impl PolicyStatus {
     fn of(engine: &Engine) -> Self {
-        let error = match engine.policy() {
+        match engine.policy() {
             Ok(policy) => {
-                let path = policy.file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
-                return Self { state: "loaded", path };
+                let file = policy.file.as_ref().map(|file| (file.path.clone(), file.digest.to_string()));
+                let (path, digest) = file.unzip();
+                Self { state: "loaded", path: path.unwrap_or_default(), digest }
             }
-            Err(error) => error,
-        };
-        match error {
-            engine::Error::Config(config::Error::PolicyMissing { .. }) => {
-                Self { state: "missing", path: PathBuf::new() }
+            Err(error) => {
+                let path = error.policy_path().map(Path::to_path_buf).unwrap_or_default();
+                Self { state: error.policy_state(), path, digest: None }
             }
-            engine::Error::Config(
-                config::Error::PolicyUnreadable { path, .. } | config::Error::PolicyUntrusted { path, .. },
-            )
-            | engine::Error::PolicyInvalid { path, .. } => Self { state: "invalid", path },
-            engine::Error::Config(
-                config::Error::Conflict { .. }
-                | config::Error::Endpoint { .. }
-                | config::Error::LookasideUrl { .. }
-                | config::Error::RegistriesConf { .. }
-                | config::Error::RegistriesConfVersion { .. }
-                | config::Error::VouchdToml { .. }
-                | config::Error::RegistriesD { .. }
-                | config::Error::RegistryBlocked { .. }
-                | config::Error::ShortName { .. }
-                | config::Error::StorageConf { .. }
-                | config::Error::TrustedRoot { .. },
-            )
-            | engine::Error::ClockImplausible { .. }
-            | engine::Error::Fetch(_)
-            | engine::Error::Internal(_)
-            | engine::Error::Reference { .. } => Self { state: "invalid", path: PathBuf::new() },
         }
     }
 }
@@ -130,12 +117,19 @@ impl Verifier {
     pub fn new(engine: Arc<Engine>) -> Self {
         Self {
             callers: Callers::default(),
+            counters: Arc::default(),
             descriptors: Arc::new(Semaphore::new(DESCRIPTORS)),
             engine,
             gatherings: Arc::new(Semaphore::new(GATHERINGS)),
             looking: Arc::new(Semaphore::new(LOOKING)),
+            policies: Arc::default(),
             status: Recent::new(),
         }
+    }
+
+    /// What has been answered so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// What the bus says about callers that leave; to be followed before anybody can call.
@@ -158,8 +152,15 @@ impl Verifier {
     }
 
     async fn policy_status_within(&self, age: Duration) -> Option<PolicyStatus> {
-        let engine = Arc::clone(&self.engine);
-        self.status.get(age, move || PolicyStatus::of(&engine)).await
+        let (engine, policies) = (Arc::clone(&self.engine), Arc::clone(&self.policies));
+        let look = move || {
+            let at = Instant::now();
+            let status = PolicyStatus::of(&engine);
+            let PolicyStatus { state, path, digest } = status.clone();
+            policies.saw(at, SeenPolicy { state, path: path.to_string_lossy().into_owned(), digest });
+            status
+        };
+        self.status.get(age, look).await
     }
 
     /// For everybody: however many ask, and however long reading takes, the policy is read once a second.
@@ -191,6 +192,9 @@ impl Verifier {
             .try_acquire_owned()
             .map_err(|_| Error::too_many_requests(GATHERINGS))?;
         let began = Instant::now();
+        // No answer waits for it for long.
+        let mut unit = JoinSet::new();
+        unit.spawn(unit_of(connection.clone(), caller.pid));
         let answer = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
             answer = self.judge(permit, reference, &options) => answer,
@@ -199,8 +203,51 @@ impl Verifier {
             check_expected(&options, &answer)?;
             Ok(Report::of_answer(reference, Route::Bus, &answer))
         });
-        record(caller, reference, &options, began.elapsed(), &result);
+        let unit = tokio::time::timeout(LATE, unit.join_next()).await.ok().flatten();
+        let unit = unit.and_then(Result::ok).flatten();
+        self.record(&caller, unit.as_deref(), reference, &options, began, &result).await;
         result
+    }
+
+    /// Counts and records an answer, and what it shows of the policy.
+    async fn record(
+        &self,
+        caller: &Caller,
+        unit: Option<&str>,
+        reference: &str,
+        options: &Options,
+        began: Instant,
+        result: &Result<Report, Error>,
+    ) {
+        let (outcome, code) = match result {
+            Ok(report) => (journal::outcome(report), report.code.as_deref()),
+            Err(Error::ZBus(_)) => (Outcome::Cancelled, None),
+            Err(error) => (Outcome::Failed, error.code()),
+        };
+        let asked = Asked {
+            id: self.counters.count(outcome, code),
+            reference,
+            initiator: options.initiator.as_deref(),
+            caller: caller.uid,
+            unit,
+            took: began.elapsed(),
+        };
+        match result {
+            Ok(report) => {
+                journal::answer(&asked, outcome, Ok(report));
+                if let Some(policy) = &report.policy {
+                    let (path, digest) = (policy.path.clone(), Some(policy.digest.clone()));
+                    self.policies.saw(began, SeenPolicy { state: "loaded", path, digest });
+                }
+            }
+            Err(error) => {
+                let message = error.message();
+                journal::answer(&asked, outcome, Err(Failure { code, message: &message }));
+                if error.is_configuration() {
+                    self.policy_status().await;
+                }
+            }
+        }
     }
 
     /// Runs the engine in a task of its own, so that a panic ends this request and nothing else.
@@ -364,16 +411,32 @@ impl Verifier {
     }
 }
 
+/// Whose call it is.
+struct Caller {
+    uid: u32,
+    /// As the bus knows it; nothing without a bus.
+    pid: Option<u32>,
+}
+
+/// The unit of systemd that a process belongs to, if it is known.
+async fn unit_of(connection: Connection, pid: Option<u32>) -> Option<String> {
+    match pid {
+        Some(pid) => systemd::unit_of(&connection, pid).await,
+        None => None,
+    }
+}
+
 /// Whose call it is: only root may ask, and on a bus that lets it, whoever runs the daemon.
 ///
 /// dbus/org.vouchd.Verifier1.conf lets nobody but root.
-async fn caller(connection: &Connection, header: &Header<'_>) -> Result<u32, Error> {
-    let uid = credentials(connection, header).await.and_then(|known| known.unix_user_id());
-    match uid {
-        Some(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(uid),
+async fn caller(connection: &Connection, header: &Header<'_>) -> Result<Caller, Error> {
+    let known = credentials(connection, header).await;
+    let pid = known.as_ref().and_then(ConnectionCredentials::process_id).filter(|_| connection.is_bus());
+    match known.and_then(|known| known.unix_user_id()) {
+        Some(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(Caller { uid, pid }),
         Some(uid) => {
             let code = Code::AccessDenied.as_str();
-            warn!(verdict = "failed", code, caller_uid = uid, "uid {uid} may not ask");
+            warn!(VOUCHD_CODE = code, VOUCHD_CALLER_UID = uid, "uid {uid} may not ask");
             Err(Error::access_denied("only root may ask for a verdict"))
         }
         None => Err(Error::access_denied("the bus does not say who asks")),
@@ -433,48 +496,4 @@ fn check_expected(options: &Options, answer: &Answer) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::unexpected_digest(expected, grant.digest()))
-}
-
-/// One journal record for each request that reached the engine.
-fn record(caller: u32, reference: &str, options: &Options, took: Duration, result: &Result<Report, Error>) {
-    let reference = escape(reference);
-    let initiator = options.initiator.as_deref().map(escape);
-    // A field without a value is left out.
-    let initiator = initiator.as_deref();
-    let duration_usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let report = match result {
-        Ok(report) => report,
-        Err(error) => {
-            let (code, message) = (error.code(), error.message());
-            warn!(
-                verdict = "failed", %reference, code, caller_uid = caller, initiator, duration_usec,
-                "{reference}: not decided: {message}"
-            );
-            return;
-        }
-    };
-    let text = |value: &Option<String>| escape(value.as_deref().unwrap_or_default());
-    let (manifest_digest, resolved_digest) =
-        (report.manifest_digest.as_deref(), report.resolved_digest.as_deref());
-    let policy_digest = report.policy.as_ref().map(|policy| policy.digest.as_str());
-    let scope = report.scope.as_ref().map(|scope| match &scope.transport {
-        Some(transport) => escape(&format!("{transport}:{}", scope.name)),
-        None => escape(&scope.name),
-    });
-    let scope = scope.as_deref();
-    if report.allowed {
-        let verdict = if report.authenticated { "verified" } else { "accepted-unsigned" };
-        info!(
-            verdict, %reference, manifest_digest, resolved_digest, policy_digest, scope,
-            caller_uid = caller, initiator, duration_usec,
-            "{reference}: {verdict}"
-        );
-    } else {
-        let (code, message) = (text(&report.code), text(&report.message));
-        warn!(
-            verdict = "rejected", %reference, code, manifest_digest, resolved_digest, policy_digest, scope,
-            caller_uid = caller, initiator, duration_usec,
-            "{reference}: rejected: {message}"
-        );
-    }
 }

@@ -43,6 +43,13 @@ impl UnitState {
     }
 }
 
+/// The unit that a process belongs to; nothing if systemd does not know.
+pub(super) async fn unit_of(connection: &Connection, pid: u32) -> Option<String> {
+    let asking = manager_says(connection, "GetUnitByPID", &pid);
+    let path = tokio::time::timeout(PATIENCE, asking).await.ok().flatten()?;
+    unescape(path.as_str().rsplit('/').next()?)
+}
+
 /// Asks for a unit, without starting anything.
 async fn manager_says<B>(connection: &Connection, method: &str, body: &B) -> Option<OwnedObjectPath>
 where
@@ -59,4 +66,34 @@ async fn proxy<'a>(connection: &Connection, path: &str, interface: &'static str)
 
 async fn property<T: DeserializeOwned + Type>(proxy: &Proxy<'_>, name: &str) -> Option<T> {
     proxy.get_property(name).await.ok()
+}
+
+/// The name in the last element of a path, where `_` and two digits stand for a byte; sd_bus_path_encode(3).
+fn unescape(element: &str) -> Option<String> {
+    let mut pieces = element.split('_');
+    let mut bytes = pieces.next()?.as_bytes().to_vec();
+    for piece in pieces {
+        let (code, rest) = piece.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(code, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_units_are_read_from_paths() {
+        for (element, name) in [
+            ("vouchd_2eservice", Some("vouchd.service")),
+            ("user_401000_2eservice", Some("user@1000.service")),
+            ("a_", None),
+            ("a_zz", None),
+            ("a_ff", None),
+        ] {
+            assert_eq!(unescape(element).as_deref(), name, "{element}");
+        }
+    }
 }

@@ -18,6 +18,8 @@ const ORDER: &[&str] = &[
     "fetch",
     "engine",
     "report",
+    "metrics",
+    "journal",
     "dbus",
     "daemon",
     "cli",

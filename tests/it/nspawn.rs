@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use vouchd::dbus::{Dictionary, VerifierProxy};
 
 use crate::dbus::mortal;
 use crate::differential::CONTAINER;
+use crate::live::{Protection, Registry, SigningKey};
 use crate::support::{have, skip};
 
 const IMAGE: &str = "docker://registry.invalid/a/b:1";
@@ -36,6 +37,9 @@ fn what_the_readme_installs_starts_reloads_and_ends() {
     machine.run("getent passwd vouchd && getent passwd vouchd-trust");
     for (path, mode) in [
         ("/etc/vouchd", "755 root"),
+        ("/etc/vouchd/auth.d", "700 root"),
+        ("/var/lib/vouchd", "755 vouchd"),
+        ("/run/vouchd", "755 vouchd"),
         ("/var/lib/containers", "755 root"),
         ("/var/lib/containers/sigstore", "755 root"),
     ] {
@@ -196,6 +200,8 @@ fn the_units_let_nothing_out() {
         let text = text.replace("[Service]\n", "[Service]\nType=oneshot\nExecStart=/bin/sh /probe\n");
         machine.write("/etc/systemd/system/probe.service", &text);
         machine.write("/probe", PROBE);
+        machine
+            .run("install -d -o vouchd /var/lib/vouchd && install -d -o vouchd-trust /var/lib/vouchd-trust");
         machine.run("chmod 755 /probe && systemctl daemon-reload && systemctl start probe");
         let found = machine.run("journalctl --quiet --unit probe --output cat | grep ^probe: ; rm -rf /var/log/journal/*/*; journalctl --quiet --rotate --vacuum-time=1s >&2");
         let found: Vec<&str> = found.lines().filter_map(|line| line.strip_prefix("probe: ")).collect();
@@ -209,6 +215,16 @@ fn the_units_let_nothing_out() {
             "write /proc/sys/kernel/hostname no",
             "write /sys/fs/cgroup/probe no",
             "write /tmp/probe yes",
+            if user == "vouchd" {
+                "write /var/lib/vouchd/probe yes"
+            } else {
+                "write /var/lib/vouchd/probe no"
+            },
+            if user == "vouchd" {
+                "write /var/lib/vouchd-trust/probe no"
+            } else {
+                "write /var/lib/vouchd-trust/probe yes"
+            },
             "home no",
             "device no",
             "namespace no",
@@ -225,7 +241,6 @@ fn the_units_let_nothing_out() {
             "writable code no",
         ]);
         assert_eq!(found, expected, "{unit}");
-        // Where each may write, and where only the other may.
         machine.run("rm /probe /etc/systemd/system/probe.service");
     }
     machine.run("systemctl enable --now vouchd");
@@ -253,12 +268,174 @@ fn updates_of_the_trusted_root_are_somebody_elses() {
     assert!(said.contains("127.0.0.1:1"), "{said}");
 }
 
+/// With a real registry, whose password the daemon gets from systemd, and one image that is signed.
+#[test]
+fn answers_and_policies_are_records_in_the_journal() {
+    let Some(registry) = Registry::start(Protection::TlsAndPassword) else { return };
+    let key = SigningKey::new();
+    let host = registry.address();
+    let name = format!("{host}/app/signed:1");
+    let digest = registry.push("app/signed", "1", "signed");
+    registry.attach("app/signed", &digest, &[key.sign(&name, &digest)]);
+    registry.push("app/unsigned", "1", "unsigned");
+    let policy = json!({
+        "default": [{"type": "reject"}],
+        "transports": {"docker": {&host: [key.requirement(&json!({"type": "matchRepository"}))]}},
+    });
+    let Some(machine) = Machine::installed(&policy.to_string()) else { return };
+    machine.run(&format!("mkdir -p /etc/containers/certs.d/{host} /etc/containers/registries.d"));
+    let authority = fs::read_to_string(registry.path("certs/ca.crt")).unwrap();
+    machine.write(&format!("/etc/containers/certs.d/{host}/ca.crt"), &authority);
+    machine.write(
+        "/etc/containers/registries.d/all.yaml",
+        "default-docker:\n  use-sigstore-attachments: true\n",
+    );
+    machine.run("systemctl enable --now vouchd");
+    let image = format!("docker://{name}");
+    assert_eq!(machine.verify("--bus", &image)["code"], "registry-auth");
+    // The credentials are those of the time of the start.
+    let auth = json!({ "auths": registry.auth("secret") }).to_string();
+    machine.write("/etc/vouchd/auth.d/registry.json", &auth);
+    machine.run("chmod 600 /etc/vouchd/auth.d/registry.json");
+    assert_eq!(machine.verify("--bus", &image)["code"], "registry-auth");
+    machine.run("systemctl restart vouchd");
+    let report = machine.verify("--bus", &image);
+    assert_eq!(report["authenticated"], true, "{report}");
+    // Rule T-24: helpers are not run for it.
+    machine.write("/etc/vouchd/auth.d/helper.json", r#"{"credHelpers":{"a.example":"x"}}"#);
+    machine.run("systemctl restart vouchd");
+    assert_eq!(machine.verify("--bus", &image)["code"], "auth-file-invalid");
+    machine.run("rm /etc/vouchd/auth.d/helper.json && systemctl restart vouchd");
+    let before = machine.records("d44937d6bb3c465baa9761b73ac071e1").len();
+    assert_eq!(before, 4);
+
+    let asking = "systemd-run --quiet --wait --unit asker vouchd verify --bus -- ";
+    machine.run(&format!("{asking} {image}"));
+    assert!(machine.attempt(&format!("{asking} docker://{host}/app/unsigned:1")).is_err());
+    // What a caller says is escaped before anybody sees it.
+    let manager = "org.vouchd.Verifier1 /org/vouchd/Verifier1 org.vouchd.Verifier1.Manager";
+    let initiator = "\"$(printf 'me\\033[2J\\nMESSAGE=b')\"";
+    let evil = format!("busctl call {manager} VerifyImage 'sa{{sv}}' {IMAGE} 1 initiator s {initiator}");
+    assert!(machine.attempt(&evil).is_err());
+    let records = || machine.records("d44937d6bb3c465baa9761b73ac071e1");
+    machine.until("three records", || records().len() >= before + 3);
+    let records = records();
+    let last: Vec<&Value> = records.iter().rev().take(3).collect();
+    let text = |record: &Value, name: &str| record[name].as_str().map(str::to_owned);
+    let good = last[2];
+    let (signer, resolved) =
+        (report["requirements"][0]["signatures"][0]["signer"]["id"].as_str(), digest.as_str());
+    for (field, wanted) in [
+        ("MESSAGE", format!("{image}: verified")),
+        ("PRIORITY", "6".to_owned()),
+        ("SYSLOG_IDENTIFIER", "vouchd".to_owned()),
+        ("_SYSTEMD_UNIT", "vouchd.service".to_owned()),
+        ("VOUCHD_VERDICT", "verified".to_owned()),
+        ("VOUCHD_VERDICT_ID", "1".to_owned()),
+        ("VOUCHD_REFERENCE", image.clone()),
+        ("VOUCHD_MANIFEST_DIGEST", resolved.to_owned()),
+        ("VOUCHD_RESOLVED_DIGEST", resolved.to_owned()),
+        ("VOUCHD_POLICY_DIGEST", report["policy"]["digest"].as_str().unwrap().to_owned()),
+        ("VOUCHD_SCOPE", format!("docker:{host}")),
+        ("VOUCHD_SIGNER", format!("public-key {}", signer.unwrap())),
+        ("VOUCHD_REFERENCE_BOUND", "true".to_owned()),
+        ("VOUCHD_REQUESTS", report["requests"].to_string()),
+        ("VOUCHD_CALLER_UID", "0".to_owned()),
+        ("VOUCHD_CALLER_UNIT", "asker.service".to_owned()),
+        ("VOUCHD_INITIATOR", "vouchd verify".to_owned()),
+    ] {
+        assert_eq!(text(good, field), Some(wanted), "{field}");
+    }
+    assert!(text(good, "VOUCHD_DURATION_USEC").unwrap().parse::<u64>().unwrap() > 100);
+    for field in ["VOUCHD_CODE", "VOUCHD_TRUSTED_ROOT_STALE"] {
+        assert_eq!(text(good, field), None);
+    }
+    let bad = last[1];
+    for (field, wanted) in [
+        ("VOUCHD_VERDICT", "rejected"),
+        ("VOUCHD_CODE", "unsigned"),
+        ("PRIORITY", "4"),
+        ("VOUCHD_VERDICT_ID", "2"),
+    ] {
+        assert_eq!(text(bad, field).as_deref(), Some(wanted));
+    }
+    for field in ["VOUCHD_SIGNER", "VOUCHD_REFERENCE_BOUND", "VOUCHD_MANIFEST_DIGEST"] {
+        assert_eq!(text(bad, field), None);
+    }
+    let hostile = last[0];
+    assert_eq!(text(hostile, "VOUCHD_CODE").as_deref(), Some("rejected-by-policy"));
+    assert_eq!(text(hostile, "VOUCHD_INITIATOR").as_deref(), Some("me\\u{1b}[2J\\u{a}MESSAGE=b"));
+    assert_eq!(text(hostile, "MESSAGE"), Some(format!("{IMAGE}: rejected: the policy rejects this image")));
+    let explained = machine.run("journalctl --quiet --catalog MESSAGE_ID=d44937d6bb3c465baa9761b73ac071e1");
+    assert!(explained.contains("vouchd was asked about an image: verified"), "{explained}");
+
+    // The policy: as it was at the start, and each time that it was seen to be another.
+    machine.write("/etc/containers/policy.json", "{");
+    assert_eq!(machine.verify("--bus", &image)["code"], "policy-invalid");
+    machine.run("rm /etc/containers/policy.json");
+    assert_eq!(machine.verify("--bus", &image)["code"], "policy-missing");
+    machine.write("/etc/containers/policy.json", REJECT);
+    for _ in 0..3 {
+        assert_eq!(machine.verify("--bus", &image)["code"], "rejected-by-policy");
+    }
+    let policies = || machine.records("59ac2ef99dc846b1ad68fe39b94cd399");
+    let recent = || policies().into_iter().rev().take(4).rev().collect::<Vec<_>>();
+    // One for each of four starts, and the three changes.
+    machine.until("records of policies", || policies().len() == 7);
+    let recent = recent();
+    let states: Vec<_> = recent.iter().map(|record| text(record, "VOUCHD_POLICY_STATE").unwrap()).collect();
+    assert_eq!(states, ["loaded", "invalid", "missing", "loaded"]);
+    let before = text(&recent[1], "VOUCHD_POLICY_DIGEST_BEFORE");
+    assert!(before.is_some() && before == text(&recent[0], "VOUCHD_POLICY_DIGEST"));
+    assert_eq!(text(&recent[1], "VOUCHD_POLICY_PATH").as_deref(), Some("/etc/containers/policy.json"));
+    assert!(text(&recent[3], "VOUCHD_POLICY_DIGEST").is_some_and(|digest| Some(digest) != before));
+}
+
+/// Rule T-19: a time that was once kept is not undercut, and whoever runs the host can take it back.
+#[test]
+fn a_clock_that_was_set_back_decides_nothing() {
+    let policy = r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/no/such.gpg"}]}"#;
+    let Some(machine) = Machine::installed(policy) else { return };
+    machine.run("systemctl enable --now vouchd");
+    assert_eq!(machine.verify("--bus", "docker://127.0.0.1:1/a:1")["code"], "key-file-unreadable");
+    machine.run("setpriv --reuid vouchd --clear-groups touch --date 2099-01-01 /var/lib/vouchd/clock");
+    for route in ["--bus", "--direct"] {
+        let report = machine.verify(route, "docker://127.0.0.1:1/a:1");
+        assert_eq!(report["code"], "clock-implausible", "{report}");
+        assert!(report["message"].as_str().unwrap().contains("/var/lib/vouchd/clock"), "{report}");
+        assert!(report["help"].as_str().unwrap().contains("remove /var/lib/vouchd/clock"), "{report}");
+    }
+    machine.run("rm /var/lib/vouchd/clock");
+    assert_eq!(machine.verify("--bus", "docker://127.0.0.1:1/a:1")["code"], "key-file-unreadable");
+}
+
+/// Rule T-34: what everybody may read are numbers.
+#[test]
+fn the_daemon_tells_prometheus_what_it_did() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    machine.run("mkdir -p /etc/vouchd");
+    machine.write("/etc/vouchd/vouchd.toml", "[metrics]\npath = \"/run/vouchd/vouchd.prom\"\n");
+    machine.run("systemctl enable --now vouchd");
+    let rejected = |count: u64| {
+        let text = machine.attempt("cat /run/vouchd/vouchd.prom").unwrap_or_default();
+        text.contains(&format!("vouchd_verifications_total{{outcome=\"rejected\"}} {count}\n"))
+    };
+    machine.until("the file", || rejected(0));
+    assert_eq!(machine.run("stat -c '%a %U' /run/vouchd/vouchd.prom"), "644 vouchd");
+    assert_eq!(machine.verify("--bus", IMAGE)["code"], "rejected-by-policy");
+    machine.until("the count", || rejected(1));
+    let text = machine.run("cat /run/vouchd/vouchd.prom");
+    assert!(text.contains("vouchd_refusals_total{code=\"rejected-by-policy\"} 1"), "{text}");
+    assert!(!text.contains("registry.invalid"), "{text}");
+}
+
 /// What a program can do in the place of ours. Each line tells one thing.
 const PROBE: &str = r#"
 say() { echo "probe: $*"; }
 can() { what=$1; shift; if "$@" >/dev/null 2>&1; then say "$what yes"; else say "$what no"; fi; }
 say "user $(id -un)"
-for path in /etc/probe /usr/probe /var/probe /boot/probe /proc/sys/kernel/hostname /sys/fs/cgroup/probe /tmp/probe; do
+for path in /etc/probe /usr/probe /var/probe /boot/probe /proc/sys/kernel/hostname /sys/fs/cgroup/probe /tmp/probe \
+    /var/lib/vouchd/probe /var/lib/vouchd-trust/probe; do
     can "write $path" sh -c "echo x >$path"
 done
 can home ls /root /home/.
@@ -451,6 +628,12 @@ impl Machine {
         let said = String::from_utf8(output.stdout).unwrap();
         serde_json::from_str(&said)
             .unwrap_or_else(|error| panic!("{error}: {said}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// The records with this MESSAGE_ID, oldest first.
+    fn records(&self, id: &str) -> Vec<Value> {
+        let said = self.run(&format!("journalctl --quiet --output json MESSAGE_ID={id}"));
+        said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The system bus over there.
