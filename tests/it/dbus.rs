@@ -585,6 +585,31 @@ fn systemd_hears_of_start_life_reload_and_end() {
     assert!(Path::new(JOURNAL).exists() || said.contains(&wanted), "{said}");
 }
 
+/// sd-daemon(3)
+#[tokio::test]
+async fn without_a_journal_a_services_lines_begin_with_their_priority() {
+    if Path::new(JOURNAL).exists() {
+        return;
+    }
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let mut command = Daemon::command(&bus, &rig);
+    command.env("INVOCATION_ID", "1");
+    let daemon = Daemon::ready(command);
+    let verifier = uncached(&bus.connect().await).await;
+    assert!(verifier.verify_image(IMAGE, Dictionary::new()).await.is_err());
+    let said = daemon.end();
+    let begin = |line: &&str| line.starts_with("<4>") || line.starts_with("<6>");
+    assert!(said.lines().all(|line| begin(&line)), "{said}");
+    let about = said.lines().find(|line| line.contains(IMAGE)).unwrap();
+    assert!(about.starts_with(&format!("<4>{IMAGE}: rejected: ")), "{about}");
+    for field in
+        ["MESSAGE_ID=\"d44937d6bb3c465baa9761b73ac071e1\"", "VOUCHD_CALLER_UID=", "VOUCHD_VERDICT_ID=1"]
+    {
+        assert!(about.contains(field), "{about}");
+    }
+}
+
 #[tokio::test]
 async fn what_runs_is_finished_before_the_end() {
     let Some(bus) = Bus::start(Rules::Shipped) else { return };
@@ -716,8 +741,6 @@ fn a_reload_that_takes_long_stops_nothing() {
     };
     let child = &mut daemon.child;
     while !hear().starts_with("READY=1\n") {}
-    // Threads that begin while strace attaches itself would escape it.
-    std::thread::sleep(A_WHILE);
     let Some(slow) = Slow::start(child, &rig) else { return };
     signal(child, Signal::SIGHUP);
     while !hear().starts_with("RELOADING=1\n") {}
@@ -1366,6 +1389,8 @@ impl Slow {
             skip("strace may not trace");
             return None;
         }
+        // It says so before each thread has stopped for it once.
+        std::thread::sleep(Duration::from_millis(300));
         Some(slow)
     }
 }
