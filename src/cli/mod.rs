@@ -4,6 +4,7 @@ mod explain;
 mod inspect;
 mod print;
 mod signer;
+mod status;
 mod trust;
 mod verify;
 mod verify_blob;
@@ -30,7 +31,7 @@ use crate::fetch::{Configuration, ProxySource};
 enum Exit {
     /// Allowed, or asked and answered.
     Success = 0,
-    /// Denied by policy.
+    /// Denied by policy; of `status`: something needs attention.
     Denied = 1,
     /// The command line is wrong.
     Usage = 2,
@@ -76,6 +77,9 @@ enum Command {
     VerifyBlob(verify_blob::VerifyBlob),
     /// Show or replace the Sigstore trusted root of this host
     Trust(trust::Trust),
+    /// Show whether images can be judged on this host, and what needs
+    /// attention
+    Status(status::Status),
     /// Serve org.vouchd.Verifier1 on the system bus
     Daemon(Daemon),
 }
@@ -243,6 +247,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(command) => runtime.block_on(inspect::run(command)),
         Command::VerifyBlob(command) => verify_blob::run(command),
         Command::Trust(command) => runtime.block_on(trust::run(command)),
+        Command::Status(command) => runtime.block_on(status::run(command)),
         Command::Daemon(command) => runtime.block_on(run_daemon(command)),
     };
     // Threads that still wait for a disk or a name server must not keep the answer back.

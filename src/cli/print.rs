@@ -8,9 +8,9 @@ use crate::diagnostic::{escape, escape_json};
 use crate::digest::Digest;
 use crate::fetch::trust_update::Outcome;
 use crate::report::{
-    EndpointReport, ExplainReport, FailureReport, FindingReport, HearsayReport, InspectReport, ItemReport,
-    LogEntryReport, PlaceReport, ProvenReport, Report, RequirementReport, STALE_AFTER_DAYS, SignatureReport,
-    SignerReport, TrustReport, TufReport,
+    DaemonReport, EndpointReport, ExplainReport, FailureReport, FindingReport, Health, HearsayReport,
+    InspectReport, ItemReport, LogEntryReport, PlaceReport, ProvenReport, Report, RequirementReport,
+    STALE_AFTER_DAYS, SignatureReport, SignerReport, StatusReport, TrustReport, TufReport,
 };
 
 use crate::verify::Signer;
@@ -310,6 +310,65 @@ pub(super) fn trust_outcome(outcome: &Outcome, report: &TrustReport, counts: boo
     exit
 }
 
+/// The state of this host. What needs attention comes last.
+#[must_use]
+pub(super) fn status(report: &StatusReport) -> Exit {
+    let policy = &report.policy;
+    let path = policy.path.as_deref().map_or_else(|| "none".to_owned(), escape);
+    let mut text = format!("policy        {path}, {}\n", policy.state);
+    if let Some(digest) = &policy.digest {
+        text.push_str(&format!("              {}\n", escape(digest)));
+    }
+    for scope in policy.accepts_unsigned.iter().take(SCOPES) {
+        let name = match &scope.transport {
+            Some(transport) => format!("{} \"{}\"", escape(transport), escape(&scope.name)),
+            None => escape(&scope.name),
+        };
+        let (line, column) = (scope.line, scope.column);
+        text.push_str(&format!("  unsigned    {name} at {line}:{column} needs no signature\n"));
+    }
+    if let Some(more) = policy.accepts_unsigned.len().checked_sub(SCOPES).filter(|more| *more > 0) {
+        text.push_str(&format!("  unsigned    and {more} more\n"));
+    }
+    if let Some(root) = &report.trusted_root {
+        let until = root.current_until.as_deref().unwrap_or("unknown");
+        let stale = if root.stale { ", stale" } else { "" };
+        text.push_str(&format!("trusted root  {}, current until {until}{stale}\n", escape(&root.source)));
+    }
+    push_daemon(&mut text, &report.daemon);
+    for fault in policy.fault.iter().chain(&report.configuration) {
+        text.push_str(&format!("unusable      {} [{}]\n", escape(&fault.message), escape(&fault.code)));
+        text.push_str(&format!("help: {}\n", escape(&fault.help)));
+    }
+    for line in &report.attention {
+        text.push_str(&format!("attention     {}\n", escape(line)));
+    }
+    let health = match report.health {
+        Health::Healthy => "healthy",
+        Health::Attention => "something needs attention",
+        Health::Undecided => "the daemon cannot be asked",
+        Health::Unusable => "images are refused until this is mended",
+    };
+    text.push_str(&format!("{health}\n"));
+    out(&text)
+}
+
+fn push_daemon(text: &mut String, daemon: &DaemonReport) {
+    let known = |value: &Option<String>| value.as_deref().map(escape);
+    let mut words = vec![if daemon.running { "running" } else { "not running" }.to_owned()];
+    words.extend(known(&daemon.version).map(|version| format!("version {version}")));
+    words.extend(known(&daemon.since).map(|since| format!("since {since}")));
+    words.extend(known(&daemon.enabled).map(|enabled| format!("unit {enabled}")));
+    text.push_str(&format!("daemon        {}\n", words.join(", ")));
+    if let Some(state) = known(&daemon.policy_state) {
+        let path = known(&daemon.policy_path).unwrap_or_else(|| "none".to_owned());
+        text.push_str(&format!("  its policy  {path}, {state}\n"));
+    }
+    for (outcome, count) in daemon.counters.iter().flatten() {
+        text.push_str(&format!("  {:<10}  {count}\n", escape(outcome)));
+    }
+}
+
 fn push_trusted_root(text: &mut String, report: &TrustReport) {
     text.push_str(&format!("trusted root of this host: {}\n", escape(&report.source)));
     let time = match (&report.current_until, report.days_since) {
@@ -537,6 +596,8 @@ fn log_entry(entry: &LogEntryReport) -> String {
     let index = entry.index.map(|index| format!(", entry {index}")).unwrap_or_default();
     format!("{}{index}", entry.log)
 }
+/// Most scopes of a policy that `status` lists; `--json` has all.
+const SCOPES: usize = 20;
 
 /// Most faults of a policy that are printed besides the first; `--json` has all.
 const PROBLEMS: usize = 19;

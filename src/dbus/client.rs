@@ -152,12 +152,12 @@ fn is_gone(error: &Error) -> bool {
     matches!(**error, fdo::Error::NameHasNoOwner(_) | fdo::Error::NoReply(_) | fdo::Error::ServiceUnknown(_))
 }
 
-fn bus(detail: &str) -> ClientError {
+pub(super) fn bus(detail: &str) -> ClientError {
     ClientError::Bus(escape(detail))
 }
 
 /// The address that was asked for, else that of the system bus, which only unprivileged users may move (T-22).
-fn bus_address(asked: Option<&str>) -> String {
+pub(super) fn bus_address(asked: Option<&str>) -> String {
     let moved = || {
         let unprivileged = !nix::unistd::geteuid().is_root();
         unprivileged.then(|| std::env::var("DBUS_SYSTEM_BUS_ADDRESS").ok()).flatten()
@@ -165,7 +165,7 @@ fn bus_address(asked: Option<&str>) -> String {
     asked.map(str::to_owned).or_else(moved).unwrap_or_else(|| SYSTEM_BUS.to_owned())
 }
 
-async fn connect(address: &str, patience: Duration) -> Result<Connection, ClientError> {
+pub(super) async fn connect(address: &str, patience: Duration) -> Result<Connection, ClientError> {
     match tokio::time::timeout(patience, Builder::address(address).build()).await {
         Ok(Ok(connection)) => Ok(connection),
         Ok(Err(error)) if is_absent(&error) => {
@@ -235,7 +235,7 @@ async fn is_masked(connection: &Connection) -> bool {
 }
 
 /// Only root and the daemon's user may answer, or who asks (T-22).
-async fn check_owner(uid: Option<u32>) -> Result<(), ClientError> {
+pub(super) async fn check_owner(uid: Option<u32>) -> Result<(), ClientError> {
     let Some(uid) = uid else { return Err(bus(&format!("the bus does not say whose {NAME} is"))) };
     if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
         return Ok(());

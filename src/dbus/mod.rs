@@ -6,6 +6,7 @@ mod dictionary;
 mod error;
 mod options;
 mod recent;
+mod state;
 mod systemd;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ pub use client::{ClientError, evaluate};
 pub use dictionary::Dictionary;
 pub use error::Error;
 pub use options::{Descriptor, Options};
+pub use state::{DaemonState, Running};
 pub use systemd::UnitState;
 
 /// The well-known name.

@@ -4,6 +4,7 @@
 
 mod explain;
 mod inspect;
+mod status;
 mod trust;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ pub use inspect::{
     ExtensionReport, FailureReport, FindingReport, HearsayReport, InspectReport, InspectedManifestReport,
     ItemReport, LogEntryReport, PlaceReport, ProvenReport,
 };
+pub use status::{DaemonReport, FaultReport, Health, PolicyStateReport, StatusReport};
 pub use trust::{InstanceReport, STALE_AFTER_DAYS, TrustReport, TufReport};
 
 /// The version of the keys.

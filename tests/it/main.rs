@@ -51,6 +51,7 @@ mod rules;
 mod server;
 // A small Sigstore.
 mod signer;
+mod status;
 // What several modules need.
 mod support;
 // What is promised in writing: manual, README, examples.

@@ -429,6 +429,70 @@ fn the_daemon_tells_prometheus_what_it_did() {
     assert!(!text.contains("registry.invalid"), "{text}");
 }
 
+#[test]
+fn the_status_of_a_host_is_that_of_policy_and_daemon() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    let status = || {
+        let output = machine.enter("vouchd status --json").output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        (output.status.code().unwrap(), report)
+    };
+    let attention = |report: &Value| report["attention"].as_array().unwrap().len();
+    // Nobody wants a daemon: that is no fault, and none is started to see.
+    let (exit, report) = status();
+    assert_eq!((exit, attention(&report)), (0, 0), "{report}");
+    assert_eq!(
+        (&report["daemon"]["running"], &report["daemon"]["enabled"]),
+        (&json!(false), &json!("disabled"))
+    );
+    machine.run("systemctl enable vouchd");
+    let (exit, report) = status();
+    assert_eq!((exit, attention(&report)), (1, 1), "{report}");
+    assert!(report["attention"][0].as_str().unwrap().contains("its unit is inactive"), "{report}");
+    assert_eq!(machine.show("vouchd", "ActiveState"), ["inactive"]);
+
+    machine.run("systemctl start vouchd");
+    let (exit, report) = status();
+    assert_eq!((exit, attention(&report)), (0, 0), "{report}");
+    let daemon = &report["daemon"];
+    for (key, wanted) in [
+        ("running", json!(true)),
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+        ("unit", json!("active")),
+        ("enabled", json!("enabled")),
+        ("policy-state", json!("loaded")),
+        ("policy-path", json!("/etc/containers/policy.json")),
+        ("error", Value::Null),
+    ] {
+        assert_eq!(daemon[key], wanted, "{key}");
+    }
+    assert!(daemon["since"].as_str().unwrap().starts_with("20"), "{daemon}");
+    // Anybody may look.
+    let nobody = machine.run("HOME=/nonexistent setpriv --reuid nobody --clear-groups vouchd status");
+    assert!(nobody.contains("daemon        running, version ") && nobody.ends_with("\nhealthy"), "{nobody}");
+
+    // Root can read the policy, and the daemon cannot.
+    machine.run("chmod 600 /etc/containers/policy.json && sleep 1.1");
+    let (exit, report) = status();
+    assert_eq!((exit, report["policy"]["state"].as_str()), (4, Some("loaded")), "{report}");
+    assert_eq!(report["attention"][0], "to the daemon the policy is invalid");
+    machine.run("chmod 644 /etc/containers/policy.json && sleep 1.1");
+    assert_eq!(status().0, 0);
+
+    // One that hangs.
+    machine.run(&format!("kill -STOP {}", machine.pid("vouchd")));
+    let (exit, report) = status();
+    assert_eq!((exit, report["health"].as_str()), (3, Some("undecided")), "{report}");
+    machine.run(&format!("kill -KILL {}; systemctl mask --now vouchd", machine.pid("vouchd")));
+    let (exit, report) = status();
+    assert_eq!((exit, report["daemon"]["enabled"].as_str()), (0, Some("masked")), "{report}");
+    machine.write("/etc/containers/policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+    assert_eq!(status().0, 1);
+    machine.run("rm /etc/containers/policy.json");
+    let (exit, report) = status();
+    assert_eq!((exit, report["policy"]["state"].as_str()), (4, Some("missing")), "{report}");
+}
+
 /// What a program can do in the place of ours. Each line tells one thing.
 const PROBE: &str = r#"
 say() { echo "probe: $*"; }

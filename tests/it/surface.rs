@@ -132,7 +132,7 @@ pub(crate) mod manual {
             assert!(read("man/vouchd.1").replace("\\-", "-").contains(&title), "{title}has no section");
             let signatures = name != "verify-blob" && !name.starts_with("trust ");
             let policy = signatures && name != "inspect";
-            let registries = signatures && name != "explain";
+            let registries = signatures && name != "explain" && name != "status";
             let mut written = flags(&entries, |entry| {
                 own(entry)
                     || policy && entry.subsection == POLICY
@@ -248,7 +248,19 @@ pub(crate) mod manual {
         let image = images[0].as_str();
         let stores = format!("{DEMO}/keys");
         let registry = "docker://registry.example/demo/hello:1";
+        let nowhere = "unix:path=/no/such/bus";
+        let directory = tempfile::tempdir().unwrap();
+        let bad = directory.path().join("policy.json");
+        fs::write(&bad, r#"{"default":[{"type":"rejekt"}]}"#).unwrap();
+        let open = directory.path().join("open.json");
+        fs::write(&open, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+        let (bad, open) = (bad.display().to_string(), open.display().to_string());
+        let missing = directory.path().join("missing").display().to_string();
+        let status = |policy, stores| {
+            vec!["status", "--json", "--bus-address", nowhere, "--policy", policy, "--registries-d", stores]
+        };
         for (subsection, runs) in [
+            ("Keys of status --json", vec![status(&open, &stores), status(&bad, &missing)]),
             (
                 "Keys of verify --json",
                 vec![vec![
@@ -285,6 +297,7 @@ pub(crate) mod manual {
             &["explain", "--help"],
             &["inspect", "--help"],
             &["daemon", "--help"],
+            &["status", "--help"],
             &["trust", "--help"],
             &["trust", "show", "--help"],
             &["trust", "update", "--help"],
