@@ -218,9 +218,9 @@ async fn daemon(connection: &Connection) -> Result<OwnedUniqueName, ClientError>
 
 /// Whether systemd knows no unit to start, or was told never to start it: the administrator wants no daemon.
 ///
-/// dbus-daemon passes systemd's error on; dbus-broker says it in words.
+/// dbus-daemon passes systemd's error on; dbus-broker says it in words, with one error or, since version 36, another.
 fn is_disabled(error: &fdo::Error) -> bool {
-    if let fdo::Error::NameHasNoOwner(text) = error {
+    if let fdo::Error::NameHasNoOwner(text) | fdo::Error::ServiceUnknown(text) = error {
         let text = text.trim_end_matches('.');
         return text.ends_with("unknown unit") || text.ends_with("unit is masked");
     }
