@@ -3,9 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+use nix::unistd::geteuid;
 use serde_json::Value;
 
-use crate::support::{Ran, vouchd};
+use vouchd::config::{Directories, Environment, PolicySource, RegistriesConfSource, ShortNames};
+use vouchd::engine::{self, Engine, Settings};
+use vouchd::fetch::{Configuration, ProxySource, registry};
+use vouchd::report::{DaemonReport, Health, StatusReport};
+use vouchd::verify::Timestamp;
+
+use crate::support::{Ran, skip, vouchd, write};
 
 /// Runs it with this policy and directory, and without a bus.
 fn status(policy: &Path, registries_d: &Path, json: bool) -> Ran {
@@ -70,4 +77,65 @@ fn the_exit_status_is_the_health() {
     let report = ran.json();
     assert_eq!((ran.exit, report["configuration"]["code"].as_str()), (4, Some("registries-d-invalid")));
     assert_eq!(report["policy"]["state"], "loaded");
+}
+
+/// What depends on the time and on the daemon, which cannot be had at will.
+#[test]
+fn age_clock_and_daemon_need_attention() {
+    if !geteuid().is_root() {
+        return skip("needs root, whose the files of vouchd must be");
+    }
+    let keyless = include_str!("../../policy-examples/keyless-github.json");
+    let reject = r#"{"default":[{"type":"reject"}]}"#;
+    let running = || DaemonReport {
+        running: true,
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        enabled: Some("enabled".to_owned()),
+        unit: Some("active".to_owned()),
+        policy_state: Some("loaded".to_owned()),
+        ..DaemonReport::default()
+    };
+    let down = DaemonReport { running: false, unit: Some("failed".to_owned()), ..running() };
+    let other = DaemonReport { version: Some("0.0.1".to_owned()), ..running() };
+    let silent = DaemonReport { error: Some("no answer".to_owned()), ..running() };
+    let broken = DaemonReport { policy_state: Some("invalid".to_owned()), ..running() };
+    let now = engine::now();
+    let year = 365 * 86_400;
+    let (late, early) = (Timestamp(now.0 + 2 * year), Timestamp(now.0 - 10 * year));
+    for (policy, daemon, now, health, attention) in [
+        (reject, running(), now, Health::Healthy, ""),
+        // A root that nothing is judged with may be as old as it likes.
+        (reject, running(), late, Health::Healthy, ""),
+        (keyless, running(), now, Health::Healthy, ""),
+        (keyless, running(), late, Health::Attention, "is stale: run \"vouchd trust update\""),
+        (reject, running(), early, Health::Attention, "the clock says "),
+        (reject, down, now, Health::Attention, "its unit is failed"),
+        (reject, other, now, Health::Attention, "of version 0.0.1"),
+        (reject, silent, now, Health::Undecided, "no answer"),
+        (reject, broken, now, Health::Unusable, "to the daemon the policy is invalid"),
+    ] {
+        let tmp = tempfile::tempdir().unwrap();
+        let environment = Environment { root: tmp.path().to_owned(), uid: 0, user: None };
+        // Where one may be that podman cannot read.
+        write(tmp.path().join("etc/vouchd/policy.json"), policy);
+        let settings = Settings {
+            policy: PolicySource::Search(environment.clone()).into(),
+            configuration: Configuration {
+                registries_d: Directories::search(&environment),
+                registries_conf: RegistriesConfSource::Search(environment.clone()),
+                proxies: ProxySource::VouchdToml(environment.clone()),
+            },
+            short_names: ShortNames::AliasesOnly,
+            registry: registry::Settings::default(),
+            environment: environment.clone(),
+        };
+        let report = StatusReport::of(&Engine::new(settings), &environment, daemon, now);
+        assert_eq!(report.health, health, "{report:?}");
+        let lines: Vec<&str> = report.attention.iter().map(String::as_str).collect();
+        match lines.as_slice() {
+            [] => assert_eq!(attention, "", "{report:?}"),
+            [line] => assert!(!attention.is_empty() && line.contains(attention), "{line}"),
+            several => panic!("{several:?}"),
+        }
+    }
 }
