@@ -311,7 +311,7 @@ pub(crate) mod manual {
         }
         let mut command = vouchd::cli::command();
         command.build();
-        assert_eq!(leaves(&command).len(), 9, "try the help of the new command too");
+        assert_eq!(leaves(&command).len(), 10, "try the help of the new command too");
     }
 }
 
