@@ -52,6 +52,8 @@ codes! {
     BundleUnsupported = "bundle-unsupported",
     /// The daemon was asked for and is not there, or the bus failed.
     BusUnavailable = "bus-unavailable",
+    /// The caller cancelled the verification.
+    Cancelled = "cancelled",
     /// Certificates for a registry cannot be read or understood.
     CertificatesInvalid = "certificates-invalid",
     /// The clock of this host says a time that has passed.
@@ -210,6 +212,8 @@ codes! {
     TrustedRootStale = "trusted-root-stale",
     /// A trusted root could not be updated.
     TrustedRootUpdate = "trusted-root-update",
+    /// No verification of the caller has the cookie.
+    UnknownCookie = "unknown-cookie",
     /// A member is not known.
     UnknownKey = "unknown-key",
     /// The type of a requirement or identity is not known.

@@ -57,6 +57,7 @@ pub async fn evaluate(
         timeout: timeout.min(left().saturating_sub(REPLYING)),
         initiator: Some("vouchd verify".to_owned()),
         auth_file: None,
+        cookie: None,
     };
     let answer = verifier.evaluate_image(reference, options.to_dictionary());
     let report =

@@ -18,6 +18,9 @@ pub enum Error {
     /// The caller may not ask.
     #[zbus(name = "freedesktop.DBus.Error.AccessDenied")]
     AccessDenied(String),
+    /// The caller cancelled the verification.
+    #[zbus(name = "vouchd.Verifier1.Error.Cancelled")]
+    Cancelled(String),
     /// Something else than the policy that the administrator wrote cannot be used.
     #[zbus(name = "vouchd.Verifier1.Error.ConfigurationInvalid")]
     ConfigurationInvalid(String),
@@ -66,6 +69,9 @@ pub enum Error {
     /// Too much is being verified; ask again later.
     #[zbus(name = "vouchd.Verifier1.Error.TooManyRequests")]
     TooManyRequests(String),
+    /// No verification of the caller has this cookie.
+    #[zbus(name = "vouchd.Verifier1.Error.UnknownCookie")]
+    UnknownCookie(String),
     /// The policy asks for something that this version cannot check; the image is refused.
     #[zbus(name = "vouchd.Verifier1.Error.UnsupportedRequirement")]
     UnsupportedRequirement(String),
@@ -198,6 +204,10 @@ impl Error {
         Self::ZBus(zbus::Error::Failure("the caller left the bus".to_owned()))
     }
 
+    pub(super) fn cancelled() -> Self {
+        Self::Cancelled(text(Code::Cancelled.as_str(), "the caller cancelled the verification"))
+    }
+
     pub(super) fn internal(message: &str) -> Self {
         Self::Internal(text(Code::InternalError.as_str(), message))
     }
@@ -220,6 +230,13 @@ impl Error {
     pub(super) fn too_many_requests(most: usize) -> Self {
         let message = format!("{most} verifications are running already, or the service is ending");
         Self::TooManyRequests(text(Code::TooManyRequests.as_str(), &message))
+    }
+
+    pub(super) fn unknown_cookie() -> Self {
+        Self::UnknownCookie(text(
+            Code::UnknownCookie.as_str(),
+            "no verification of this caller has the cookie",
+        ))
     }
 
     pub(super) fn unexpected_digest(expected: &Digest, accepted: Option<&Digest>) -> Self {

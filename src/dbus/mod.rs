@@ -2,6 +2,7 @@
 
 mod callers;
 mod client;
+mod cookies;
 mod dictionary;
 mod error;
 mod options;
@@ -34,6 +35,7 @@ use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{Report, Route};
 
 use callers::Callers;
+use cookies::{Cookies, Held};
 use recent::Recent;
 
 pub use callers::Departures;
@@ -79,6 +81,7 @@ const RECENT: Duration = Duration::from_secs(1);
 pub struct Verifier {
     callers: Callers,
     counters: Arc<Counters>,
+    cookies: Cookies,
     descriptors: Arc<Semaphore>,
     engine: Arc<Engine>,
     gatherings: Arc<Semaphore>,
@@ -120,6 +123,7 @@ impl Verifier {
         Self {
             callers: Callers::default(),
             counters: Arc::default(),
+            cookies: Cookies::default(),
             descriptors: Arc::new(Semaphore::new(DESCRIPTORS)),
             engine,
             gatherings: Arc::new(Semaphore::new(GATHERINGS)),
@@ -193,12 +197,14 @@ impl Verifier {
         let permit = Arc::clone(&self.gatherings)
             .try_acquire_owned()
             .map_err(|_| Error::too_many_requests(GATHERINGS))?;
+        let held = self.hold(header, &options)?;
         let began = Instant::now();
         // No answer waits for it for long.
         let mut unit = JoinSet::new();
         unit.spawn(unit_of(connection.clone(), caller.pid));
         let answer = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
+            () = cancelled(held.as_ref()) => Err(Error::cancelled()),
             answer = self.judge(permit, reference, &options) => answer,
         };
         let result = answer.and_then(|answer| {
@@ -250,6 +256,14 @@ impl Verifier {
                 }
             }
         }
+    }
+
+    /// The cookie, if there is one: no other verification of the caller may have it.
+    fn hold(&self, header: &Header<'_>, options: &Options) -> Result<Option<Held>, Error> {
+        let Some(cookie) = &options.cookie else { return Ok(None) };
+        let held = self.cookies.enter(sender(header), cookie);
+        held.map(Some)
+            .ok_or_else(|| Error::invalid_args("\"cookie\" belongs to another call that still runs"))
     }
 
     /// Runs the engine in a task of its own, so that a panic ends this request and nothing else.
@@ -325,6 +339,8 @@ impl Verifier {
     ///     itself accepted: the index, or the instance; to pull, use pinned_reference all the same
     ///   timeout-usec t  deadline in microseconds; at most 10 minutes; 0 (default) means 90 seconds
     ///   initiator s  who asks, for the journal; at most 256 bytes
+    ///   cookie s  a name for this call, for CancelVerification: 1 to 64 bytes, and of no other call of
+    ///     the same connection that still runs
     ///   auth-file h  a containers-auth.json(5) of the caller's own, in a regular file or memfd of at most 4 MiB;
     ///     it is read once, and no other credentials are used. "credHelpers" and "credsStore" are not allowed
     ///
@@ -393,6 +409,22 @@ impl Verifier {
         Dictionary::of_report(&report)
     }
 
+    /// Ends the verification that the caller named with the option cookie: that call fails with
+    /// org.vouchd.Verifier1.Error.Cancelled.
+    ///
+    /// If no verification of the same connection has this cookie, because it never had or has ended, the error
+    /// is .Error.UnknownCookie; those of others are not known here. Verifications of a caller that leaves the
+    /// bus are cancelled without this.
+    pub async fn cancel_verification(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        cookie: &str,
+    ) -> Result<(), Error> {
+        caller(connection, &header).await?;
+        if self.cookies.cancel(sender(&header), cookie) { Ok(()) } else { Err(Error::unknown_cookie()) }
+    }
+
     /// The version of the service.
     #[zbus(property(emits_changed_signal = "const"))]
     pub fn version(&self) -> String {
@@ -442,6 +474,18 @@ async fn caller(connection: &Connection, header: &Header<'_>) -> Result<Caller, 
             Err(Error::access_denied("only root may ask for a verdict"))
         }
         None => Err(Error::access_denied("the bus does not say who asks")),
+    }
+}
+
+/// Whose cookies count: without a bus there is one caller only.
+fn sender<'h>(header: &'h Header<'_>) -> &'h str {
+    header.sender().map(|name| name.as_str()).unwrap_or_default()
+}
+
+async fn cancelled(held: Option<&Held>) {
+    match held {
+        Some(held) => held.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

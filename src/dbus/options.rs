@@ -21,11 +21,14 @@ const OPTIONS: usize = 32;
 /// Longest `initiator`: 256 bytes, org.vouchd.Verifier1.
 const INITIATOR_BYTES: usize = 256;
 
+/// Longest `cookie`: 64 bytes.
+const COOKIE_BYTES: usize = 64;
+
 /// Longest part of a platform; the longest in use have eight.
 const PLATFORM_BYTES: usize = 32;
 
 /// Options of the interface that this version does not have.
-const LATER: [&str; 3] = ["anonymous", "cookie", "no-cache"];
+const LATER: [&str; 2] = ["anonymous", "no-cache"];
 
 /// How a caller wants its verification done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Options {
     pub initiator: Option<String>,
     /// The caller's own authentication file, not read yet.
     pub auth_file: Option<Descriptor>,
+    /// The caller's name for this verification. Untrusted: escape before printing.
+    pub cookie: Option<String>,
 }
 
 /// A descriptor that a caller handed over.
@@ -83,6 +88,7 @@ impl Options {
             timeout: DEFAULT_TIMEOUT,
             initiator: None,
             auth_file: None,
+            cookie: None,
         };
         for (place, (key, value)) in dictionary.iter().enumerate() {
             if dictionary.iter().take(place).any(|(earlier, _)| earlier == key) {
@@ -101,6 +107,7 @@ impl Options {
                 let owned = owned.map_err(|_| Error::internal("there are no descriptors left"))?;
                 self.auth_file = Some(owned.into());
             }
+            "cookie" => self.cookie = Some(parse_cookie(string(key, value)?)?),
             "expected-digest" => self.expected_digest = Some(parse_digest(string(key, value)?)?),
             "initiator" => self.initiator = Some(parse_initiator(string(key, value)?)?),
             "platform" => self.question.platform = parse_platform(value)?,
@@ -141,6 +148,9 @@ impl Options {
         if let Some(initiator) = &self.initiator {
             dictionary = dictionary.with("initiator", Str::from(initiator.clone()));
         }
+        if let Some(cookie) = &self.cookie {
+            dictionary = dictionary.with("cookie", Str::from(cookie.clone()));
+        }
         dictionary
     }
 }
@@ -156,6 +166,13 @@ fn string<'v>(key: &str, value: &'v Variant<'_>) -> Result<&'v str, Error> {
 
 fn parse_digest(text: &str) -> Result<Digest, Error> {
     Digest::parse(text).ok_or_else(|| Error::invalid_args("\"expected-digest\" is no digest"))
+}
+
+fn parse_cookie(text: &str) -> Result<String, Error> {
+    if text.is_empty() || text.len() > COOKIE_BYTES {
+        return Err(Error::invalid_args("\"cookie\" must have 1 to 64 bytes"));
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_initiator(text: &str) -> Result<String, Error> {
@@ -238,6 +255,7 @@ mod tests {
                     timeout: Duration::from_millis(1500),
                     initiator: Some("test".into()),
                     auth_file: None,
+                    cookie: Some("c".into()),
                 };
                 assert_eq!(Options::parse(&options.to_dictionary()).unwrap(), options);
             }
@@ -278,7 +296,9 @@ mod tests {
             with("timeout-usec", u64::MAX.into()),
             with("timeout-usec", 1u32.into()),
             with("initiator", s(&"x".repeat(257)).into()),
-            with("cookie", s("1").into()),
+            with("cookie", s("").into()),
+            with("cookie", s(&"x".repeat(65)).into()),
+            with("cookie", 1u32.into()),
             with("anonymous", true.into()),
             with("auth-file", s("/x").into()),
             with("no-cache", true.into()),

@@ -250,7 +250,8 @@ async fn options_that_are_not_understood_are_errors() {
         Dictionary::new().with("require-signatures", false),
         Dictionary::new().with("require-signature", Str::from("false")),
         Dictionary::new().with("require-signature", true).with("require-signature", false),
-        Dictionary::new().with("cookie", Str::from("1")),
+        Dictionary::new().with("cookie", Str::from("")),
+        Dictionary::new().with("no-cache", true),
         Dictionary::new().with("timeout-usec", 601_000_000_u64),
     ] {
         let call = verifier.verify_image("docker-daemon:a/b:1", options).await;
@@ -687,6 +688,56 @@ async fn a_caller_that_leaves_gives_back_what_it_took() {
         let left = records.matches("not decided: the caller left the bus");
         assert_eq!(left.count(), dbus::GATHERINGS, "{records}");
     }
+}
+
+#[tokio::test]
+async fn a_caller_can_cancel_its_own_verification() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let daemon = Daemon::start(&bus, &rig);
+    let (own, other) = (uncached(&bus.connect().await).await, uncached(&bus.connect().await).await);
+    let options = |cookie: &str| {
+        Dictionary::new().with("timeout-usec", 60_000_000_u64).with("cookie", Str::from(cookie.to_owned()))
+    };
+    let unknown = async |verifier: &VerifierProxy<'_>, cookie: &str| {
+        let error = verifier.cancel_verification(cookie).await.unwrap_err();
+        assert_eq!(name(&error), "org.vouchd.Verifier1.Error.UnknownCookie", "{error}");
+        assert_eq!(error.code(), Some("unknown-cookie"));
+    };
+    unknown(&own, "one").await;
+    let mut asking = tokio::task::JoinSet::new();
+    for (verifier, cookie) in [(&own, "one"), (&own, "two"), (&other, "one")] {
+        let (verifier, image, options) = (verifier.clone(), silent.image(), options(cookie));
+        asking.spawn(async move { verifier.verify_image(&image, options).await.unwrap_err() });
+    }
+    let began = Instant::now();
+    while silent.connections.load(Ordering::SeqCst) < 3 {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let error = own.verify_image(&silent.image(), options("two")).await.unwrap_err();
+    assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs", "{error}");
+    for cookie in ["", "One", "three", &"x".repeat(1 << 20)] {
+        unknown(&own, cookie).await;
+    }
+    unknown(&other, "two").await;
+    for verifier in [&own, &own, &other] {
+        let cookie = if asking.len() == 2 { "two" } else { "one" };
+        verifier.cancel_verification(cookie).await.unwrap();
+        let error = asking.join_next().await.unwrap().unwrap();
+        assert_eq!(name(&error), "org.vouchd.Verifier1.Error.Cancelled", "{error}");
+        assert_eq!(error.code(), Some("cancelled"));
+        unknown(verifier, cookie).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    // What was cancelled gives its place and its cookie back.
+    for _ in 0..dbus::GATHERINGS + 1 {
+        let options = Dictionary::new().with("timeout-usec", 1000_u64).with("cookie", Str::from("one"));
+        let error = own.verify_image(&silent.image(), options).await.unwrap_err();
+        assert_eq!(name(&error), "org.vouchd.Verifier1.Error.TimedOut", "{error}");
+    }
+    daemon.end();
 }
 
 #[tokio::test]
