@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::config::{
@@ -15,13 +15,13 @@ use crate::config::{
 use crate::diagnostic::{Code, Diagnostic, Position, Span, escape};
 use crate::digest::Digest;
 use crate::evaluate;
-use crate::evaluate::evidence::{Evidence, Needs, Question};
-use crate::evaluate::verdict::{Decision, Role, Verdict};
+use crate::evaluate::evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question};
+use crate::evaluate::verdict::{Decision, Others, Role, Verdict};
 use crate::fetch::{
-    self, Client, Configuration, Gathered, Locations, SurveyedManifest, credentials, local, registry,
+    self, Budget, Client, Configuration, Gathered, Locations, SurveyedManifest, credentials, local, registry,
 };
 use crate::inspect::{self, Failure, Finding, Signed, Store, Trust};
-use crate::manifest::Platform;
+use crate::manifest::{self, Platform};
 use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
 use crate::reference::{self, ImageName, ImageReference, Named};
@@ -127,6 +127,83 @@ impl Answer {
     pub fn instance_digest(&self) -> Option<&Digest> {
         self.verdict.subjects.iter().find(|s| s.role == Role::Instance).and_then(|s| s.digest.as_ref())
     }
+}
+
+/// What is asked about an image.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// How the question is meant.
+    pub question: Question,
+    /// Which manifest it is about.
+    pub content: Content,
+    /// The caller's own credentials, in place of those of this host.
+    pub supplied: Option<credentials::Source>,
+    /// What the verification may hold and ask.
+    pub budget: Budget,
+    /// Who is told how far it is.
+    pub stage: Option<watch::Sender<Stage>>,
+}
+
+impl Request {
+    /// About what the name leads to.
+    pub fn new(question: Question, budget: Budget) -> Self {
+        Self { question, content: Content::Named, supplied: None, budget, stage: None }
+    }
+
+    fn enter(&self, stage: Stage) {
+        if let Some(told) = &self.stage {
+            told.send_replace(stage);
+        }
+    }
+}
+
+/// Which manifest is judged. The scope, and the names that signatures must have, are those of the image name in any case.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// What the name leads to.
+    Named,
+    /// What has this digest in the repository of the name.
+    Digest {
+        /// The digest.
+        digest: Digest,
+        /// Whether the name must lead to it at present.
+        check_tag: bool,
+    },
+    /// What the caller has.
+    Manifest {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// The only signatures that count; if `None`, they are looked for.
+        signatures: Option<Vec<LocatedSignature>>,
+    },
+}
+
+impl Content {
+    /// The digest that the manifest must have.
+    fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Digest { digest, .. } => Some(digest),
+            Self::Manifest { .. } | Self::Named => None,
+        }
+    }
+
+    /// Whether nothing is left to look for.
+    fn is_whole(&self) -> bool {
+        matches!(self, Self::Manifest { signatures: Some(_), .. })
+    }
+}
+
+/// How far a verification is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It reads the configuration.
+    Resolving,
+    /// It asks for the manifest, and the signatures that are stored for it.
+    Manifest,
+    /// It asks for signatures alone.
+    Signatures,
+    /// It judges.
+    Evaluating,
 }
 
 /// No verdict, and how far it got: the image must not be used.
@@ -461,7 +538,27 @@ impl Engine {
         timeout: Duration,
         now: Timestamp,
     ) -> Result<Answer, Box<Undecided>> {
+        let request =
+            Request { supplied: supplied.cloned(), ..Request::new(question.clone(), self.budget()) };
+        self.answer(name, request, timeout, now).await
+    }
+
+    /// What one verification may hold and ask, to pay for what its caller hands over.
+    pub fn budget(&self) -> Budget {
+        self.client.budget()
+    }
+
+    /// As [`Engine::verify`], for any request.
+    pub async fn answer(
+        self: &Arc<Self>,
+        name: &str,
+        mut request: Request,
+        timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Answer, Box<Undecided>> {
         let deadline = Instant::now() + timeout;
+        let (question, budget) = (&request.question.clone(), &request.budget.clone());
+        request.enter(Stage::Resolving);
         let policy = self.read_policy(deadline).await?;
         let (image, note) = match self.resolve(name.to_owned(), question.platform.clone(), deadline).await {
             Ok(found) => found,
@@ -472,37 +569,35 @@ impl Engine {
         let plan = evaluate::plan(&policy.policy, &image, question);
         let needs = plan.needs();
         let scope = (plan.matched().scope.clone(), plan.matched().span);
-        let budget = self.client.budget();
         let undecided = |error| Undecided {
             error,
             scope: Some(scope.clone()),
             policy: Some(Arc::clone(&policy)),
             requests: budget.requests_made(),
         };
+        check_content(&image, &request.content).map_err(undecided)?;
         if needs.time {
             check_clock(&self.settings.environment, now).map_err(undecided)?;
         }
-        let gathering = self.client.gather(&image, &needs, question, supplied, &budget, deadline);
+        let gathering = self.gather(&image, &mut request, &needs, (budget, deadline));
         let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
             .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));
         let Gathered { evidence, source, mut warnings, place } =
             gathered.map_err(|error| undecided(error.into()))?;
         let judge = async |evidence| {
+            request.enter(Stage::Evaluating);
             let (engine, policy, image) = (Arc::clone(self), Arc::clone(&policy), image.clone());
-            let (question, needs, budget) = (question.clone(), needs.clone(), budget.clone());
-            let judgement = move || {
-                let judged = engine.judge(&policy.policy, &image, &question, &needs, evidence, now);
-                // The bytes are given back when nobody holds them any more.
-                drop(budget);
-                Ok(judged)
-            };
+            let (request, needs) = (request.clone(), needs.clone());
+            // The bytes are given back when nobody holds them any more.
+            let judgement = move || Ok(engine.judge(&policy.policy, &image, &request, &needs, evidence, now));
             blocking(&self.judging, judgement, "the judgement", deadline).await
         };
         let mut judged = judge(evidence).await.map_err(undecided)?;
         if let Some(mut evidence) = judged.refused.take()
             && let Some(place) = place
         {
+            request.enter(Stage::Signatures);
             let adding = tokio::time::timeout_at(deadline, place.add_referrers(&mut evidence, question));
             let timed_out = |_| fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() };
             let failure = adding.await.map_err(timed_out).map_err(|error| undecided(error.into()))?;
@@ -512,10 +607,43 @@ impl Engine {
                 return Err(Box::new(undecided(failure.into())));
             }
         }
-        let Judged { verdict, pinned, pinned_accepted, refused: _ } = judged;
+        let Judged { mut verdict, pinned, mut pinned_accepted, refused: _ } = judged;
+        if request.content.is_whole() {
+            // What others would find was not looked at.
+            verdict.others = Others::UNKNOWN;
+            pinned_accepted = None;
+        }
         warnings.extend(note);
         let requests = budget.requests_made();
         Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests })
+    }
+
+    /// The evidence. What the caller handed over goes into it.
+    async fn gather<'a>(
+        &'a self,
+        image: &ImageReference,
+        request: &mut Request,
+        needs: &Needs,
+        (budget, deadline): (&'a Budget, Instant),
+    ) -> Result<Gathered<'a>, fetch::Error> {
+        let supplied = request.supplied.as_ref();
+        let fetched = match &mut request.content {
+            Content::Named | Content::Digest { check_tag: true, .. } => Some(image.clone()),
+            Content::Digest { digest, check_tag: false } => image.pinned(digest),
+            Content::Manifest { bytes, signatures } => {
+                let media_type = manifest::sniff_media_type(bytes).to_owned();
+                let manifest = ManifestEvidence::new(std::mem::take(bytes), media_type);
+                let (signatures, limits) = (signatures.as_mut().map(std::mem::take), (budget, deadline));
+                request.enter(Stage::Signatures);
+                return self
+                    .client
+                    .gather_signatures(image, manifest, signatures, needs, supplied, limits)
+                    .await;
+            }
+        };
+        request.enter(Stage::Manifest);
+        let fetched = fetched.ok_or(fetch::Error::UnsupportedTransport(image.transport()))?;
+        self.client.gather(&fetched, needs, &request.question, supplied, budget, deadline).await
     }
 
     /// The verdict, the name that pins what was granted, and whether the policy also accepts that name, if that is
@@ -524,12 +652,13 @@ impl Engine {
         &self,
         policy: &Policy,
         image: &ImageReference,
-        question: &Question,
+        request: &Request,
         needs: &Needs,
         evidence: Evidence,
         now: Timestamp,
     ) -> Judged {
-        let plan = evaluate::plan(policy, image, question);
+        let question = &request.question;
+        let plan = evaluate::plan(policy, image, question).of_manifest(request.content.digest());
         let verdict = plan.judge(&evidence, now);
         if plan.wants_referrers(&verdict) {
             return Judged { verdict, pinned: None, pinned_accepted: Some(false), refused: Some(evidence) };
@@ -715,6 +844,26 @@ impl Engine {
             })?]),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// A manifest of the caller's choice must be in a registry, and the one that the name pins, if it does.
+fn check_content(image: &ImageReference, content: &Content) -> Result<(), Error> {
+    let found = match content {
+        Content::Named => return Ok(()),
+        Content::Digest { digest, .. } => Some(digest.clone()),
+        // One without a digest is refused when it is judged.
+        Content::Manifest { bytes, .. } => manifest::digest(bytes).ok(),
+    };
+    if image.in_registry().is_none() {
+        return Err(fetch::Error::UnsupportedTransport(image.transport()).into());
+    }
+    match image.pinned_digest().zip(found) {
+        Some((wanted, found)) if *wanted != found => {
+            let (location, wanted) = (image.text().to_owned(), wanted.clone());
+            Err(fetch::Error::DigestMismatch { location, wanted, found }.into())
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

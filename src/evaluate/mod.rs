@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::digest::{Algorithm, Digest};
-use crate::manifest;
+use crate::manifest::{self, Malformed};
 use crate::nonempty::NonEmpty;
 use crate::policy::certificate::{
     CertificateIdentity, FulcioIdentity, FulcioSubject, MaxAge, RootSource, TrustedRoot,
@@ -40,6 +40,8 @@ use verdict::{
 pub struct Plan<'p> {
     image: &'p ImageReference,
     question: &'p Question,
+    /// What the manifest must be.
+    wanted: Option<&'p Digest>,
     matched: Match<'p>,
     /// Whether other tools can read the policy.
     is_common: bool,
@@ -47,10 +49,17 @@ pub struct Plan<'p> {
 
 /// Chooses the scope (rules S-20 to S-22).
 pub fn plan<'p>(policy: &'p Policy, image: &'p ImageReference, question: &'p Question) -> Plan<'p> {
-    Plan { image, question, matched: policy.lookup(image), is_common: policy.is_common() }
+    let wanted = image.pinned_digest();
+    Plan { image, question, wanted, matched: policy.lookup(image), is_common: policy.is_common() }
 }
 
 impl<'p> Plan<'p> {
+    /// The manifest must have this digest, too, whatever the name leads to.
+    pub fn of_manifest(mut self, digest: Option<&'p Digest>) -> Self {
+        self.wanted = self.wanted.or(digest);
+        self
+    }
+
     /// The scope and its requirements.
     pub fn matched(&self) -> &Match<'p> {
         &self.matched
@@ -142,13 +151,22 @@ impl<'p> Plan<'p> {
 
     /// Judges each manifest that the question is about.
     fn subjects(&self, evidence: &Evidence, now: Timestamp) -> Vec<SubjectVerdict> {
-        let top_level = || {
-            let wanted = self.image.pinned_digest();
-            self.judge_manifest(Role::TopLevel, evidence.top_level.as_ref(), wanted, evidence, now)
+        let requirements = self.matched.requirements;
+        let top_level =
+            || self.judge_manifest(Role::TopLevel, evidence.top_level.as_ref(), self.wanted, evidence, now);
+        let Some(instance) = &evidence.instance else {
+            let lone = evidence.top_level.as_ref().map_or(Ok(()), |manifest| self.check_lone(manifest));
+            return vec![match lone {
+                Ok(()) => top_level(),
+                Err(rejection) => SubjectVerdict {
+                    role: Role::TopLevel,
+                    digest: None,
+                    requirements: requirements.iter().map(|r| refused(r, rejection.clone())).collect(),
+                },
+            }];
         };
-        let Some(instance) = &evidence.instance else { return vec![top_level()] };
         // Rule E-20: what the reference pins must itself be what the source has, whatever the instance says.
-        let pinned = evidence.top_level.as_ref().zip(self.image.pinned_digest());
+        let pinned = evidence.top_level.as_ref().zip(self.wanted);
         if pinned.is_some_and(|(manifest, wanted)| check_digest(&manifest.bytes, Some(wanted)).is_err()) {
             return vec![top_level()];
         }
@@ -163,6 +181,17 @@ impl<'p> Plan<'p> {
             Subject::Instance => vec![instance()],
             Subject::TopLevel => vec![top_level()],
             Subject::Both | Subject::Either => vec![top_level(), instance()],
+        }
+    }
+
+    /// Why a manifest without an instance beside it is not what the question is about.
+    fn check_lone(&self, manifest: &ManifestEvidence) -> Result<(), Rejection> {
+        match (manifest::index_type(&manifest.bytes, &manifest.media_type), self.question.subject) {
+            (Err(Malformed), _) => Err(Rejection::ManifestInvalid),
+            (Ok(Some(_)), Subject::Both | Subject::Instance) => Err(Rejection::Unsupported {
+                what: "an image index without the instance that is asked about",
+            }),
+            (Ok(Some(_)), Subject::Either | Subject::TopLevel) | (Ok(None), _) => Ok(()),
         }
     }
 

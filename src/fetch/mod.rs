@@ -5,6 +5,7 @@
 pub mod attachment;
 mod budget;
 pub mod credentials;
+pub mod descriptor;
 pub mod extension;
 pub mod host_root;
 pub mod keys;
@@ -25,7 +26,9 @@ use tokio::time::Instant;
 use crate::config::{self, Endpoint, Environment};
 use crate::diagnostic::{Code, escape};
 use crate::digest::Digest;
-use crate::evaluate::evidence::{Evidence, InstanceEvidence, ManifestEvidence, Needs, Question, Subject};
+use crate::evaluate::evidence::{
+    Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject,
+};
 use crate::fetch::registry::Proxies;
 use crate::fetch::source::{Found, RegistrySource, Source};
 use crate::inspect::{Failure, Store};
@@ -178,13 +181,7 @@ impl Client {
         budget: &'a Budget,
         deadline: Instant,
     ) -> Result<Gathered<'a>, Error> {
-        let (keys, wanted) = (Arc::clone(&self.keys), needs.clone());
-        let mut evidence = blocking(move || {
-            let mut evidence = Evidence::default();
-            keys.add(&wanted, &mut evidence)?;
-            Ok(evidence)
-        })
-        .await?;
+        let mut evidence = self.material(needs).await?;
         if !needs.manifest {
             return Ok(Gathered { evidence, ..Gathered::default() });
         }
@@ -206,14 +203,8 @@ impl Client {
         let origin = match &source {
             Source::Registry(registry) => {
                 evidence.attachments_disabled = !registry.attachments;
-                warnings.extend(registry.credentials.warnings.iter().cloned());
-                let image = &registry.endpoint.image;
-                if registry.endpoint.insecure {
-                    let host = image.domain();
-                    warnings
-                        .push(format!("{host} is insecure in registries.conf: it need not prove who it is"));
-                }
-                Some(image.clone())
+                warnings.extend(registry.warnings());
+                Some(registry.endpoint.image.clone())
             }
             Source::Local(_) => None,
         };
@@ -288,6 +279,56 @@ impl Client {
         })
     }
 
+    /// As [`Client::gather`] for a manifest that is there already: only its signatures are looked for, where the image
+    /// belongs and on no mirror, because a place proves by its manifest that it is a place of the image (rule M-6).
+    ///
+    /// If `signatures` are there, too, nobody is asked anything.
+    pub async fn gather_signatures<'a>(
+        &'a self,
+        image: &ImageReference,
+        manifest: ManifestEvidence,
+        signatures: Option<Vec<LocatedSignature>>,
+        needs: &Needs,
+        supplied: Option<&credentials::Source>,
+        (budget, deadline): (&'a Budget, Instant),
+    ) -> Result<Gathered<'a>, Error> {
+        let named = image.in_registry().ok_or(Error::UnsupportedTransport(image.transport()))?;
+        let mut evidence = self.material(needs).await?;
+        let signatures = signatures.or_else(|| (!needs.signatures).then(Vec::new));
+        if let Some(signatures) = signatures {
+            evidence.top_level = Some(ManifestEvidence { signatures, ..manifest });
+            return Ok(Gathered { evidence, ..Gathered::default() });
+        }
+        let (locations, proxies) = self.ways().await?;
+        let endpoints = locations.registries_conf.endpoints(named)?;
+        let place = endpoints.iter().find(|endpoint| !endpoint.is_mirror).unwrap_or(endpoints.first());
+        let limits = (budget, deadline);
+        let mut source = self.source(place, &locations, &proxies, needs, supplied, limits).await?;
+        source.keeps_signatures = self.registry.keeps_signatures(&source.errand()).await?;
+        evidence.attachments_disabled = !source.attachments;
+        let (warnings, origin) = (source.warnings(), Some(source.endpoint.image.clone()));
+        let source = Source::Registry(Box::new(source));
+        evidence.top_level = Some(source.signatures(&manifest, None).await?.of(manifest));
+        Ok(Gathered { evidence, source: origin, warnings, place: source.into_place() })
+    }
+
+    /// What signatures are checked with.
+    async fn material(&self, needs: &Needs) -> Result<Evidence, Error> {
+        let (keys, wanted) = (Arc::clone(&self.keys), needs.clone());
+        let read = move || {
+            let mut evidence = Evidence::default();
+            keys.add(&wanted, &mut evidence)?;
+            Ok(evidence)
+        };
+        blocking(read).await
+    }
+
+    /// The configuration as it is on disk now.
+    async fn ways(&self) -> Result<(Locations, Arc<Proxies>), Error> {
+        let configuration = Arc::clone(&self.configuration);
+        blocking(move || Ok((configuration.load()?, Arc::new(configuration.proxies.load()?)))).await
+    }
+
     /// The first endpoint that has the manifest; everything else is asked of that one alone (rules M-5, M-6).
     async fn reach<'a>(
         &'a self,
@@ -297,9 +338,7 @@ impl Client {
         supplied: Option<&credentials::Source>,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Found<'a>, Error> {
-        let configuration = Arc::clone(&self.configuration);
-        let load = move || Ok((configuration.load()?, Arc::new(configuration.proxies.load()?)));
-        let (locations, proxies) = blocking(load).await?;
+        let (locations, proxies) = self.ways().await?;
         let endpoints: Vec<Endpoint> = locations.registries_conf.endpoints(named)?.iter().cloned().collect();
         let early = endpoints.len() == 1 && needs.signatures && question.subject != Subject::Instance;
         let mut mirrors = Vec::new();
@@ -308,14 +347,8 @@ impl Client {
             // A mirror that says nothing leaves time for those after it.
             let until = share(Instant::now(), deadline, left);
             let attempt = async {
-                let mut source = self.source(endpoint, &locations, &proxies, (budget, deadline))?;
-                source.attachments_anyway = needs.attachments;
-                let stores = credentials::Stores {
-                    names: locations.registries_conf.credential_helpers(),
-                    named_in: locations.registries_conf.credential_helpers_file(),
-                };
-                source.supplied = supplied.is_some();
-                source.credentials = self.registry.credentials(&source.errand(), supplied, stores).await?;
+                let limits = (budget, deadline);
+                let source = self.source(endpoint, &locations, &proxies, needs, supplied, limits).await?;
                 // Where another place would be asked instead, each must say what it is (rules H-1, K-9).
                 if endpoints.len() > 1 {
                     self.registry.keeps_signatures(&source.errand()).await?;
@@ -342,11 +375,13 @@ impl Client {
     }
 
     /// Everything but identity is that of the physical name (rules D-10, M-7).
-    fn source<'a>(
+    async fn source<'a>(
         &'a self,
         endpoint: &Endpoint,
         locations: &Locations,
         proxies: &Arc<Proxies>,
+        needs: &Needs,
+        supplied: Option<&credentials::Source>,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<RegistrySource<'a>, Error> {
         if let Some(entry) = endpoint.blocked.clone() {
@@ -358,19 +393,25 @@ impl Client {
         let lookaside = registries_d.lookaside_usable(&endpoint.image)?;
         let attachments = registries_d.use_attachments(&endpoint.image);
         let (keeps_signatures, credentials) = (false, credentials::Found::default());
-        Ok(RegistrySource {
+        let mut source = RegistrySource {
             client,
             proxies,
             endpoint,
             lookaside,
             attachments,
-            attachments_anyway: false,
+            attachments_anyway: needs.attachments,
             keeps_signatures,
             credentials,
-            supplied: false,
+            supplied: supplied.is_some(),
             budget,
             deadline,
-        })
+        };
+        let stores = credentials::Stores {
+            names: locations.registries_conf.credential_helpers(),
+            named_in: locations.registries_conf.credential_helpers_file(),
+        };
+        source.credentials = self.registry.credentials(&source.errand(), supplied, stores).await?;
+        Ok(source)
     }
 }
 

@@ -197,6 +197,15 @@ impl<'a> RegistrySource<'a> {
         Ok(Found { source, top_level, signatures, warnings: Vec::new() })
     }
 
+    /// What to know about the place.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let insecure = self.endpoint.insecure.then(|| {
+            let host = self.endpoint.image.domain();
+            format!("{host} is insecure in registries.conf: it need not prove who it is")
+        });
+        self.credentials.warnings.iter().cloned().chain(insecure).collect()
+    }
+
     pub(super) fn errand(&self) -> Errand<'_> {
         Errand {
             image: &self.endpoint.image,

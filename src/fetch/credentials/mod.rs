@@ -1,6 +1,5 @@
 //! [`Source`]: which containers-auth.json(5) files and credential helpers count, and what they hold for a repository.
 
-mod descriptor;
 mod file;
 mod helper;
 
@@ -14,9 +13,9 @@ use std::time::Instant;
 
 use crate::config::{self, Environment, RegularFile, User};
 use crate::digest::Digest;
-use crate::fetch::Error;
 use crate::fetch::credentials::file::{Answer, AuthFile, Content, Looked};
 use crate::fetch::credentials::helper::NamedIn;
+use crate::fetch::{Error, descriptor};
 
 pub use file::NotAcceptable;
 pub use helper::{Fault, HELPER_BYTES, HELPER_TIME, Programs};
@@ -118,7 +117,7 @@ impl Source {
     /// As [`Source::handed_over`], from a descriptor. It blocks.
     pub fn of_descriptor(descriptor: OwnedFd) -> Result<Self, NotAcceptable> {
         let unreadable = |error: io::Error| NotAcceptable::Unreadable(error.to_string());
-        Self::handed_over(&descriptor::read(descriptor).map_err(unreadable)?)
+        Self::handed_over(&descriptor::read(descriptor, AUTH_FILE_BYTES).map_err(unreadable)?)
     }
 
     /// The contents of an authentication file that a caller handed over: only literal credentials (T-24).

@@ -1,4 +1,4 @@
-//! [`read`]: an authentication file that a caller hands over as a descriptor.
+//! [`read`]: a file that a caller hands over as a descriptor.
 
 use std::fs::File;
 use std::io;
@@ -10,13 +10,11 @@ use nix::sys::statfs::{
     PROC_SUPER_MAGIC, SMB_SUPER_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
 };
 
-use crate::fetch::credentials::AUTH_FILE_BYTES;
-
-/// Everything in the file, wherever its offset stands; one byte more than is allowed if it is too large.
+/// Everything in the file, wherever its offset stands; one byte more than `limit` if it is larger.
 ///
 /// Only regular files, memfds among them, and none for whose bytes another host or process could make us wait (T-27).
 /// It blocks no longer than a disk does.
-pub(super) fn read(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
+pub fn read(descriptor: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     let refused = |detail: &str| io::Error::new(io::ErrorKind::InvalidInput, detail.to_owned());
     if WAITING.contains(&fstatfs(&descriptor)?.filesystem_type()) {
         return Err(refused("it is on a file system of the kernel, or of another process or host"));
@@ -25,7 +23,7 @@ pub(super) fn read(descriptor: OwnedFd) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
         return Err(refused("it is not a regular file"));
     }
-    let mut bytes = vec![0; AUTH_FILE_BYTES.saturating_add(1)];
+    let mut bytes = vec![0; limit.saturating_add(1)];
     let mut length = 0;
     while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, u64::try_from(length).unwrap_or(u64::MAX)) {
@@ -66,7 +64,7 @@ mod tests {
     use super::*;
 
     fn of(file: impl Into<OwnedFd>) -> Result<Vec<u8>, String> {
-        read(file.into()).map_err(|error| error.to_string())
+        read(file.into(), 4096).map_err(|error| error.to_string())
     }
 
     // Rule T-27.
@@ -78,7 +76,7 @@ mod tests {
         assert_eq!(of(file).unwrap(), b"{\"auths\":{}}");
         let large = tempfile::tempfile().unwrap();
         large.set_len(1 << 40).unwrap();
-        assert_eq!(of(large).unwrap().len(), AUTH_FILE_BYTES + 1);
+        assert_eq!(of(large).unwrap().len(), 4097);
     }
 
     // Rule T-27.
