@@ -60,6 +60,8 @@ codes! {
     ClockImplausible = "clock-implausible",
     /// A credential helper gave no answer, or may not be asked.
     CredentialHelperFailed = "credential-helper-failed",
+    /// What a caller handed over cannot be read.
+    DescriptorInvalid = "descriptor-invalid",
     /// The manifest is not the one a digest names.
     DigestMismatch = "digest-mismatch",
     /// One object has a member twice.

@@ -58,6 +58,9 @@ pub async fn evaluate(
         initiator: Some("vouchd verify".to_owned()),
         auth_file: None,
         cookie: None,
+        anonymous: false,
+        check_tag: false,
+        signatures: None,
     };
     let answer = verifier.evaluate_image(reference, options.to_dictionary());
     let report =

@@ -18,6 +18,9 @@ pub enum Error {
     /// The caller may not ask.
     #[zbus(name = "freedesktop.DBus.Error.AccessDenied")]
     AccessDenied(String),
+    /// What the caller handed over as a descriptor cannot be read.
+    #[zbus(name = "vouchd.Verifier1.Error.BadFileDescriptor")]
+    BadFileDescriptor(String),
     /// The caller cancelled the verification.
     #[zbus(name = "vouchd.Verifier1.Error.Cancelled")]
     Cancelled(String),
@@ -204,6 +207,11 @@ impl Error {
         Self::ZBus(zbus::Error::Failure("the caller left the bus".to_owned()))
     }
 
+    pub(super) fn bad_descriptor(what: &str, detail: &str) -> Self {
+        let message = format!("{what} cannot be read: {detail}");
+        Self::BadFileDescriptor(text(Code::DescriptorInvalid.as_str(), &message))
+    }
+
     pub(super) fn cancelled() -> Self {
         Self::Cancelled(text(Code::Cancelled.as_str(), "the caller cancelled the verification"))
     }
@@ -227,6 +235,11 @@ impl Error {
         Self::TimedOut(text(Code::TimedOut.as_str(), "the deadline passed"))
     }
 
+    pub(super) fn too_large(what: &str, limit: usize) -> Self {
+        let message = format!("{what} has more than {limit} bytes");
+        Self::ManifestTooLarge(text(Code::EvidenceTooLarge.as_str(), &message))
+    }
+
     pub(super) fn too_many_requests(most: usize) -> Self {
         let message = format!("{most} verifications are running already, or the service is ending");
         Self::TooManyRequests(text(Code::TooManyRequests.as_str(), &message))
@@ -237,6 +250,11 @@ impl Error {
             Code::UnknownCookie.as_str(),
             "no verification of this caller has the cookie",
         ))
+    }
+
+    pub(super) fn moved(reference: &str, wanted: &Digest, found: &Digest) -> Self {
+        let message = format!("{reference} leads to {found}, not to {wanted}");
+        Self::DigestMismatch(text(Code::DigestMismatch.as_str(), &message))
     }
 
     pub(super) fn unexpected_digest(expected: &Digest, accepted: Option<&Digest>) -> Self {

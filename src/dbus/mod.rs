@@ -10,6 +10,7 @@ mod recent;
 mod state;
 mod systemd;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +27,17 @@ use zbus::proxy::CacheProperties;
 
 use crate::config::is_short_name;
 use crate::diagnostic::{Code, escape};
-use crate::engine::{self, Answer, Engine};
+use crate::digest::{Algorithm, Digest};
+use crate::engine::{self, Answer, Content, Engine, Request};
+use crate::evaluate::evidence::LocatedSignature;
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
 use crate::fetch::credentials::Source;
-use crate::journal::{self, Asked, Failure, PolicyLog, SeenPolicy};
+use crate::fetch::{self, Budget, MANIFEST_BYTES, SIGNATURE_BYTES, descriptor};
+use crate::journal::{self, Failure, PolicyLog, SeenPolicy};
 use crate::metrics::{Counters, Outcome};
 use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{Report, Route};
+use crate::verify::UntrustedSignature;
 
 use callers::Callers;
 use cookies::{Cookies, Held};
@@ -42,7 +47,7 @@ pub use callers::Departures;
 pub use client::{ClientError, evaluate};
 pub use dictionary::Dictionary;
 pub use error::Error;
-pub use options::{Descriptor, Options};
+pub use options::{Descriptor, Method, Options};
 pub use state::{DaemonState, Running};
 pub use systemd::UnitState;
 
@@ -180,19 +185,24 @@ impl Verifier {
         self.policy_status_within(RECENT).await.ok_or_else(late)
     }
 
+    /// Who asks, if that may be, and waits for an answer.
+    async fn admit(&self, connection: &Connection, header: &Header<'_>) -> Result<Caller, Error> {
+        if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
+            return Err(Error::invalid_args("nothing is done for a caller that expects no reply"));
+        }
+        caller(connection, header).await
+    }
+
     /// From the call to the report. `Ok` is a verdict, whichever.
     async fn decide(
         &self,
-        connection: &Connection,
-        header: &Header<'_>,
+        (connection, header): (&Connection, &Header<'_>),
         reference: &str,
         options: &Dictionary,
+        asked: Asked,
     ) -> Result<Report, Error> {
-        if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
-            return Err(Error::invalid_args("nothing is decided for a caller that expects no reply"));
-        }
-        let caller = caller(connection, header).await?;
-        let options = Options::parse(options)?;
+        let caller = self.admit(connection, header).await?;
+        let options = Options::parse(options, asked.method())?;
         check_reference(reference)?;
         let permit = Arc::clone(&self.gatherings)
             .try_acquire_owned()
@@ -205,9 +215,10 @@ impl Verifier {
         let answer = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
             () = cancelled(held.as_ref()) => Err(Error::cancelled()),
-            answer = self.judge(permit, reference, &options) => answer,
+            answer = self.judge(permit, reference, &options, &asked) => answer,
         };
         let result = answer.and_then(|answer| {
+            check_resolved(reference, &asked, &answer)?;
             check_expected(&options, &answer)?;
             Ok(Report::of_answer(reference, Route::Bus, &answer))
         });
@@ -232,7 +243,7 @@ impl Verifier {
             Err(Error::ZBus(_)) => (Outcome::Cancelled, None),
             Err(error) => (Outcome::Failed, error.code()),
         };
-        let asked = Asked {
+        let asked = journal::Asked {
             id: self.counters.count(outcome, code),
             reference,
             initiator: options.initiator.as_deref(),
@@ -272,15 +283,18 @@ impl Verifier {
         permit: OwnedSemaphorePermit,
         reference: &str,
         options: &Options,
+        asked: &Asked,
     ) -> Result<Answer, Error> {
-        let supplied = self.supplied(options).await?;
+        let timeout = options.timeout;
+        let mut request = Request::new(options.question.clone(), self.engine.budget());
+        request.supplied = self.supplied(options).await?;
+        request.content = self.content(options, asked, &request.budget).await?;
         let (engine, reference) = (Arc::clone(&self.engine), reference.to_owned());
-        let (question, timeout) = (options.question.clone(), options.timeout);
         // A set, because dropping it ends its task.
         let mut task = JoinSet::new();
         task.spawn(async move {
             let _permit = permit;
-            engine.verify(&reference, &question, supplied.as_ref(), timeout, engine::now()).await
+            engine.answer(&reference, request, timeout, engine::now()).await
         });
         match tokio::time::timeout(timeout.saturating_add(GRACE), task.join_next()).await {
             Ok(Some(Ok(answer))) => answer.map_err(|undecided| Error::of_engine(&undecided.error)),
@@ -290,23 +304,107 @@ impl Verifier {
     }
 }
 
+/// What a verification is about.
+#[derive(Debug)]
+enum Asked {
+    Digest(Digest),
+    Image,
+    Manifest(Descriptor),
+}
+
+impl Asked {
+    fn method(&self) -> Method {
+        match self {
+            Self::Digest(_) => Method::ImageDigest,
+            Self::Image => Method::Image,
+            Self::Manifest(_) => Method::Manifest,
+        }
+    }
+}
+
 impl Verifier {
-    /// The credentials that the caller handed over. Only calls with a descriptor wait for one another (T-27).
+    /// The credentials that count in place of those of this host.
     async fn supplied(&self, options: &Options) -> Result<Option<Source>, Error> {
+        if options.anonymous {
+            return Ok(Some(Source::Anonymous));
+        }
         let Some(descriptor) = &options.auth_file else { return Ok(None) };
+        let owned = descriptor.duplicate()?;
+        let read = move || {
+            let source = Source::of_descriptor(owned);
+            source.map(Some).map_err(|error| Error::invalid_args(&error.to_string()))
+        };
+        self.read(options.timeout, read).await
+    }
+
+    /// The manifest that is asked about, with what the caller handed over.
+    async fn content(&self, options: &Options, asked: &Asked, budget: &Budget) -> Result<Content, Error> {
+        let manifest = match asked {
+            Asked::Digest(digest) => {
+                return Ok(Content::Digest { digest: digest.clone(), check_tag: options.check_tag });
+            }
+            Asked::Image => return Ok(Content::Named),
+            Asked::Manifest(manifest) => manifest.duplicate()?,
+        };
+        let signatures: Option<Result<Vec<_>, _>> =
+            options.signatures.as_ref().map(|all| all.iter().map(Descriptor::duplicate).collect());
+        let (signatures, budget) = (signatures.transpose()?, budget.clone());
+        let read = move || {
+            let bytes = read_paid(manifest, "the manifest", MANIFEST_BYTES, &budget)?;
+            let signatures = signatures.map(|all| {
+                let numbered = (1_usize..).zip(all);
+                numbered.map(|(number, signature)| read_signature(signature, number, &budget)).collect()
+            });
+            Ok(Content::Manifest { bytes, signatures: signatures.transpose()? })
+        };
+        self.read(options.timeout, read).await
+    }
+
+    /// Reads descriptors. Only calls that have some wait for one another (T-27).
+    async fn read<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        read: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let turn = Arc::clone(&self.descriptors).try_acquire_owned();
         let turn = turn.map_err(|_| Error::too_many_requests(DESCRIPTORS))?;
-        let owned = descriptor.duplicate().map_err(|_| Error::internal("there are no descriptors left"))?;
         let reading = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            Source::of_descriptor(owned)
+            read()
         });
-        match tokio::time::timeout(options.timeout, reading).await {
-            Ok(Ok(source)) => source.map(Some).map_err(|error| Error::invalid_args(&error.to_string())),
-            Ok(Err(_)) => Err(Error::internal("the authentication file could not be read")),
+        match tokio::time::timeout(timeout, reading).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Error::internal("what was handed over could not be read")),
             Err(_) => Err(Error::timed_out()),
         }
     }
+}
+
+/// The bytes of a descriptor of at most `limit`, which the budget pays for (T-28).
+fn read_paid(descriptor: OwnedFd, what: &str, limit: usize, budget: &Budget) -> Result<Vec<u8>, Error> {
+    let bytes = read_all(descriptor, what, limit)?;
+    let unpaid = |error: fetch::Error| Error::of_engine(&engine::Error::Fetch(error));
+    budget.bytes(bytes.len()).map_err(unpaid)?;
+    Ok(bytes)
+}
+
+fn read_all(descriptor: OwnedFd, what: &str, limit: usize) -> Result<Vec<u8>, Error> {
+    let bytes = descriptor::read(descriptor, limit)
+        .map_err(|error| Error::bad_descriptor(what, &error.to_string()))?;
+    if bytes.len() > limit { Err(Error::too_large(what, limit)) } else { Ok(bytes) }
+}
+
+/// A signature as lookaside stores hold it, or a Sigstore bundle, which begins as no other does.
+fn read_signature(descriptor: OwnedFd, number: usize, budget: &Budget) -> Result<LocatedSignature, Error> {
+    let what = format!("signature {number}");
+    let blob = read_paid(descriptor, &what, SIGNATURE_BYTES, budget)?;
+    let signature = if blob.starts_with(b"{") {
+        UntrustedSignature::Bundle(blob)
+    } else {
+        UntrustedSignature::from_blob(&blob)
+            .map_err(|error| Error::invalid_args(&format!("{what} is none: {error}")))?
+    };
+    Ok(LocatedSignature { location: format!("{what} of the caller"), signature })
 }
 
 /// org.vouchd.Verifier1.Manager, at /org/vouchd/Verifier1 of the bus name org.vouchd.Verifier1.
@@ -343,6 +441,7 @@ impl Verifier {
     ///     the same connection that still runs
     ///   auth-file h  a containers-auth.json(5) of the caller's own, in a regular file or memfd of at most 4 MiB;
     ///     it is read once, and no other credentials are used. "credHelpers" and "credsStore" are not allowed
+    ///   anonymous b  use no credentials at all, which are also the client certificates of the host
     ///
     /// manifest_digest is the digest of a manifest that was itself accepted: the index, or the instance
     /// if only that was. pinned_reference has this digest in place of a tag: pull exactly that. Both
@@ -355,13 +454,80 @@ impl Verifier {
         reference: &str,
         options: Dictionary,
     ) -> Result<(String, String, Dictionary), Error> {
-        let report = self.decide(connection, &header, reference, &options).await?;
+        let report = self.decide((connection, &header), reference, &options, Asked::Image).await?;
         if !report.allowed {
             return Err(Error::of_denial(&report));
         }
         let details = Dictionary::of_report(&report)?;
         let text = |value: Option<String>| value.unwrap_or_default();
         Ok((text(report.manifest_digest), text(report.pinned_reference), details))
+    }
+
+    /// VerifyImage for the manifest with a certain digest: that is fetched and judged, while the scope, and the
+    /// names that signatures must have, are those of REFERENCE, which may have a tag.
+    ///
+    /// Says nothing about where the tag leads, unless the option check-tag b is true: then the manifest is
+    /// fetched by REFERENCE, and if it has another digest the error is .Error.DigestMismatch. Only images in
+    /// registries have digests to fetch by; others are .Error.UnsupportedTransport.
+    ///
+    /// digest is "sha256:" and 64 hexadecimal digits. If it is that of an index, "subject" says whether the
+    /// index or the instance must be accepted, as ever: with "either" the index may have been accepted for its
+    /// instance alone, so use what details call manifest-digest or pinned-reference, not digest.
+    ///
+    /// Options and errors are those of VerifyImage, and details has the keys of the report of EvaluateImage.
+    #[zbus(out_args("details"))]
+    pub async fn verify_image_digest(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        reference: &str,
+        digest: &str,
+        options: Dictionary,
+    ) -> Result<Dictionary, Error> {
+        let digest = Digest::parse(digest)
+            .filter(|digest| digest.algorithm() == Algorithm::Sha256)
+            .ok_or_else(|| Error::invalid_args("the digest must be \"sha256:\" and 64 hexadecimal digits"))?;
+        let asked = Asked::Digest(digest);
+        let report = self.decide((connection, &header), reference, &options, asked).await?;
+        if !report.allowed {
+            return Err(Error::of_denial(&report));
+        }
+        Dictionary::of_report(&report)
+    }
+
+    /// VerifyImage for a manifest that the caller has: only its signatures are looked for.
+    ///
+    /// manifest is a regular file or memfd of at most 4 MiB, read from its beginning wherever its offset
+    /// stands; what cannot be read is .Error.BadFileDescriptor. What follows is about the bytes that were read,
+    /// which have the digest manifest_digest: compare it before you use others. Nothing is said about where
+    /// REFERENCE leads. If REFERENCE has a digest, it must be that one: .Error.DigestMismatch.
+    ///
+    /// The scope, and the names that signatures must have, are those of REFERENCE, which must be an image in a
+    /// registry. Signatures are looked for where the image belongs, not on mirrors. Of an index only the index
+    /// itself is judged; if the option subject is "instance" or "both", it is refused.
+    ///
+    /// Options are those of VerifyImage, without platform and expected-digest, and with:
+    ///
+    ///   signatures ah  the only signatures that count, at most 16, each of at most 4 MiB: as they are in lookaside
+    ///     stores, or Sigstore bundles. Nobody is asked anything then
+    ///
+    /// details has the keys of the report of EvaluateImage; resolved-digest is that of the bytes.
+    #[zbus(out_args("manifest_digest", "details"))]
+    pub async fn verify_manifest(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        reference: &str,
+        manifest: zbus::wire::Fd<'_>,
+        options: Dictionary,
+    ) -> Result<(String, Dictionary), Error> {
+        let asked = Asked::Manifest(Descriptor::of(&manifest)?);
+        let report = self.decide((connection, &header), reference, &options, asked).await?;
+        if !report.allowed {
+            return Err(Error::of_denial(&report));
+        }
+        let details = Dictionary::of_report(&report)?;
+        Ok((report.manifest_digest.unwrap_or_default(), details))
     }
 
     /// VerifyImage for people and tests: that the policy refuses the image is not an error but a report
@@ -405,7 +571,7 @@ impl Verifier {
         reference: &str,
         options: Dictionary,
     ) -> Result<Dictionary, Error> {
-        let report = self.decide(connection, &header, reference, &options).await?;
+        let report = self.decide((connection, &header), reference, &options, Asked::Image).await?;
         Dictionary::of_report(&report)
     }
 
@@ -524,6 +690,16 @@ fn check_reference(reference: &str) -> Result<(), Error> {
         | Transport::Ostree
         | Transport::Sif
         | Transport::Tarball) => Err(Error::local_transport(transport)),
+    }
+}
+
+/// What was judged must be what the digest names, whether it is allowed or not.
+fn check_resolved(reference: &str, asked: &Asked, answer: &Answer) -> Result<(), Error> {
+    let Asked::Digest(wanted) = asked else { return Ok(()) };
+    match (&answer.verdict.resolved_digest, &answer.verdict.decision) {
+        (Some(found), _) if found != wanted => Err(Error::moved(reference, wanted, found)),
+        (None, Decision::Allow(_)) => Err(Error::internal("an image was allowed without its manifest")),
+        (None, Decision::Deny(_)) | (Some(_), _) => Ok(()),
     }
 }
 

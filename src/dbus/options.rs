@@ -1,6 +1,5 @@
 //! [`Options`]: the options of a verification.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +26,42 @@ const COOKIE_BYTES: usize = 64;
 /// Longest part of a platform; the longest in use have eight.
 const PLATFORM_BYTES: usize = 32;
 
+/// Most descriptors of one message: 16, specs/dbus-systemd.md, "Limits".
+const DESCRIPTORS: usize = 16;
+
 /// Options of the interface that this version does not have.
-const LATER: [&str; 2] = ["anonymous", "no-cache"];
+const LATER: [&str; 1] = ["no-cache"];
+
+/// What the options are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `VerifyImage` and `EvaluateImage`.
+    Image,
+    /// `VerifyImageDigest`.
+    ImageDigest,
+    /// `VerifyManifest`.
+    Manifest,
+}
+
+impl Method {
+    /// Whether an option means anything for it. Those that nobody knows do not.
+    fn has(self, key: &str) -> bool {
+        match key {
+            "check-tag" => self == Self::ImageDigest,
+            "expected-digest" | "platform" => self != Self::Manifest,
+            "signatures" => self == Self::Manifest,
+            _ => true,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Image => "VerifyImage",
+            Self::ImageDigest => "VerifyImageDigest",
+            Self::Manifest => "VerifyManifest",
+        }
+    }
+}
 
 /// How a caller wants its verification done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +78,12 @@ pub struct Options {
     pub auth_file: Option<Descriptor>,
     /// The caller's name for this verification. Untrusted: escape before printing.
     pub cookie: Option<String>,
+    /// Whether no credentials are used.
+    pub anonymous: bool,
+    /// Whether the name must lead to the digest at present.
+    pub check_tag: bool,
+    /// The only signatures that count, not read yet; if `None`, they are looked for.
+    pub signatures: Option<Vec<Descriptor>>,
 }
 
 /// A descriptor that a caller handed over.
@@ -52,9 +91,15 @@ pub struct Options {
 pub struct Descriptor(Arc<OwnedFd>);
 
 impl Descriptor {
+    /// The same, to be kept.
+    pub(super) fn of(descriptor: &impl AsFd) -> Result<Self, Error> {
+        let owned = descriptor.as_fd().try_clone_to_owned();
+        owned.map(Self::from).map_err(|_| Error::internal("there are no descriptors left"))
+    }
+
     /// Another one for the same file.
-    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone()
+    pub(super) fn duplicate(&self) -> Result<OwnedFd, Error> {
+        self.0.try_clone().map_err(|_| Error::internal("there are no descriptors left"))
     }
 }
 
@@ -74,7 +119,7 @@ impl Eq for Descriptor {}
 
 impl Options {
     /// Reads the options of a call. What is not understood is an error: ignoring it could fail open.
-    pub fn parse(dictionary: &Dictionary) -> Result<Self, Error> {
+    pub fn parse(dictionary: &Dictionary, method: Method) -> Result<Self, Error> {
         if dictionary.len() > OPTIONS {
             return Err(Error::invalid_args("there are more than 32 options"));
         }
@@ -89,32 +134,37 @@ impl Options {
             initiator: None,
             auth_file: None,
             cookie: None,
+            anonymous: false,
+            check_tag: false,
+            signatures: None,
         };
         for (place, (key, value)) in dictionary.iter().enumerate() {
             if dictionary.iter().take(place).any(|(earlier, _)| earlier == key) {
                 return Err(Error::invalid_args(&format!("option {key:?} comes twice")));
             }
+            if !method.has(key) {
+                let name = method.name();
+                return Err(Error::invalid_args(&format!("option {key:?} is not one of {name}")));
+            }
             options.set(key, value)?;
+        }
+        if options.anonymous && options.auth_file.is_some() {
+            return Err(Error::invalid_args("\"anonymous\" and \"auth-file\" contradict each other"));
         }
         Ok(options)
     }
 
     fn set(&mut self, key: &str, value: &Variant<'_>) -> Result<(), Error> {
         match key {
-            "auth-file" => {
-                let Variant::Fd(descriptor) = value else { return Err(wrong_type(key, "h")) };
-                let owned = descriptor.as_fd().try_clone_to_owned();
-                let owned = owned.map_err(|_| Error::internal("there are no descriptors left"))?;
-                self.auth_file = Some(owned.into());
-            }
+            "anonymous" => self.anonymous = boolean(key, value)?,
+            "auth-file" => self.auth_file = Some(descriptor(value).ok_or_else(|| wrong_type(key, "h"))??),
+            "check-tag" => self.check_tag = boolean(key, value)?,
             "cookie" => self.cookie = Some(parse_cookie(string(key, value)?)?),
             "expected-digest" => self.expected_digest = Some(parse_digest(string(key, value)?)?),
             "initiator" => self.initiator = Some(parse_initiator(string(key, value)?)?),
             "platform" => self.question.platform = parse_platform(value)?,
-            "require-signature" => {
-                let Variant::Bool(required) = value else { return Err(wrong_type(key, "b")) };
-                self.question.require_signature = *required;
-            }
+            "require-signature" => self.question.require_signature = boolean(key, value)?,
+            "signatures" => self.signatures = Some(parse_signatures(key, value)?),
             "subject" => self.question.subject = parse_subject(string(key, value)?)?,
             "timeout-usec" => {
                 let Variant::U64(microseconds) = value else { return Err(wrong_type(key, "t")) };
@@ -148,6 +198,9 @@ impl Options {
         if let Some(initiator) = &self.initiator {
             dictionary = dictionary.with("initiator", Str::from(initiator.clone()));
         }
+        for (key, is_set) in [("anonymous", self.anonymous), ("check-tag", self.check_tag)] {
+            dictionary = if is_set { dictionary.with(key, true) } else { dictionary };
+        }
         if let Some(cookie) = &self.cookie {
             dictionary = dictionary.with("cookie", Str::from(cookie.clone()));
         }
@@ -157,6 +210,25 @@ impl Options {
 
 fn wrong_type(key: &str, wanted: &str) -> Error {
     Error::invalid_args(&format!("option {key:?} must be of type {wanted}"))
+}
+
+fn boolean(key: &str, value: &Variant<'_>) -> Result<bool, Error> {
+    let Variant::Bool(value) = value else { return Err(wrong_type(key, "b")) };
+    Ok(*value)
+}
+
+/// Nothing if it is no descriptor.
+fn descriptor(value: &Variant<'_>) -> Option<Result<Descriptor, Error>> {
+    let Variant::Fd(descriptor) = value else { return None };
+    Some(Descriptor::of(descriptor))
+}
+
+fn parse_signatures(key: &str, value: &Variant<'_>) -> Result<Vec<Descriptor>, Error> {
+    let Variant::Array(elements) = value else { return Err(wrong_type(key, "ah")) };
+    if elements.len() > DESCRIPTORS {
+        return Err(Error::invalid_args("there are more than 16 \"signatures\""));
+    }
+    elements.iter().map(|element| descriptor(element).ok_or_else(|| wrong_type(key, "ah"))?).collect()
 }
 
 fn string<'v>(key: &str, value: &'v Variant<'_>) -> Result<&'v str, Error> {
@@ -232,7 +304,7 @@ mod tests {
 
     #[test]
     fn no_options_mean_the_defaults() {
-        let options = Options::parse(&Dictionary::new()).unwrap();
+        let options = Options::parse(&Dictionary::new(), Method::Image).unwrap();
         assert!(options.question.require_signature);
         assert_eq!(options.question.subject, Subject::Either);
         assert_eq!(options.question.platform, Platform::host());
@@ -256,8 +328,12 @@ mod tests {
                     initiator: Some("test".into()),
                     auth_file: None,
                     cookie: Some("c".into()),
+                    anonymous: !require_signature,
+                    check_tag: require_signature,
+                    signatures: None,
                 };
-                assert_eq!(Options::parse(&options.to_dictionary()).unwrap(), options);
+                let parsed = Options::parse(&options.to_dictionary(), Method::ImageDigest);
+                assert_eq!(parsed.unwrap(), options);
             }
         }
     }
@@ -299,15 +375,41 @@ mod tests {
             with("cookie", s("").into()),
             with("cookie", s(&"x".repeat(65)).into()),
             with("cookie", 1u32.into()),
-            with("anonymous", true.into()),
+            with("anonymous", s("true").into()),
+            with("check-tag", true.into()),
+            with("signatures", s("x").into()),
             with("auth-file", s("/x").into()),
             with("no-cache", true.into()),
             with("initiator", s("a").into()).with("initiator", s("a")),
             with("require-signature", true.into()).with("require-signature", false),
         ] {
-            let error = Options::parse(&wrong).unwrap_err();
+            let error = Options::parse(&wrong, Method::Image).unwrap_err();
             assert!(matches!(error, Error::InvalidArgs(_)), "{wrong:?}: {error}");
             assert_eq!(error.code(), Some("usage"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_method_has_options_of_its_own() {
+        let digest = Digest::sha256(b"").to_string();
+        let platform = || OwnedVariant::try_from(Variant::Structure(("linux", "amd64", "").into())).unwrap();
+        let signatures = || {
+            let none = zbus::wire::Array::new(<zbus::wire::Fd<'_> as zbus::Type>::SIGNATURE);
+            OwnedVariant::try_from(Variant::Array(none)).unwrap()
+        };
+        for (key, value, wanted) in [
+            ("check-tag", true.into(), [false, true, false]),
+            ("expected-digest", s(&digest).into(), [true, true, false]),
+            ("platform", platform(), [true, true, false]),
+            ("signatures", signatures(), [false, false, true]),
+            ("anonymous", true.into(), [true, true, true]),
+            ("cookie", s("c").into(), [true, true, true]),
+            ("no-cache", false.into(), [false, false, false]),
+        ] {
+            let options = Dictionary::new().with(key, value);
+            let allowed = [Method::Image, Method::ImageDigest, Method::Manifest]
+                .map(|method| Options::parse(&options, method).is_ok());
+            assert_eq!(allowed, wanted, "{key}");
         }
     }
 
@@ -316,7 +418,8 @@ mod tests {
         for (microseconds, wanted) in
             [(0_u64, DEFAULT_TIMEOUT), (1, Duration::from_micros(1)), (600_000_000, LONGEST_TIMEOUT)]
         {
-            let options = Options::parse(&Dictionary::new().with("timeout-usec", microseconds)).unwrap();
+            let options =
+                Options::parse(&Dictionary::new().with("timeout-usec", microseconds), Method::Image).unwrap();
             assert_eq!(options.timeout, wanted);
         }
     }

@@ -1074,7 +1074,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Longer than the properties may be behind the files.
 const A_WHILE: Duration = Duration::from_millis(1100);
 
-fn name(error: &dbus::Error) -> String {
+pub(crate) fn name(error: &dbus::Error) -> String {
     error.name().to_string()
 }
 
@@ -1107,13 +1107,13 @@ async fn uncached(connection: &Connection) -> VerifierProxy<'static> {
 }
 
 /// A configuration, and the interface on one end of a socket pair.
-struct Rig {
+pub(crate) struct Rig {
     directory: TempDir,
-    settings: Settings,
+    pub(crate) settings: Settings,
 }
 
 impl Rig {
-    fn new(policy: &str) -> Self {
+    pub(crate) fn new(policy: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("policy.json");
         fs::write(&file, policy).unwrap();
@@ -1160,7 +1160,11 @@ impl Rig {
         self.directory.path().join("policy.json")
     }
 
-    fn registries_d(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn registries_d(&self) -> PathBuf {
         self.directory.path().join("registries.d")
     }
 
@@ -1182,7 +1186,7 @@ impl Rig {
         client
     }
 
-    async fn verifier(&self) -> VerifierProxy<'static> {
+    pub(crate) async fn verifier(&self) -> VerifierProxy<'static> {
         uncached(&self.connection().await).await
     }
 }

@@ -10,6 +10,8 @@ mod cosign3;
 mod credentials;
 // The interface on a message bus, and the daemon.
 mod dbus;
+// The same, for manifests that the caller chooses.
+mod dbus_content;
 // The verdicts of the installed skopeo, and of a later one.
 mod differential;
 // A real registry and real signatures.
