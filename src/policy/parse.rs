@@ -24,7 +24,12 @@ const LIMITS: Limits = Limits { depth: 64, values: usize::MAX };
 impl Policy {
     /// Reads a policy. On failure all problems are reported, causes before their consequences.
     pub fn parse(text: &[u8]) -> Result<Self, NonEmpty<Diagnostic>> {
-        let root = json::parse(text, LIMITS).map_err(|error| {
+        Self::parse_within(text, LIMITS.values)
+    }
+
+    /// As [`Policy::parse`] for a text that anybody may have written, with at most this number of JSON values.
+    pub fn parse_within(text: &[u8], values: usize) -> Result<Self, NonEmpty<Diagnostic>> {
+        let root = json::parse(text, Limits { values, ..LIMITS }).map_err(|error| {
             NonEmpty::one(Diagnostic {
                 code: Code::InvalidJson,
                 severity: Severity::Error,
@@ -33,7 +38,7 @@ impl Policy {
                 help: None,
             })
         })?;
-        let mut parser = Parser { problems: Vec::new() };
+        let mut parser = Parser { problems: Vec::new(), is_full: false };
         let policy = parser.policy(&root);
         // What is missing is often what was misspelt.
         let consequence = |code| matches!(code, Code::InvalidRequirement | Code::MissingKey);
@@ -56,7 +61,12 @@ impl Policy {
 /// recorded problems too, so that what stands deeper is read as well. A policy with problems is never used.
 struct Parser {
     problems: Vec<Diagnostic>,
+    /// Whether there are more than are kept.
+    is_full: bool,
 }
+
+/// Most problems that are told: 1,000, so that they never take much more room than the policy.
+const PROBLEMS: usize = 1_000;
 
 /// The members of a strict object, taken by name.
 struct Object<'v, 'a> {
@@ -73,11 +83,15 @@ impl<'v, 'a> Object<'v, 'a> {
 
 impl Parser {
     fn problem(&mut self, code: Code, span: Span, message: String) {
+        self.is_full |= self.problems.len() == PROBLEMS;
+        if self.is_full {
+            return;
+        }
         self.problems.push(Diagnostic { code, severity: Severity::Error, span, message, help: None });
     }
 
     fn help(&mut self, help: String) {
-        if let Some(last) = self.problems.last_mut() {
+        if let Some(last) = self.problems.last_mut().filter(|_| !self.is_full) {
             last.help = Some(help);
         }
     }
