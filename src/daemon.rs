@@ -97,7 +97,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     let mut reloading = Reloading::new(verifier.clone());
     // A set, because dropping it ends its task.
     let mut counting = JoinSet::new();
-    counting.spawn(Arc::clone(verifier.counters()).keep_file(environment, metrics::PAUSE));
+    counting.spawn(Arc::clone(verifier.answers()).keep_file(environment, metrics::PAUSE));
     loop {
         tokio::select! {
             () = connection.closed() => return Err(Error::BusLost),

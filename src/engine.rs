@@ -807,6 +807,28 @@ impl Engine {
         blocking(&self.judging, examination, "the examination of what was found", deadline).await
     }
 
+    /// As [`Engine::explain`], where it holds nobody up.
+    pub async fn explain_within(
+        self: &Arc<Self>,
+        name: String,
+        timeout: Duration,
+    ) -> Result<Explanation, Error> {
+        let engine = Arc::clone(self);
+        let explain = move || engine.explain(&name);
+        blocking(&self.reading, explain, "the configuration", Instant::now() + timeout).await
+    }
+
+    /// Reads policy, registries.d, registries.conf and proxies, as each verification does.
+    pub async fn check_within(self: &Arc<Self>, timeout: Duration) -> Result<Arc<LoadedPolicy>, Error> {
+        let engine = Arc::clone(self);
+        let check = move || {
+            let policy = engine.policy()?;
+            engine.client.check()?;
+            Ok(policy)
+        };
+        blocking(&self.reading, check, "the configuration", Instant::now() + timeout).await
+    }
+
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.
     pub fn explain(&self, name: &str) -> Result<Explanation, Error> {
         let policy = self.policy()?;

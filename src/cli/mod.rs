@@ -3,6 +3,7 @@
 mod explain;
 mod inspect;
 mod print;
+mod reload;
 mod signer;
 mod status;
 mod trust;
@@ -82,6 +83,8 @@ enum Command {
     Status(status::Status),
     /// Serve org.vouchd.Verifier1 on the system bus
     Daemon(Daemon),
+    /// Have the daemon read its configuration, and say whether it can be used
+    Reload(reload::Reload),
 }
 
 /// Where the policy and registries.d are.
@@ -249,6 +252,7 @@ pub fn main() -> ExitCode {
         Command::Trust(command) => runtime.block_on(trust::run(command)),
         Command::Status(command) => runtime.block_on(status::run(command)),
         Command::Daemon(command) => runtime.block_on(run_daemon(command)),
+        Command::Reload(command) => runtime.block_on(reload::run(command)),
     };
     // Threads that still wait for a disk or a name server must not keep the answer back.
     runtime.shutdown_background();

@@ -8,8 +8,12 @@ use tokio::sync::oneshot;
 use zbus::fdo::{DBusProxy, NameOwnerChanged};
 use zbus::message::{Message, Type};
 use zbus::names::{BusName, UniqueName};
+use zbus::object_server::SignalEmitter;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, MatchRule, MessageStream};
+
+use super::status::News;
+use super::{PATH, Verifier};
 
 /// The bus itself; D-Bus Specification, "Message Bus Messages".
 const BUS: &str = "org.freedesktop.DBus";
@@ -65,11 +69,17 @@ async fn is_present(connection: &Connection, caller: &UniqueName<'_>) -> bool {
 pub struct Departures {
     callers: Callers,
     signals: MessageStream,
+    news: News,
+    emitter: SignalEmitter<'static>,
 }
 
 impl Departures {
     /// One subscription for all callers; `arg2` is the new owner.
-    pub(super) async fn subscribe(callers: Callers, connection: &Connection) -> zbus::Result<Self> {
+    pub(super) async fn subscribe(
+        callers: Callers,
+        news: News,
+        connection: &Connection,
+    ) -> zbus::Result<Self> {
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .sender(BUS)
@@ -77,14 +87,25 @@ impl Departures {
             .member("NameOwnerChanged")
             .arg(2, "")
             .build()?;
-        Ok(Self { callers, signals: MessageStream::for_match_rule(rule, connection, None).await? })
+        let signals = MessageStream::for_match_rule(rule, connection, None).await?;
+        Ok(Self { callers, signals, news, emitter: SignalEmitter::new(connection, PATH)? })
     }
 
-    /// Tells the callers' verifications, until the connection ends. Must run whenever the connection does.
+    /// Tells the callers' verifications, and everybody what becomes of the policy, until the connection ends. Must run
+    /// whenever the connection does.
     pub async fn follow(mut self) {
-        while let Some(Ok(message)) = self.signals.next().await {
-            if let Some(name) = departed(message) {
-                self.callers.remove(&name);
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => {
+                    let Some(Ok(message)) = signal else { return };
+                    if let Some(name) = departed(message) {
+                        self.callers.remove(&name);
+                    }
+                }
+                Some(status) = self.news.next() => {
+                    // That nobody hears it changes nothing.
+                    let _ = Verifier::say_policy_changed(&self.emitter, &status).await;
+                }
             }
         }
     }

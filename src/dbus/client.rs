@@ -11,6 +11,7 @@ use zbus::names::{BusName, OwnedUniqueName, WellKnownName};
 use zbus::proxy::CacheProperties;
 
 use crate::diagnostic::{Code, escape};
+use crate::digest::Digest;
 use crate::evaluate::evidence::Question;
 use crate::report::{Report, Route, SCHEMA};
 
@@ -28,6 +29,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long before that the daemon must be done.
 const REPLYING: Duration = Duration::from_secs(1);
 
+/// How long a reload may take, with starting the daemon.
+const RELOADING: Duration = Duration::from_secs(60);
+
 /// The user that the daemon runs as; sysusers.d, `vouchd.conf`.
 const USER: &str = "vouchd";
 
@@ -40,17 +44,7 @@ pub async fn evaluate(
 ) -> Result<Report, ClientError> {
     let began = Instant::now();
     let left = || timeout.saturating_add(GRACE).saturating_sub(began.elapsed());
-    let connection = connect(&bus_address(address), CONNECTING.min(left())).await?;
-    let owner = tokio::time::timeout(FINDING.min(left()), daemon(&connection))
-        .await
-        .map_err(|_| bus("the daemon was not found in time"))??;
-    // The owner itself is asked, so that it is the one whose user was checked.
-    let verifier = VerifierProxy::builder(&connection)
-        .destination(owner)
-        .cache_properties(CacheProperties::No)
-        .build()
-        .await
-        .map_err(|error| bus(&error.to_string()))?;
+    let verifier = verifier(address, left).await?;
     let options = Options {
         question: question.clone(),
         expected_digest: None,
@@ -66,6 +60,33 @@ pub async fn evaluate(
     let report =
         tokio::time::timeout(left(), answer).await.map_err(|_| bus("the daemon does not answer"))??;
     read_report(&report, reference, question)
+}
+
+/// Has the daemon read its configuration; returns the digest of the policy. Without `address`, on the system bus.
+pub async fn reload(address: Option<&str>) -> Result<String, ClientError> {
+    let began = Instant::now();
+    let left = || RELOADING.saturating_sub(began.elapsed());
+    let verifier = verifier(address, left).await?;
+    let digest = tokio::time::timeout(left(), verifier.reload()).await;
+    let digest = digest.map_err(|_| bus("the daemon does not answer"))??;
+    Digest::parse(&digest).map(|digest| digest.to_string()).ok_or_else(|| bus("it sent no digest"))
+}
+
+/// The daemon itself: the connection whose user was checked.
+async fn verifier(
+    address: Option<&str>,
+    left: impl Fn() -> Duration,
+) -> Result<VerifierProxy<'static>, ClientError> {
+    let connection = connect(&bus_address(address), CONNECTING.min(left())).await?;
+    let owner = tokio::time::timeout(FINDING.min(left()), daemon(&connection))
+        .await
+        .map_err(|_| bus("the daemon was not found in time"))??;
+    VerifierProxy::builder(&connection)
+        .destination(owner)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await
+        .map_err(|error| bus(&error.to_string()))
 }
 
 /// Why the daemon gave no verdict.
@@ -281,7 +302,7 @@ mod tests {
         let reference = "docker://h/a:1";
         let mut good = Report::undecided(reference, Route::Bus, "", String::new(), "");
         (good.decided, good.allowed, good.authenticated) = (true, true, true);
-        let read = |report: &Report| read_report(&Dictionary::of_report(report).unwrap(), reference, &asked);
+        let read = |report: &Report| read_report(&Dictionary::of(report).unwrap(), reference, &asked);
         assert_eq!(read(&good), Ok(good.clone()));
         let faults: [fn(&mut Report); 5] = [
             |report| report.schema += 1,

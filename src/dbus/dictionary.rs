@@ -49,8 +49,8 @@ impl Dictionary {
         self.0.is_empty()
     }
 
-    /// The report under the keys of its JSON.
-    pub(super) fn of_report(report: &Report) -> Result<Self, Error> {
+    /// A report under the keys of its JSON.
+    pub(super) fn of(report: &impl Serialize) -> Result<Self, Error> {
         let broken = |_| Error::internal("the report cannot be sent");
         let Ok(Value::Object(members)) = serde_json::to_value(report) else {
             return Err(Error::internal("the report is no object"));
@@ -122,15 +122,18 @@ fn variant(key: &str, value: &Value) -> Result<Option<Variant<'static>>, zbus::E
     }))
 }
 
-/// An `as` or `aa{sv}`; the only list of strings that a report has is `warnings`.
+/// An `as` or `aa{sv}`; the others are lists of objects.
 fn array(key: &str, elements: &[Value]) -> Result<Array<'static>, zbus::Error> {
-    let element = if key == "warnings" { <&str>::SIGNATURE } else { Dictionary::SIGNATURE };
+    let element = if STRINGS.contains(&key) { <&str>::SIGNATURE } else { Dictionary::SIGNATURE };
     let mut array = Array::new(element);
     for value in elements {
         array.append(variant(key, value)?.ok_or(zbus::Error::IncorrectType)?)?;
     }
     Ok(array)
 }
+
+/// The lists of strings that reports have.
+const STRINGS: [&str; 2] = ["scope-chain", "warnings"];
 
 fn dict(members: &serde_json::Map<String, Value>) -> Result<Dict<'static, 'static>, zbus::Error> {
     let mut dict = Dict::new(<&str>::SIGNATURE, Variant::SIGNATURE);
@@ -234,7 +237,7 @@ mod tests {
         empty.warnings.clear();
         empty.requirements.clear();
         for report in [report(), empty] {
-            let dictionary = Dictionary::of_report(&report).unwrap();
+            let dictionary = Dictionary::of(&report).unwrap();
             assert_eq!(dictionary.to_report().unwrap(), report);
             let context = zbus::wire::serialized::Context::new(zbus::wire::LE, 0);
             let bytes = zbus::wire::to_bytes(context, &dictionary).unwrap();
@@ -253,15 +256,15 @@ mod tests {
     fn strings_never_hold_nul() {
         let mut report = report();
         report.requirements[0].signatures[0].location = "a\0b".into();
-        let again = Dictionary::of_report(&report).unwrap().to_report().unwrap();
+        let again = Dictionary::of(&report).unwrap().to_report().unwrap();
         assert_eq!(again.requirements[0].signatures[0].location, "a\u{fffd}b");
     }
 
     #[test]
     fn reports_that_are_no_reports_are_refused() {
         assert!(Dictionary::new().to_report().is_err());
-        let dictionary = Dictionary::of_report(&report()).unwrap();
-        let mut twice = Dictionary::of_report(&report()).unwrap();
+        let dictionary = Dictionary::of(&report()).unwrap();
+        let mut twice = Dictionary::of(&report()).unwrap();
         twice.0.extend(dictionary.0.iter().filter(|(key, _)| key == "allowed").cloned());
         assert!(twice.to_report().is_err());
         let mut other =

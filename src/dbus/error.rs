@@ -111,6 +111,11 @@ impl Error {
         matches!(self, Self::ConfigurationInvalid(_) | Self::PolicyInvalid(_) | Self::PolicyMissing(_))
     }
 
+    /// Whether it was the caller who did not want the answer any more.
+    pub(super) fn is_of_caller(&self) -> bool {
+        matches!(self, Self::Cancelled(_) | Self::ZBus(_))
+    }
+
     fn parts(&self) -> Option<(&str, &str)> {
         if matches!(self, Self::ZBus(_)) {
             return None;
@@ -241,7 +246,7 @@ impl Error {
     }
 
     pub(super) fn too_many_requests(most: usize) -> Self {
-        let message = format!("{most} verifications are running already, or the service is ending");
+        let message = format!("{most} calls of this kind are running already, or the service is ending");
         Self::TooManyRequests(text(Code::TooManyRequests.as_str(), &message))
     }
 

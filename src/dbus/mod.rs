@@ -8,14 +8,15 @@ mod error;
 mod options;
 mod recent;
 mod state;
+mod status;
 mod systemd;
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
@@ -23,32 +24,37 @@ use zbus::Connection;
 use zbus::fdo::{self, ConnectionCredentials, DBusProxy};
 use zbus::message::{Flags, Header};
 use zbus::names::BusName;
+use zbus::object_server::SignalEmitter;
 use zbus::proxy::CacheProperties;
+use zbus::wire::Str;
 
 use crate::config::is_short_name;
-use crate::diagnostic::{Code, escape};
+use crate::diagnostic::{Code, Diagnostic, Severity, escape};
 use crate::digest::{Algorithm, Digest};
-use crate::engine::{self, Answer, Content, Engine, Request};
+use crate::engine::{self, Answer, Content, Engine, Request, Stage};
 use crate::evaluate::evidence::LocatedSignature;
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
 use crate::fetch::credentials::Source;
 use crate::fetch::{self, Budget, MANIFEST_BYTES, SIGNATURE_BYTES, descriptor};
 use crate::journal::{self, Failure, PolicyLog, SeenPolicy};
 use crate::metrics::{Counters, Outcome};
+use crate::policy::Policy;
 use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
-use crate::report::{Report, Route};
+use crate::report::{ExplainReport, Report, Route};
 use crate::verify::UntrustedSignature;
 
 use callers::Callers;
 use cookies::{Cookies, Held};
 use recent::Recent;
+use status::Seen;
 
 pub use callers::Departures;
-pub use client::{ClientError, evaluate};
+pub use client::{ClientError, evaluate, reload};
 pub use dictionary::Dictionary;
 pub use error::Error;
 pub use options::{Descriptor, Method, Options};
 pub use state::{DaemonState, Running};
+pub use status::PolicyStatus;
 pub use systemd::UnitState;
 
 /// The well-known name.
@@ -77,6 +83,32 @@ const LOOKING: usize = 32;
 
 /// How much longer than its answer the unit of the caller is waited for.
 const LATE: Duration = Duration::from_millis(100);
+/// Most policies of callers that are read at the same time: 1, so that they never fill the memory.
+const LINTING: usize = 1;
+
+/// Largest policy of a caller: 4 MiB, as other configuration (design decision 6).
+const LINT_BYTES: usize = 4 << 20;
+
+/// Most JSON values in one: 500,000, which is more than 10,000 scopes have.
+const LINT_VALUES: usize = 500_000;
+
+/// Most calls that read the configuration at the same time.
+const READING: usize = 8;
+
+/// How long reading the configuration, or a policy of a caller, may take.
+const READING_TIME: Duration = Duration::from_secs(10);
+
+/// What the service can check.
+const FEATURES: [&str; 8] = [
+    "transport:docker",
+    "signedBy:gpg",
+    "sigstoreSigned:key",
+    "sigstoreSigned:rekor",
+    "sigstoreSigned:fulcio",
+    "sigstoreSigned:keyless",
+    "sigstoreSigned:pki",
+    "sigstoreSigned:bundle",
+];
 
 /// How old what the properties tell may be.
 const RECENT: Duration = Duration::from_secs(1);
@@ -90,36 +122,12 @@ pub struct Verifier {
     descriptors: Arc<Semaphore>,
     engine: Arc<Engine>,
     gatherings: Arc<Semaphore>,
+    linting: Arc<Semaphore>,
     looking: Arc<Semaphore>,
     policies: Arc<PolicyLog>,
+    reading: Arc<Semaphore>,
+    seen: Seen,
     status: Recent<PolicyStatus>,
-}
-
-/// The policy file as it is at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PolicyStatus {
-    /// `loaded`, `missing` or `invalid`.
-    pub state: &'static str,
-    /// The file; empty if there is none.
-    pub path: PathBuf,
-    /// SHA-256 of its text, if it can be used.
-    pub digest: Option<String>,
-}
-
-impl PolicyStatus {
-    fn of(engine: &Engine) -> Self {
-        match engine.policy() {
-            Ok(policy) => {
-                let file = policy.file.as_ref().map(|file| (file.path.clone(), file.digest.to_string()));
-                let (path, digest) = file.unzip();
-                Self { state: "loaded", path: path.unwrap_or_default(), digest }
-            }
-            Err(error) => {
-                let path = error.policy_path().map(Path::to_path_buf).unwrap_or_default();
-                Self { state: error.policy_state(), path, digest: None }
-            }
-        }
-    }
 }
 
 impl Verifier {
@@ -132,20 +140,23 @@ impl Verifier {
             descriptors: Arc::new(Semaphore::new(DESCRIPTORS)),
             engine,
             gatherings: Arc::new(Semaphore::new(GATHERINGS)),
+            linting: Arc::new(Semaphore::new(LINTING)),
             looking: Arc::new(Semaphore::new(LOOKING)),
             policies: Arc::default(),
+            reading: Arc::new(Semaphore::new(READING)),
+            seen: Seen::new(),
             status: Recent::new(),
         }
     }
 
     /// What has been answered so far.
-    pub fn counters(&self) -> &Arc<Counters> {
+    pub fn answers(&self) -> &Arc<Counters> {
         &self.counters
     }
 
     /// What the bus says about callers that leave; to be followed before anybody can call.
     pub async fn departures(&self, connection: &Connection) -> zbus::Result<Departures> {
-        Departures::subscribe(self.callers.clone(), connection).await
+        Departures::subscribe(self.callers.clone(), self.seen.subscribe(), connection).await
     }
 
     /// Lets what is running come to its end, but not for longer than `patience`. Nothing new begins.
@@ -163,12 +174,14 @@ impl Verifier {
     }
 
     async fn policy_status_within(&self, age: Duration) -> Option<PolicyStatus> {
-        let (engine, policies) = (Arc::clone(&self.engine), Arc::clone(&self.policies));
+        let (engine, policies, seen) =
+            (Arc::clone(&self.engine), Arc::clone(&self.policies), self.seen.clone());
         let look = move || {
             let at = Instant::now();
             let status = PolicyStatus::of(&engine);
-            let PolicyStatus { state, path, digest } = status.clone();
-            policies.saw(at, SeenPolicy { state, path: path.to_string_lossy().into_owned(), digest });
+            let (state, path) = (status.state, status.path.to_string_lossy().into_owned());
+            policies.saw(at, SeenPolicy { state, path, digest: status.digest.clone() });
+            seen.see(&status, now_usec());
             status
         };
         self.status.get(age, look).await
@@ -200,14 +213,17 @@ impl Verifier {
         reference: &str,
         options: &Dictionary,
         asked: Asked,
-    ) -> Result<Report, Error> {
+    ) -> Result<Decided, Error> {
         let caller = self.admit(connection, header).await?;
         let options = Options::parse(options, asked.method())?;
         check_reference(reference)?;
-        let permit = Arc::clone(&self.gatherings)
-            .try_acquire_owned()
-            .map_err(|_| Error::too_many_requests(GATHERINGS))?;
+        let permit = turn(&self.gatherings, GATHERINGS)?;
         let held = self.hold(header, &options)?;
+        let stage = held.as_ref().map(|_| watch::Sender::new(Stage::Resolving));
+        if let (Some(stage), Some(cookie)) = (&stage, &options.cookie) {
+            let emitter = emitter(connection, header).map_err(Error::ZBus)?;
+            tokio::spawn(tell_progress(emitter, cookie.clone(), stage.subscribe()));
+        }
         let began = Instant::now();
         // No answer waits for it for long.
         let mut unit = JoinSet::new();
@@ -215,7 +231,7 @@ impl Verifier {
         let answer = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
             () = cancelled(held.as_ref()) => Err(Error::cancelled()),
-            answer = self.judge(permit, reference, &options, &asked) => answer,
+            answer = self.judge(permit, reference, &options, &asked, stage) => answer,
         };
         let result = answer.and_then(|answer| {
             check_resolved(reference, &asked, &answer)?;
@@ -224,12 +240,69 @@ impl Verifier {
         });
         let unit = tokio::time::timeout(LATE, unit.join_next()).await.ok().flatten();
         let unit = unit.and_then(Result::ok).flatten();
-        self.record(&caller, unit.as_deref(), reference, &options, began, &result).await;
-        result
+        let id = self.record(&caller, unit.as_deref(), reference, &options, began, &result);
+        self.look_if_changed(&result);
+        self.say_verdict(connection, id, reference, &result).await;
+        result.map(|report| Decided { id, report })
     }
 
-    /// Counts and records an answer, and what it shows of the policy.
-    async fn record(
+    /// What an answer tells of the policy is looked into; nobody's answer waits for it.
+    fn look_if_changed(&self, result: &Result<Report, Error>) {
+        let may_differ = match result {
+            Ok(report) => self.seen.differs(report.policy.as_ref().map(|policy| policy.digest.as_str())),
+            Err(error) => error.is_configuration(),
+        };
+        if may_differ {
+            let verifier = self.clone();
+            tokio::spawn(async move { verifier.policy_status().await });
+        }
+    }
+
+    /// Tells those who may hear it (T-34); that nobody does changes nothing.
+    async fn say_verdict(
+        &self,
+        connection: &Connection,
+        id: u64,
+        reference: &str,
+        result: &Result<Report, Error>,
+    ) {
+        let Ok(emitter) = SignalEmitter::new(connection, PATH) else { return };
+        let (digest, code, policy) = match result {
+            Ok(report) => (
+                report.manifest_digest.as_deref(),
+                report.code.as_deref(),
+                report.policy.as_ref().map(|policy| policy.digest.as_str()),
+            ),
+            Err(error) => (None, error.code(), None),
+        };
+        let mut details = Dictionary::new();
+        for (key, value) in [("code", code), ("policy-digest", policy)] {
+            details = match value {
+                Some(value) => details.with(key, Str::from(value.to_owned())),
+                None => details,
+            };
+        }
+        let verdict = match outcome(result) {
+            Outcome::Cancelled => return,
+            outcome @ (Outcome::AcceptedUnsigned
+            | Outcome::Failed
+            | Outcome::Rejected
+            | Outcome::Verified) => outcome.as_str(),
+        };
+        let _ = Self::verdict(&emitter, id, verdict, reference, digest.unwrap_or_default(), details).await;
+    }
+
+    pub(in crate::dbus) async fn say_policy_changed(
+        emitter: &SignalEmitter<'_>,
+        status: &PolicyStatus,
+    ) -> zbus::Result<()> {
+        let details = Dictionary::new().with("path", Str::from(escape(&status.path.to_string_lossy())));
+        Self::policy_changed(emitter, status.digest.as_deref().unwrap_or_default(), status.state, details)
+            .await
+    }
+
+    /// Counts and records an answer, and what it shows of the policy. Returns its number.
+    fn record(
         &self,
         caller: &Caller,
         unit: Option<&str>,
@@ -237,11 +310,12 @@ impl Verifier {
         options: &Options,
         began: Instant,
         result: &Result<Report, Error>,
-    ) {
-        let (outcome, code) = match result {
-            Ok(report) => (journal::outcome(report), report.code.as_deref()),
-            Err(Error::ZBus(_)) => (Outcome::Cancelled, None),
-            Err(error) => (Outcome::Failed, error.code()),
+    ) -> u64 {
+        let outcome = outcome(result);
+        let code = match result {
+            Ok(report) => report.code.as_deref(),
+            Err(error) if error.is_of_caller() => None,
+            Err(error) => error.code(),
         };
         let asked = journal::Asked {
             id: self.counters.count(outcome, code),
@@ -262,11 +336,9 @@ impl Verifier {
             Err(error) => {
                 let message = error.message();
                 journal::answer(&asked, outcome, Err(Failure { code, message: &message }));
-                if error.is_configuration() {
-                    self.policy_status().await;
-                }
             }
         }
+        asked.id
     }
 
     /// The cookie, if there is one: no other verification of the caller may have it.
@@ -284,9 +356,11 @@ impl Verifier {
         reference: &str,
         options: &Options,
         asked: &Asked,
+        stage: Option<watch::Sender<Stage>>,
     ) -> Result<Answer, Error> {
         let timeout = options.timeout;
         let mut request = Request::new(options.question.clone(), self.engine.budget());
+        request.stage = stage;
         request.supplied = self.supplied(options).await?;
         request.content = self.content(options, asked, &request.budget).await?;
         let (engine, reference) = (Arc::clone(&self.engine), reference.to_owned());
@@ -301,6 +375,24 @@ impl Verifier {
             Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off")),
             Err(_) => Err(Error::timed_out()),
         }
+    }
+}
+
+/// A verdict, and which of this process it is.
+#[derive(Debug)]
+struct Decided {
+    id: u64,
+    report: Report,
+}
+
+impl Decided {
+    fn details(&self) -> Result<Dictionary, Error> {
+        Ok(Dictionary::of(&self.report)?.with("verdict-id", self.id))
+    }
+
+    /// The report, if it lets the image be used.
+    fn allowed(self) -> Result<Self, Error> {
+        if self.report.allowed { Ok(self) } else { Err(Error::of_denial(&self.report)) }
     }
 }
 
@@ -366,8 +458,7 @@ impl Verifier {
         timeout: Duration,
         read: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = Arc::clone(&self.descriptors).try_acquire_owned();
-        let turn = turn.map_err(|_| Error::too_many_requests(DESCRIPTORS))?;
+        let turn = turn(&self.descriptors, DESCRIPTORS)?;
         let reading = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             read()
@@ -454,13 +545,11 @@ impl Verifier {
         reference: &str,
         options: Dictionary,
     ) -> Result<(String, String, Dictionary), Error> {
-        let report = self.decide((connection, &header), reference, &options, Asked::Image).await?;
-        if !report.allowed {
-            return Err(Error::of_denial(&report));
-        }
-        let details = Dictionary::of_report(&report)?;
+        let decided =
+            self.decide((connection, &header), reference, &options, Asked::Image).await?.allowed()?;
+        let details = decided.details()?;
         let text = |value: Option<String>| value.unwrap_or_default();
-        Ok((text(report.manifest_digest), text(report.pinned_reference), details))
+        Ok((text(decided.report.manifest_digest), text(decided.report.pinned_reference), details))
     }
 
     /// VerifyImage for the manifest with a certain digest: that is fetched and judged, while the scope, and the
@@ -488,11 +577,7 @@ impl Verifier {
             .filter(|digest| digest.algorithm() == Algorithm::Sha256)
             .ok_or_else(|| Error::invalid_args("the digest must be \"sha256:\" and 64 hexadecimal digits"))?;
         let asked = Asked::Digest(digest);
-        let report = self.decide((connection, &header), reference, &options, asked).await?;
-        if !report.allowed {
-            return Err(Error::of_denial(&report));
-        }
-        Dictionary::of_report(&report)
+        self.decide((connection, &header), reference, &options, asked).await?.allowed()?.details()
     }
 
     /// VerifyImage for a manifest that the caller has: only its signatures are looked for.
@@ -522,12 +607,9 @@ impl Verifier {
         options: Dictionary,
     ) -> Result<(String, Dictionary), Error> {
         let asked = Asked::Manifest(Descriptor::of(&manifest)?);
-        let report = self.decide((connection, &header), reference, &options, asked).await?;
-        if !report.allowed {
-            return Err(Error::of_denial(&report));
-        }
-        let details = Dictionary::of_report(&report)?;
-        Ok((report.manifest_digest.unwrap_or_default(), details))
+        let decided = self.decide((connection, &header), reference, &options, asked).await?.allowed()?;
+        let details = decided.details()?;
+        Ok((decided.report.manifest_digest.unwrap_or_default(), details))
     }
 
     /// VerifyImage for people and tests: that the policy refuses the image is not an error but a report
@@ -563,6 +645,7 @@ impl Verifier {
     ///   trusted-roots aa{sv}  the roots that certificates were judged with: source s, current-until s, stale b
     ///   warnings as  things to know that do not change the answer
     ///   requests t  the number of requests that were made
+    ///   verdict-id t  the number of the answer since the service started, as in the signal Verdict
     #[zbus(out_args("report"))]
     pub async fn evaluate_image(
         &self,
@@ -571,8 +654,88 @@ impl Verifier {
         reference: &str,
         options: Dictionary,
     ) -> Result<Dictionary, Error> {
-        let report = self.decide((connection, &header), reference, &options, Asked::Image).await?;
-        Dictionary::of_report(&report)
+        self.decide((connection, &header), reference, &options, Asked::Image).await?.details()
+    }
+
+    /// What the policy requires of an image, and where it and its signatures would be looked for. Asks nobody.
+    ///
+    /// reference is one of VerifyImage. There are no options yet: each is InvalidArgs. The errors are those of
+    /// VerifyImage about names, policy and configuration. Keys of explanation; a key without a value is absent:
+    ///
+    ///   schema t  1
+    ///   reference s, normalized-reference s  as it was asked for, and as it is compared with scopes
+    ///   policy-path s, policy-digest s
+    ///   transport s, scope s, line t, column t  the scope that applies; transport is absent for "default"
+    ///   scope-chain as  the scopes that were tried, most specific first
+    ///   outcome s  "accept-anything", "reject", "signature-required" or "unsupported"
+    ///   requirements aa{sv}  type s, description s, signed-identity s
+    ///   endpoints aa{sv}  in the order of the attempts: reference s, mirror b, insecure b, blocked s, lookaside s,
+    ///     lookaside-origin s, use-sigstore-attachments b, attachments-origin s
+    ///   warnings as
+    #[zbus(out_args("explanation"))]
+    pub async fn explain_image(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        reference: &str,
+        options: Dictionary,
+    ) -> Result<Dictionary, Error> {
+        self.admit(connection, &header).await?;
+        no_options("ExplainImage", &options)?;
+        check_reference(reference)?;
+        let _turn = turn(&self.reading, READING)?;
+        let explanation = self.engine.explain_within(reference.to_owned(), READING_TIME).await;
+        let explanation = explanation.map_err(|error| Error::of_engine(&error))?;
+        Dictionary::of(&ExplainReport::of(reference, &explanation))
+    }
+
+    /// Whether a policy.json that the caller has could be used, and every fault that keeps it from that.
+    ///
+    /// policy is a regular file or memfd of at most 4 MiB, read from its beginning; what cannot be read is
+    /// .Error.BadFileDescriptor, and what is larger .Error.ManifestTooLarge. There are no options yet: each is
+    /// InvalidArgs. Nothing that the policy names is opened, and nothing of it is used.
+    ///
+    /// ok is whether it could be used. Keys of findings, at most 1,000, causes before their consequences: severity s
+    /// ("error", "warning" or "note"), code s (a name of vouchd-codes(7)), line u and column u (from 1), message s,
+    /// help s (absent if there is none).
+    #[zbus(out_args("ok", "findings"))]
+    pub async fn lint_policy(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        policy: zbus::wire::Fd<'_>,
+        options: Dictionary,
+    ) -> Result<(bool, Vec<Dictionary>), Error> {
+        self.admit(connection, &header).await?;
+        no_options("LintPolicy", &options)?;
+        let (turn, policy) = (turn(&self.linting, LINTING)?, Descriptor::of(&policy)?.duplicate()?);
+        let lint = move || {
+            let _turn = turn;
+            let text = read_all(policy, "the policy", LINT_BYTES)?;
+            let problems = Policy::parse_within(&text, LINT_VALUES).err();
+            Ok(problems.map(|all| all.iter().map(|problem| finding(problem, &text)).collect()))
+        };
+        let findings: Option<Vec<Dictionary>> = self.read(READING_TIME, lint).await?;
+        Ok((findings.is_none(), findings.unwrap_or_default()))
+    }
+
+    /// Reads policy, registries.d, registries.conf and vouchd.toml now, and says whether they can be used.
+    ///
+    /// There is no need for it: every request reads them anew. An error says that every image is refused, as
+    /// VerifyImage would, until the files are mended. policy_digest is as in the property PolicyDigest.
+    #[zbus(out_args("policy_digest"))]
+    pub async fn reload(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<String, Error> {
+        self.admit(connection, &header).await?;
+        let _turn = turn(&self.reading, READING)?;
+        let checked = self.engine.check_within(READING_TIME).await;
+        // Whatever was found, the properties and PolicyChanged tell it.
+        self.policy_status().await;
+        let policy = checked.map_err(|error| Error::of_engine(&error))?;
+        Ok(policy.file.as_ref().map(|file| file.digest.to_string()).unwrap_or_default())
     }
 
     /// Ends the verification that the caller named with the option cookie: that call fails with
@@ -597,10 +760,22 @@ impl Verifier {
         env!("CARGO_PKG_VERSION").to_owned()
     }
 
+    /// What the service can check, such as "transport:docker", "signedBy:gpg" or "sigstoreSigned:keyless".
+    #[zbus(property(emits_changed_signal = "const"))]
+    pub fn features(&self) -> Vec<String> {
+        FEATURES.iter().map(|feature| (*feature).to_owned()).collect()
+    }
+
     /// The policy file; empty if there is none. As PolicyState, at most a second old.
     #[zbus(property(emits_changed_signal = "false"))]
     pub async fn policy_path(&self) -> fdo::Result<String> {
         Ok(escape(&self.recent_policy_status().await?.path.to_string_lossy()))
+    }
+
+    /// "sha256:" and the SHA-256 of the policy file, as policy-digest in reports; empty unless it is "loaded".
+    #[zbus(property(emits_changed_signal = "false"))]
+    pub async fn policy_digest(&self) -> fdo::Result<String> {
+        Ok(self.recent_policy_status().await?.digest.unwrap_or_default())
     }
 
     /// Whether that file can be used: "loaded", "missing" or "invalid". Unless it is "loaded", every image
@@ -609,6 +784,153 @@ impl Verifier {
     pub async fn policy_state(&self) -> fdo::Result<String> {
         Ok(self.recent_policy_status().await?.state.to_owned())
     }
+
+    /// Why it cannot be used: a name of vouchd-codes(7) in brackets and the first place, without what stands
+    /// there. Empty if it can. Reload says more.
+    #[zbus(property(emits_changed_signal = "false"))]
+    pub async fn policy_error(&self) -> fdo::Result<String> {
+        Ok(self.recent_policy_status().await?.error.unwrap_or_default())
+    }
+
+    /// Whether some scope of the policy, "default" or another, accepts images without any signature.
+    #[zbus(property(emits_changed_signal = "false"))]
+    pub async fn policy_accepts_unsigned(&self) -> fdo::Result<bool> {
+        Ok(self.recent_policy_status().await?.accepts_unsigned)
+    }
+
+    /// Since when the policy has been as it is, in microseconds since 1970: when the service first saw it so.
+    #[zbus(property(emits_changed_signal = "false"), name = "PolicyLoadedUSec")]
+    pub async fn policy_loaded_usec(&self) -> fdo::Result<u64> {
+        self.recent_policy_status().await?;
+        Ok(self.seen.since())
+    }
+
+    /// How many verifications run at the moment; at most 32.
+    #[zbus(property(emits_changed_signal = "false"))]
+    pub fn active_verifications(&self) -> u32 {
+        let running = GATHERINGS.saturating_sub(self.gatherings.available_permits());
+        u32::try_from(running).unwrap_or(u32::MAX)
+    }
+
+    /// How many answers there have been since the service started: verified, accepted-unsigned, rejected,
+    /// failed (nothing could be decided) and cancelled (by the caller, or because it left).
+    #[zbus(property(emits_changed_signal = "false"))]
+    pub fn counters(&self) -> HashMap<String, u64> {
+        self.counters
+            .outcomes()
+            .into_iter()
+            .map(|(outcome, count)| (outcome.as_str().to_owned(), count))
+            .collect()
+    }
+
+    /// The policy is not as it was. To everybody; it names no image.
+    ///
+    /// It is sent when the service notices, which is when somebody asks it anything that depends on the policy, or
+    /// to reload. policy_digest and state are as the properties; details has path s.
+    #[zbus(signal)]
+    async fn policy_changed(
+        emitter: &SignalEmitter<'_>,
+        policy_digest: &str,
+        state: &str,
+        details: Dictionary,
+    ) -> zbus::Result<()>;
+
+    /// A verification has come to its end. The rules of the bus let only root receive it, because it names an image.
+    ///
+    /// verdict_id is what details call verdict-id: a number of this process. verdict is "verified",
+    /// "accepted-unsigned", "rejected" or "failed"; manifest_digest is empty unless the image may be used. details
+    /// has code s, unless it may, and policy-digest s, if there is a verdict.
+    #[zbus(signal)]
+    async fn verdict(
+        emitter: &SignalEmitter<'_>,
+        verdict_id: u64,
+        verdict: &str,
+        reference: &str,
+        manifest_digest: &str,
+        details: Dictionary,
+    ) -> zbus::Result<()>;
+
+    /// How far a verification is; only to the caller, if it gave the option cookie, and perhaps after its end.
+    ///
+    /// stage is "resolving" (the name and the policy), "manifest" (with the signatures that are stored for it),
+    /// "signatures" (no more than those, or more of them) or "evaluating". Stages that are short are left out, and
+    /// one may come twice. details is empty.
+    #[zbus(signal)]
+    async fn progress(
+        emitter: &SignalEmitter<'_>,
+        cookie: &str,
+        stage: &str,
+        details: Dictionary,
+    ) -> zbus::Result<()>;
+}
+
+/// For the caller alone.
+fn emitter(connection: &Connection, header: &Header<'_>) -> zbus::Result<SignalEmitter<'static>> {
+    let emitter = SignalEmitter::new(connection, PATH)?;
+    Ok(match header.sender() {
+        Some(sender) => emitter.set_destination(BusName::Unique(sender.to_owned())).into_owned(),
+        None => emitter.into_owned(),
+    })
+}
+
+/// In a task of its own, because a message that is half sent must not be given up.
+async fn tell_progress(emitter: SignalEmitter<'static>, cookie: String, mut stages: watch::Receiver<Stage>) {
+    while stages.changed().await.is_ok() {
+        let stage = match *stages.borrow_and_update() {
+            Stage::Evaluating => "evaluating",
+            Stage::Manifest => "manifest",
+            Stage::Resolving => "resolving",
+            Stage::Signatures => "signatures",
+        };
+        if Verifier::progress(&emitter, &cookie, stage, Dictionary::new()).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn outcome(result: &Result<Report, Error>) -> Outcome {
+    match result {
+        Ok(report) => journal::outcome(report),
+        Err(error) if error.is_of_caller() => Outcome::Cancelled,
+        Err(_) => Outcome::Failed,
+    }
+}
+
+fn turn(turns: &Arc<Semaphore>, most: usize) -> Result<OwnedSemaphorePermit, Error> {
+    Arc::clone(turns).try_acquire_owned().map_err(|_| Error::too_many_requests(most))
+}
+
+fn no_options(method: &str, options: &Dictionary) -> Result<(), Error> {
+    match options.iter().next() {
+        Some((key, _)) => Err(Error::invalid_args(&format!("option {key:?} is not one of {method}"))),
+        None => Ok(()),
+    }
+}
+
+fn finding(problem: &Diagnostic, text: &[u8]) -> Dictionary {
+    let severity = match problem.severity {
+        Severity::Error => "error",
+        Severity::Note => "note",
+        Severity::Warning => "warning",
+    };
+    let position = problem.span.position(text);
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let finding = Dictionary::new()
+        .with("severity", Str::from(severity))
+        .with("code", Str::from(problem.code.as_str()))
+        .with("line", number(position.line))
+        .with("column", number(position.column))
+        .with("message", Str::from(problem.message.replace('\0', "\u{fffd}")));
+    match &problem.help {
+        Some(help) => finding.with("help", Str::from(help.replace('\0', "\u{fffd}"))),
+        None => finding,
+    }
+}
+
+/// Microseconds since 1970.
+fn now_usec() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whose call it is.

@@ -326,7 +326,16 @@ impl Client {
     /// The configuration as it is on disk now.
     async fn ways(&self) -> Result<(Locations, Arc<Proxies>), Error> {
         let configuration = Arc::clone(&self.configuration);
-        blocking(move || Ok((configuration.load()?, Arc::new(configuration.proxies.load()?)))).await
+        blocking(move || Self::read_ways(&configuration)).await
+    }
+
+    fn read_ways(configuration: &Configuration) -> Result<(Locations, Arc<Proxies>), Error> {
+        Ok((configuration.load()?, Arc::new(configuration.proxies.load()?)))
+    }
+
+    /// Whether the configuration that every image in a registry needs can be used. It blocks.
+    pub fn check(&self) -> Result<(), Error> {
+        Self::read_ways(&self.configuration).map(|_| ())
     }
 
     /// The first endpoint that has the manifest; everything else is asked of that one alone (rules M-5, M-6).

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::StreamExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
@@ -169,8 +170,36 @@ async fn the_properties_tell_what_is() {
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(state().await, ("loaded".to_owned(), path));
 
+    let rig = Rig::new(ACCEPT);
+    let verifier = rig.verifier().await;
+    assert_eq!(verifier.policy_digest().await.unwrap(), Digest::sha256(ACCEPT.as_bytes()).to_string());
+    assert!(verifier.policy_accepts_unsigned().await.unwrap());
+    assert_eq!(verifier.policy_error().await.unwrap(), "");
+    let since = verifier.policy_loaded_usec().await.unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
+    assert!(u128::from(since) <= now && now - u128::from(since) < 60_000_000);
+    fs::write(rig.policy(), "{\n\"default\":[{\"type\":\"secret-of-the-policy\"}]}").unwrap();
+    tokio::time::sleep(A_WHILE).await;
+    let error = verifier.policy_error().await.unwrap();
+    assert_eq!(error, format!("[unknown-type] {}:2:20", rig.policy().display()));
+    assert_eq!(verifier.policy_digest().await.unwrap(), "");
+    assert!(!verifier.policy_accepts_unsigned().await.unwrap());
+    assert!(verifier.policy_loaded_usec().await.unwrap() > since);
+    // One scope is enough, and another requirement beside it changes that.
+    let reject = r#"{"type":"reject"}"#;
+    let anything = r#"{"type":"insecureAcceptAnything"}"#;
+    for (requirements, wanted) in [(anything.to_owned(), true), (format!("{anything},{reject}"), false)] {
+        let policy =
+            format!(r#"{{"default":[{reject}],"transports":{{"docker":{{"h/a":[{requirements}]}}}}}}"#);
+        fs::write(rig.policy(), policy).unwrap();
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(verifier.policy_accepts_unsigned().await.unwrap(), wanted, "{requirements}");
+    }
+    assert!(verifier.features().await.unwrap().contains(&"sigstoreSigned:keyless".to_owned()));
+
     let empty = Rig::searching();
     let verifier = empty.verifier().await;
+    assert_eq!(verifier.policy_error().await.unwrap(), "[policy-missing]");
     assert_eq!(verifier.policy_state().await.unwrap(), "missing");
     assert_eq!(verifier.policy_path().await.unwrap(), "");
 }
@@ -299,15 +328,183 @@ async fn nothing_is_done_for_a_caller_that_expects_no_reply() {
     let rig = Rig::new(ACCEPT);
     let verifier = rig.verifier().await;
     let options = Dictionary::new().with("timeout-usec", 300_000_u64);
-    for method in ["VerifyImage", "EvaluateImage"] {
+    let flags = MethodFlags::NO_REPLY_EXPECTED;
+    for method in ["VerifyImage", "EvaluateImage", "ExplainImage"] {
         let body = (silent.image(), &options);
-        let flags = MethodFlags::NO_REPLY_EXPECTED;
         let none: Option<()> = verifier.inner().call_with_flags(method, flags, &body).await.unwrap();
         assert_eq!(none, None);
     }
+    let body = (silent.image(), Digest::sha256(MANIFEST).to_string(), &options);
+    let none: Option<()> = verifier.inner().call_with_flags("VerifyImageDigest", flags, &body).await.unwrap();
+    assert_eq!(none, None);
+    let manifest = || zbus::wire::Fd::from(OwnedFd::from(tempfile::tempfile().unwrap()));
+    let body = (silent.image(), manifest(), &options);
+    let none: Option<()> = verifier.inner().call_with_flags("VerifyManifest", flags, &body).await.unwrap();
+    assert_eq!(none, None);
+    let body = (manifest(), Dictionary::new());
+    let none: Option<()> = verifier.inner().call_with_flags("LintPolicy", flags, &body).await.unwrap();
+    assert_eq!(none, None);
+    let none: Option<()> = verifier.inner().call_with_flags("Reload", flags, &()).await.unwrap();
+    assert_eq!(none, None);
     // The same asked properly reaches the registry, and later than the others would have.
     assert!(verifier.verify_image(&silent.image(), options).await.is_err());
     assert_eq!(silent.connections.load(Ordering::SeqCst), 1);
+    assert_eq!(verifier.counters().await.unwrap().values().sum::<u64>(), 1);
+}
+
+#[tokio::test]
+async fn an_explanation_is_that_of_the_command() {
+    let rig = Rig::new(
+        r#"{"default":[{"type":"reject"}],"transports":{"docker":{"registry.invalid/a":[{"type":"insecureAcceptAnything"}]}}}"#,
+    );
+    let verifier = rig.verifier().await;
+    let found = verifier.explain_image(IMAGE, Dictionary::new()).await.unwrap();
+    let ran = crate::support::vouchd(&[
+        "explain",
+        "--json",
+        "--policy",
+        rig.policy().to_str().unwrap(),
+        "--registries-d",
+        rig.registries_d().to_str().unwrap(),
+        "--registries-conf",
+        "/dev/null",
+        IMAGE,
+    ]);
+    let printed = ran.json();
+    let mut keys: Vec<&str> = found.iter().map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    let wanted: Vec<&str> = printed
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, _)| key.as_str())
+        .collect();
+    assert_eq!(keys, wanted);
+    for key in ["outcome", "scope", "transport", "policy-path", "policy-digest", "normalized-reference"] {
+        assert_eq!(found.value(key), Some(&Variant::from(printed[key].as_str().unwrap())), "{key}");
+    }
+    for (key, signature) in [
+        ("scope-chain", "as"),
+        ("warnings", "as"),
+        ("requirements", "aa{sv}"),
+        ("endpoints", "aa{sv}"),
+        ("line", "t"),
+    ] {
+        assert_eq!(found.value(key).unwrap().value_signature(), signature, "{key}");
+    }
+    for (image, wanted) in [
+        ("", "invalid-reference"),
+        ("busybox", "short-name"),
+        ("dir:/etc", "unsupported-transport"),
+        ("containers-storage:a/b", "unsupported-transport"),
+        (&"x".repeat(1 << 20), "usage"),
+    ] {
+        let error = verifier.explain_image(image, Dictionary::new()).await.unwrap_err();
+        assert_eq!(error.code(), Some(wanted), "{error}");
+    }
+    let option = Dictionary::new().with("timeout-usec", 1_u64);
+    let error = verifier.explain_image(IMAGE, option).await.unwrap_err();
+    assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs");
+    fs::write(rig.registries_d().join("a.yaml"), "[").unwrap();
+    let error = verifier.explain_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.ConfigurationInvalid");
+    assert_eq!(verifier.counters().await.unwrap().values().sum::<u64>(), 0, "nothing was verified");
+}
+
+#[tokio::test]
+async fn a_policy_of_the_caller_is_looked_through() {
+    let rig = Rig::new(REJECT);
+    let verifier = rig.verifier().await;
+    let lint = async |text: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        verifier.lint_policy(OwnedFd::from(file).into(), Dictionary::new()).await
+    };
+    assert_eq!(lint(ACCEPT.as_bytes()).await.unwrap(), (true, Vec::new()));
+    let (ok, findings) =
+        lint(b"{\n \"default\": [{\"type\": \"insecureacceptanything\"}],\n \"x\\u0000\": 1}").await.unwrap();
+    assert!(!ok);
+    let places: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            let text = |key: &str| match finding.value(key) {
+                Some(Variant::Str(text)) => text.as_str().to_owned(),
+                other => panic!("{key}: {other:?}"),
+            };
+            assert!(!text("message").is_empty() && text("severity") == "error", "{finding:?}");
+            let (Some(Variant::U32(line)), Some(Variant::U32(column))) =
+                (finding.value("line"), finding.value("column"))
+            else {
+                panic!("{finding:?}")
+            };
+            (text("code"), *line, *column)
+        })
+        .collect();
+    let wanted = [("unknown-type", 2, 23), ("unknown-key", 3, 2)];
+    assert_eq!(places, wanted.map(|(code, line, column)| (code.to_owned(), line, column)));
+    for text in [&b""[..], b"[]", b"\xff", b"{\"default\":[]}"] {
+        let (ok, findings) = lint(text).await.unwrap();
+        assert!(!ok && !findings.is_empty());
+    }
+    // What it says is told up to a point, and what it costs is limited.
+    let many = format!("{{\"default\":[{}{{}}]}}", "{},".repeat(100_000));
+    let (ok, findings) = lint(many.as_bytes()).await.unwrap();
+    assert!(!ok && findings.len() == 1_000, "{}", findings.len());
+    let values = format!("{{\"default\":[{}{{}}]}}", "[],".repeat(600_000));
+    let (ok, findings) = lint(values.as_bytes()).await.unwrap();
+    assert!(!ok && findings.len() == 1, "{findings:?}");
+    let error = lint(&vec![b' '; (4 << 20) + 1]).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.ManifestTooLarge");
+    let (pipe, _writer) = std::io::pipe().unwrap();
+    let error = verifier.lint_policy(OwnedFd::from(pipe).into(), Dictionary::new()).await.unwrap_err();
+    assert_eq!(name(&error), "org.vouchd.Verifier1.Error.BadFileDescriptor");
+    let file = OwnedFd::from(tempfile::tempfile().unwrap());
+    let error = verifier.lint_policy(file.into(), Dictionary::new().with("check-paths", true)).await;
+    assert_eq!(name(&error.unwrap_err()), "org.freedesktop.DBus.Error.InvalidArgs");
+    // The policy of the service is another.
+    assert_eq!(verifier.policy_state().await.unwrap(), "loaded");
+}
+
+/// Arguments that nobody sends by accident: each is an error with a name, and nothing is kept.
+#[tokio::test]
+async fn hostile_arguments_leave_nothing_behind() {
+    let rig = Rig::new(ACCEPT);
+    let verifier = rig.verifier().await;
+    let digest = Digest::sha256(MANIFEST).to_string();
+    let options = |number: usize| match number % 6 {
+        0 => (0..10_000).fold(Dictionary::new(), |all, number| all.with(&format!("o{number}"), true)),
+        1 => Dictionary::new().with("cookie", Str::from("x".repeat(1 << 16))),
+        2 => Dictionary::new().with("cookie", Str::from("x")).with("cookie", Str::from("x")),
+        3 => Dictionary::new().with(&"k".repeat(1 << 16), true),
+        4 => {
+            let (reader, _) = std::io::pipe().unwrap();
+            let pipe = OwnedVariant::try_from(Variant::Fd(OwnedFd::from(reader).into())).unwrap();
+            Dictionary::new().with("auth-file", pipe)
+        }
+        _ => Dictionary::new().with("", Variant::Array(vec![0_u8; 1 << 16].into()).try_to_owned().unwrap()),
+    };
+    let file = || zbus::wire::Fd::from(OwnedFd::from(tempfile::tempfile().unwrap()));
+    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut before = None;
+    for number in 0..60 {
+        let errors = [
+            verifier.verify_image(IMAGE, options(number)).await.map(|_| ()).unwrap_err(),
+            verifier.evaluate_image(IMAGE, options(number)).await.map(|_| ()).unwrap_err(),
+            verifier.verify_image_digest(IMAGE, &digest, options(number)).await.map(|_| ()).unwrap_err(),
+            verifier.verify_manifest(IMAGE, file(), options(number)).await.map(|_| ()).unwrap_err(),
+            verifier.explain_image(IMAGE, options(number)).await.map(|_| ()).unwrap_err(),
+            verifier.lint_policy(file(), options(number)).await.map(|_| ()).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs", "{number}: {error}");
+            assert!(error.to_string().len() < 500_000);
+        }
+        // Other tests come and go in the same process.
+        before.get_or_insert_with(descriptors);
+    }
+    assert!(descriptors() < before.unwrap() + 200);
+    assert_eq!(verifier.active_verifications().await.unwrap(), 0);
 }
 
 /// Rules T-24, T-25, T-27: what a caller hands over is for this call alone, and names no program.
@@ -740,6 +937,111 @@ async fn a_caller_can_cancel_its_own_verification() {
     daemon.end();
 }
 
+/// T-34: everybody hears of the policy, only root of an image, and of its progress only who asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_reach_those_whom_they_concern() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let silent = Silent::start().await;
+    let rig = Rig::new(ACCEPT);
+    let daemon = Daemon::start(&bus, &rig);
+    let (connection, other) = (bus.connect().await, bus.connect().await);
+    let (verifier, watching) = (uncached(&connection).await, uncached(&other).await);
+    let listener = bus.listener();
+    let mut policies = watching.receive_policy_changed().await.unwrap();
+    let mut verdicts = watching.receive_verdict().await.unwrap();
+    let mut progress = verifier.receive_progress().await.unwrap();
+    let mut not_mine = watching.receive_progress().await.unwrap();
+
+    let image = silent.image();
+    let options = Dictionary::new().with("timeout-usec", 500_000_u64).with("cookie", Str::from("mine"));
+    let error = verifier.verify_image(&image, options).await.unwrap_err();
+    assert_eq!(error.code(), Some("timed-out"));
+    let report = verifier.evaluate_image("docker-daemon:a/b:1", Dictionary::new()).await.unwrap();
+    let Some(Variant::U64(id)) = report.value("verdict-id") else { panic!("{report:?}") };
+    fs::write(rig.policy(), REJECT).unwrap();
+    assert!(verifier.verify_image(IMAGE, Dictionary::new()).await.is_err());
+
+    let mut heard = Vec::new();
+    for _ in 0..3 {
+        let signal = tokio::time::timeout(SOON, verdicts.next()).await.unwrap().unwrap();
+        let told = signal.args().unwrap();
+        let code = format!("{:?}", told.details().value("code"));
+        heard.push((*told.verdict_id(), told.verdict().to_string(), told.reference().to_string(), code));
+    }
+    assert_eq!(heard[0].0 + 1, heard[1].0);
+    assert_eq!(heard[1].0, *id);
+    let wanted = [
+        ("failed", image.as_str(), "timed-out"),
+        ("rejected", "docker-daemon:a/b:1", "signature-required"),
+        ("rejected", IMAGE, "rejected-by-policy"),
+    ];
+    for ((_, verdict, reference, code), wanted) in heard.iter().zip(wanted) {
+        assert_eq!((verdict.as_str(), reference.as_str()), (wanted.0, wanted.1));
+        assert!(code.contains(wanted.2), "{code}");
+    }
+    let changed = tokio::time::timeout(SOON, policies.next()).await.unwrap().unwrap();
+    let told = changed.args().unwrap();
+    let digest = Digest::sha256(REJECT.as_bytes()).to_string();
+    assert_eq!((*told.policy_digest(), *told.state()), (digest.as_str(), "loaded"));
+    let stage = tokio::time::timeout(SOON, progress.next()).await.unwrap().unwrap();
+    assert_eq!(*stage.args().unwrap().cookie(), "mine");
+    assert!(["resolving", "manifest"].contains(stage.args().unwrap().stage()));
+    assert!(tokio::time::timeout(Duration::from_millis(100), not_mine.next()).await.is_err());
+
+    let counters = verifier.counters().await.unwrap();
+    let count = |name: &str| counters[name];
+    assert_eq!((count("failed"), count("rejected"), count("verified"), count("cancelled")), (1, 2, 0, 0));
+    if let Some(mut listener) = listener {
+        // What was said is there by now; the last of it is the change of the policy.
+        let said = listener.until("member=PolicyChanged");
+        assert!(!said.contains("member=Verdict") && !said.contains("member=Progress"), "{said}");
+        assert!(!said.contains("registry.invalid") && !said.contains(&silent.host), "{said}");
+    }
+    daemon.end();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_says_whether_the_configuration_can_be_used() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    let verifier = uncached(&bus.connect().await).await;
+    let mut policies = verifier.receive_policy_changed().await.unwrap();
+    let run = || crate::support::vouchd(&["reload", "--bus-address", &bus.address]);
+    let digest = |text: &str| Digest::sha256(text.as_bytes()).to_string();
+    assert_eq!(verifier.reload().await.unwrap(), digest(REJECT));
+    let ran = run();
+    assert_eq!((ran.exit, ran.stdout), (0, format!("the daemon uses the policy {}\n", digest(REJECT))));
+
+    for (policy, yaml, error_name, code) in [
+        ("{", "", "PolicyInvalid", "policy-invalid"),
+        (REJECT, "[", "ConfigurationInvalid", "registries-d-invalid"),
+    ] {
+        fs::write(rig.policy(), policy).unwrap();
+        fs::write(rig.registries_d().join("a.yaml"), yaml).unwrap();
+        let error = verifier.reload().await.unwrap_err();
+        assert_eq!(name(&error), format!("org.vouchd.Verifier1.Error.{error_name}"), "{error}");
+        let ran = run();
+        assert_eq!((ran.exit, ran.stdout.as_str()), (4, ""), "{}", ran.stderr);
+        assert!(ran.stderr.contains(code), "{}", ran.stderr);
+    }
+    // Broken and mended, each said once, whoever noticed: the caller, or the signal.
+    let next = async |policies: &mut dbus::PolicyChangedStream| {
+        let signal = tokio::time::timeout(SOON, policies.next()).await.unwrap().unwrap();
+        let told = signal.args().unwrap();
+        (told.state().to_string(), told.policy_digest().to_string())
+    };
+    assert_eq!(next(&mut policies).await, ("invalid".to_owned(), String::new()));
+    assert_eq!(next(&mut policies).await, ("loaded".to_owned(), digest(REJECT)));
+    fs::write(rig.policy(), ACCEPT).unwrap();
+    signal(&daemon.child, Signal::SIGHUP);
+    assert_eq!(next(&mut policies).await, ("loaded".to_owned(), digest(ACCEPT)));
+    assert!(tokio::time::timeout(Duration::from_millis(200), policies.next()).await.is_err());
+    daemon.end();
+    let ran = run();
+    assert_eq!(ran.exit, 3, "{}", ran.stderr);
+}
+
 #[tokio::test]
 async fn callers_that_come_and_go_do_not_stop_the_daemon() {
     let Some(bus) = Bus::start(Rules::Shipped) else { return };
@@ -908,17 +1210,28 @@ fn only_root_and_the_daemons_user_may_ask() {
     let call = ["call", dbus::NAME, dbus::PATH, "org.vouchd.Verifier1.Manager"];
     let verify = ["VerifyImage", "sa{sv}", IMAGE, "0"];
     let evaluate = ["EvaluateImage", "sa{sv}", IMAGE, "0"];
+    let digest = Digest::sha256(MANIFEST).to_string();
+    let methods: [&[&str]; 6] = [
+        &verify,
+        &evaluate,
+        &["VerifyImageDigest", "ssa{sv}", IMAGE, &digest, "0"],
+        &["ExplainImage", "sa{sv}", IMAGE, "0"],
+        &["CancelVerification", "s", "cookie"],
+        &["Reload"],
+    ];
     for rules in [Rules::Shipped, Rules::Open] {
         let Some(bus) = Bus::start(rules) else { return };
         let rig = Rig::new(REJECT);
         let daemon = Daemon::start(&bus, &rig);
-        for method in [verify, evaluate] {
-            let output = bus.as_nobody(&[&call[..], &method].concat());
+        for method in methods {
+            let output = bus.as_nobody(&[&call[..], method].concat());
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(!output.status.success(), "{said}");
             assert!(said.contains("Access denied") || said.contains("may ask"), "{said}");
         }
-        for property in ["Version", "PolicyState", "PolicyPath"] {
+        for property in
+            ["Version", "PolicyState", "PolicyPath", "Counters", "ActiveVerifications", "Features"]
+        {
             let get = ["get-property", dbus::NAME, dbus::PATH, "org.vouchd.Verifier1.Manager", property];
             let output = bus.as_nobody(&get);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -927,7 +1240,7 @@ fn only_root_and_the_daemons_user_may_ask() {
         // With open rules it is the daemon that refuses.
         let refused = daemon.end().matches("uid 65534 may not ask").count();
         if !Path::new(JOURNAL).exists() {
-            assert_eq!(refused, if rules == Rules::Open { 2 } else { 0 });
+            assert_eq!(refused, if rules == Rules::Open { methods.len() } else { 0 });
         }
     }
 }
@@ -1352,6 +1665,24 @@ impl Bus {
         zbus::connection::Builder::address(self.address.as_str()).build().await.unwrap()
     }
 
+    /// What uid 65534 hears; nothing, if it cannot be that.
+    fn listener(&self) -> Option<Listener> {
+        if !geteuid().is_root() || !is_installed("dbus-monitor") || !is_installed("setpriv") {
+            skip("needs root to be somebody else, and dbus-monitor and setpriv");
+            return None;
+        }
+        let mut command = mortal("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "dbus-monitor", "--address"]);
+        command.args([&self.address, "interface='org.vouchd.Verifier1.Manager'"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut listener = Listener { child, said };
+        // It has its match rules once it has heard its name.
+        listener.until("member=NameAcquired");
+        std::thread::sleep(Duration::from_millis(200));
+        Some(listener)
+    }
+
     /// Runs busctl as uid 65534.
     fn as_nobody(&self, arguments: &[&str]) -> Output {
         Command::new("setpriv")
@@ -1364,6 +1695,32 @@ impl Bus {
 }
 
 impl Drop for Bus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program that prints what it hears on the bus.
+struct Listener {
+    child: Child,
+    said: BufReader<std::process::ChildStdout>,
+}
+
+impl Listener {
+    /// What it prints, up to a line with this text.
+    fn until(&mut self, text: &str) -> String {
+        let mut said = String::new();
+        while !said.contains(text) {
+            let before = said.len();
+            self.said.read_line(&mut said).unwrap();
+            assert!(said.len() > before, "{text}: {said}");
+        }
+        said
+    }
+}
+
+impl Drop for Listener {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
