@@ -187,9 +187,17 @@ impl Content {
         }
     }
 
-    /// Whether nothing is left to look for.
-    fn is_whole(&self) -> bool {
-        matches!(self, Self::Manifest { signatures: Some(_), .. })
+    /// Whether it is not what others would have, and its signatures not where they would look.
+    fn is_of_caller(&self) -> bool {
+        matches!(self, Self::Manifest { .. })
+    }
+
+    /// The name by which it is fetched; nothing if nobody can.
+    fn fetched(&self, image: &ImageReference) -> Option<ImageReference> {
+        match self {
+            Self::Digest { digest, check_tag: false } => image.pinned(digest),
+            Self::Digest { check_tag: true, .. } | Self::Manifest { .. } | Self::Named => Some(image.clone()),
+        }
     }
 }
 
@@ -608,8 +616,8 @@ impl Engine {
             }
         }
         let Judged { mut verdict, pinned, mut pinned_accepted, refused: _ } = judged;
-        if request.content.is_whole() {
-            // What others would find was not looked at.
+        if request.content.is_of_caller() {
+            // Mirrors, which others would ask first, were not.
             verdict.others = Others::UNKNOWN;
             pinned_accepted = None;
         }
@@ -627,21 +635,15 @@ impl Engine {
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Gathered<'a>, fetch::Error> {
         let supplied = request.supplied.as_ref();
-        let fetched = match &mut request.content {
-            Content::Named | Content::Digest { check_tag: true, .. } => Some(image.clone()),
-            Content::Digest { digest, check_tag: false } => image.pinned(digest),
-            Content::Manifest { bytes, signatures } => {
-                let media_type = manifest::sniff_media_type(bytes).to_owned();
-                let manifest = ManifestEvidence::new(std::mem::take(bytes), media_type);
-                let (signatures, limits) = (signatures.as_mut().map(std::mem::take), (budget, deadline));
-                request.enter(Stage::Signatures);
-                return self
-                    .client
-                    .gather_signatures(image, manifest, signatures, needs, supplied, limits)
-                    .await;
-            }
-        };
+        if let Content::Manifest { bytes, signatures } = &mut request.content {
+            let media_type = manifest::sniff_media_type(bytes).to_owned();
+            let manifest = ManifestEvidence::new(std::mem::take(bytes), media_type);
+            let (signatures, limits) = (signatures.as_mut().map(std::mem::take), (budget, deadline));
+            request.enter(Stage::Signatures);
+            return self.client.gather_signatures(image, manifest, signatures, needs, supplied, limits).await;
+        }
         request.enter(Stage::Manifest);
+        let fetched = request.content.fetched(image);
         let fetched = fetched.ok_or(fetch::Error::UnsupportedTransport(image.transport()))?;
         self.client.gather(&fetched, needs, &request.question, supplied, budget, deadline).await
     }
@@ -677,7 +679,11 @@ impl Engine {
             self.accepts_pinned(policy, &pinned, question, needs, evidence, now)
         };
         // What is elsewhere, as where mirrors are for digests alone, was not looked at.
-        let accepted = accepted.filter(|accepted| !accepted || self.has_the_same_stores(image, &pinned));
+        let fetched = request.content.fetched(image);
+        let is_known = |accepted: &bool| {
+            !accepted || fetched.as_ref().is_some_and(|fetched| self.has_the_same_stores(fetched, &pinned))
+        };
+        let accepted = accepted.filter(is_known);
         Judged { verdict, pinned: Some(pinned), pinned_accepted: accepted, refused: None }
     }
 

@@ -173,6 +173,13 @@ impl Verifier {
         self.policy_status_within(Duration::ZERO).await
     }
 
+    /// Whether the configuration can be used; the digest of the policy.
+    pub async fn check(&self) -> Result<String, Error> {
+        let checked = self.engine.check_within(READING_TIME).await;
+        let policy = checked.map_err(|error| Error::of_engine(&error))?;
+        Ok(policy.file.as_ref().map(|file| file.digest.to_string()).unwrap_or_default())
+    }
+
     async fn policy_status_within(&self, age: Duration) -> Option<PolicyStatus> {
         let (engine, policies, seen) =
             (Arc::clone(&self.engine), Arc::clone(&self.policies), self.seen.clone());
@@ -596,7 +603,8 @@ impl Verifier {
     ///   signatures ah  the only signatures that count, at most 16, each of at most 4 MiB: as they are in lookaside
     ///     stores, or Sigstore bundles. Nobody is asked anything then
     ///
-    /// details has the keys of the report of EvaluateImage; resolved-digest is that of the bytes.
+    /// details has the keys of the report of EvaluateImage; resolved-digest is that of the bytes, and what others
+    /// would accept is not known, nor whether they would accept the pinned reference.
     #[zbus(out_args("manifest_digest", "details"))]
     pub async fn verify_manifest(
         &self,
@@ -731,11 +739,10 @@ impl Verifier {
     ) -> Result<String, Error> {
         self.admit(connection, &header).await?;
         let _turn = turn(&self.reading, READING)?;
-        let checked = self.engine.check_within(READING_TIME).await;
+        let checked = self.check().await;
         // Whatever was found, the properties and PolicyChanged tell it.
         self.policy_status().await;
-        let policy = checked.map_err(|error| Error::of_engine(&error))?;
-        Ok(policy.file.as_ref().map(|file| file.digest.to_string()).unwrap_or_default())
+        checked
     }
 
     /// Ends the verification that the caller named with the option cookie: that call fails with

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use zbus::wire::{Array, Fd, Str};
 use zbus::{OwnedVariant, Type, Variant};
 
+use vouchd::config::RegistriesConfSource;
 use vouchd::dbus::{self, Dictionary, VerifierProxy};
 use vouchd::digest::Digest;
 use vouchd::manifest::{OCI_INDEX, Platform};
@@ -151,7 +152,7 @@ fn short(error: &dbus::Error) -> String {
     format!("{} {}", name.rsplit('.').next().unwrap(), error.code().unwrap_or_default())
 }
 
-fn text(details: &Dictionary, key: &str) -> Option<String> {
+fn text_of(details: &Dictionary, key: &str) -> Option<String> {
     let Variant::Str(text) = details.value(key)? else { panic!("{key}: {details:?}") };
     Some(text.as_str().to_owned())
 }
@@ -167,10 +168,10 @@ async fn a_digest_is_judged_under_the_name_that_was_asked_for() {
     let checked = || Dictionary::new().with("check-tag", true);
 
     let details = by_digest(&verifier, &world.name(":1"), &image, plain()).await.unwrap();
-    assert_eq!(text(&details, "manifest-digest"), Some(image.clone()));
-    assert_eq!(text(&details, "resolved-digest"), Some(image.clone()));
-    assert_eq!(text(&details, "reference"), Some(world.name(":1")));
-    assert_eq!(text(&details, "pinned-reference"), Some(world.name(&format!("@{image}"))));
+    assert_eq!(text_of(&details, "manifest-digest"), Some(image.clone()));
+    assert_eq!(text_of(&details, "resolved-digest"), Some(image.clone()));
+    assert_eq!(text_of(&details, "reference"), Some(world.name(":1")));
+    assert_eq!(text_of(&details, "pinned-reference"), Some(world.name(&format!("@{image}"))));
     // The tag was not asked for.
     assert!(!world.asked(0).contains(&"1".to_owned()), "{:?}", world.asked(0));
     assert!(world.asked(0).contains(&image));
@@ -227,10 +228,10 @@ async fn the_digest_of_an_index_stands_for_what_the_question_is_about() {
             let options = Dictionary::new().with("subject", Str::from(subject)).with("check-tag", check_tag);
             let found = by_digest(&verifier, &world.name(":index"), &index, options).await;
             if let Ok(details) = &found {
-                assert_eq!(text(details, "resolved-digest"), Some(index.clone()));
-                assert_eq!(text(details, "pinned-reference"), Some(world.name(&format!("@{image}"))));
+                assert_eq!(text_of(details, "resolved-digest"), Some(index.clone()));
+                assert_eq!(text_of(details, "pinned-reference"), Some(world.name(&format!("@{image}"))));
             }
-            let found = found.map(|details| text(&details, "manifest-digest").unwrap());
+            let found = found.map(|details| text_of(&details, "manifest-digest").unwrap());
             assert_eq!(found, wanted, "{subject} {check_tag}");
         }
     }
@@ -254,7 +255,7 @@ async fn a_manifest_is_judged_as_the_caller_has_it() {
     let answer = verifier.verify_manifest(&name, OwnedFd::from(manifest).into(), Dictionary::new());
     let (digest, details) = answer.await.unwrap();
     assert_eq!(digest, Digest::sha256(IMAGE).to_string());
-    assert_eq!(text(&details, "manifest-digest"), Some(digest.clone()));
+    assert_eq!(text_of(&details, "manifest-digest"), Some(digest.clone()));
     assert_eq!(details.value("authenticated"), Some(&Variant::Bool(true)));
     // Manifests of the image were not asked for, only what may be its signature.
     let asked = world.asked(0);
@@ -276,6 +277,40 @@ async fn a_manifest_is_judged_as_the_caller_has_it() {
     }
     let found = by_bytes(&verifier, "docker-daemon:a/b:1", file(IMAGE), Dictionary::new()).await;
     assert_eq!(found.unwrap_err(), "UnsupportedTransport unsupported-transport");
+}
+
+/// Rules M-5, M-7: what is fetched by digest may come from mirrors for digests, whatever the name has.
+#[tokio::test]
+async fn mirrors_for_digests_are_asked_for_digests() {
+    let mut world = World::new("matchExact").await;
+    let host = world.server.host.clone();
+    let identity =
+        json!({"type": "remapIdentity", "prefix": "logical.example", "signedPrefix": format!("{host}")});
+    let policy = json!({"default": [world.key.requirement(&identity)]});
+    fs::write(world.rig.path().join("policy.json"), policy.to_string()).unwrap();
+    let conf = world.rig.path().join("registries.conf");
+    let text = format!(
+        "[[registry]]\nprefix = \"logical.example\"\nlocation = \"127.0.0.1:1\"\n[[registry.mirror]]\nlocation = \"{host}\"\npull-from-mirror = \"digest-only\"\n"
+    );
+    fs::write(&conf, text).unwrap();
+    world.rig.settings.configuration.registries_conf = RegistriesConfSource::Explicit(conf);
+    let verifier = world.rig.verifier().await;
+    let (name, digest) = ("docker://logical.example/ns/app:1", Digest::sha256(IMAGE).to_string());
+    let details = by_digest(&verifier, name, &digest, Dictionary::new()).await.unwrap();
+    assert_eq!(text_of(&details, "source"), Some(format!("docker://{host}/ns/app@{digest}")));
+    assert_eq!(details.value("pinned-reference-accepted"), Some(&Variant::Bool(true)));
+    assert_eq!(
+        text_of(&details, "pinned-reference"),
+        Some(format!("docker://logical.example/ns/app@{digest}"))
+    );
+    // The tag is where the mirror is not asked, and signatures of a manifest are where it belongs.
+    let before = world.server.count();
+    let checked = Dictionary::new().with("check-tag", true);
+    let found = by_digest(&verifier, name, &digest, checked).await;
+    assert_eq!(found.unwrap_err(), "RegistryUnavailable registry-unavailable");
+    let found = by_bytes(&verifier, name, file(IMAGE), Dictionary::new()).await;
+    assert_eq!(found.unwrap_err(), "RegistryUnavailable registry-unavailable");
+    assert_eq!(world.server.count(), before);
 }
 
 /// T-27: only what can be read without waiting for anybody.
@@ -401,16 +436,21 @@ async fn an_index_of_the_caller_is_judged_by_itself() {
                 .with("subject", Str::from(subject))
                 .with("signatures", descriptors([file(signature)]));
             let found = by_bytes(&verifier, &world.name(":1"), file(manifest), options).await;
-            let found = found.map(|details| text(&details, "manifest-digest").unwrap());
+            let found = found.map(|details| text_of(&details, "manifest-digest").unwrap());
             assert_eq!(found, wanted, "{subject}");
         }
     }
-    // What is an index and an image at once is neither.
-    let both = String::from_utf8(world.index.clone()).unwrap().replace('{', r#"{"layers":[],"#);
-    let both = both.replacen(r#"{"layers":[],"#, r#"{"config":{},"layers":[],"#, 1);
-    let options = Dictionary::new().with("signatures", descriptors([file(&world.blob(both.as_bytes()))]));
-    let found = by_bytes(&verifier, &world.name(":1"), file(both.as_bytes()), options).await;
-    assert_eq!(found.unwrap_err(), "Rejected manifest-invalid");
+    // What is an index and an image at once is neither, and so is an image with instances.
+    let index = String::from_utf8(world.index.clone()).unwrap();
+    let both = index.replacen('{', r#"{"config":{},"layers":[],"#, 1);
+    let disguised = index.replacen(OCI_INDEX, OCI, 1);
+    for manifest in [both, disguised] {
+        assert_ne!(manifest, index);
+        let signature = file(&world.blob(manifest.as_bytes()));
+        let options = Dictionary::new().with("signatures", descriptors([signature]));
+        let found = by_bytes(&verifier, &world.name(":1"), file(manifest.as_bytes()), options).await;
+        assert_eq!(found.unwrap_err(), "Rejected manifest-invalid", "{manifest}");
+    }
     assert_eq!(world.server.count(), 0);
 }
 
