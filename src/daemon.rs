@@ -247,6 +247,9 @@ async fn reload(verifier: Verifier) {
     let found = verifier.policy_status().await;
     let status = status(found.as_ref());
     if found.is_some_and(|found| found.state == "loaded") {
+        if let Err(error) = verifier.check().await {
+            warn!("looked at the configuration again: {}", error.message());
+        }
         info!("looked at the configuration again: {status}");
     } else {
         warn!("looked at the configuration again: {status}");
