@@ -621,6 +621,11 @@ impl Engine {
             verdict.others = Others::UNKNOWN;
             pinned_accepted = None;
         }
+        // A place that the name itself leads to is no other, whichever digest was asked for there.
+        let fetched = request.content.fetched(&image);
+        let is_own = |found: &Named| fetched.as_ref().is_some_and(|name| name.in_registry() == Some(found));
+        let source =
+            source.and_then(|found| if is_own(&found) { image.in_registry().cloned() } else { Some(found) });
         warnings.extend(note);
         let requests = budget.requests_made();
         Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests })

@@ -539,7 +539,8 @@ impl Verifier {
     ///     the same connection that still runs
     ///   auth-file h  a containers-auth.json(5) of the caller's own, in a regular file or memfd of at most 4 MiB;
     ///     it is read once, and no other credentials are used. "credHelpers" and "credsStore" are not allowed
-    ///   anonymous b  use no credentials at all, which are also the client certificates of the host
+    ///   anonymous b  show the registry no credentials, which are also the client certificates of the host. What
+    ///     stands in the URL of a lookaside store in registries.d is used all the same
     ///
     /// manifest_digest is the digest of a manifest that was itself accepted: the index, or the instance
     /// if only that was. pinned_reference has this digest in place of a tag: pull exactly that. Both

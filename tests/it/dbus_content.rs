@@ -172,6 +172,7 @@ async fn a_digest_is_judged_under_the_name_that_was_asked_for() {
     assert_eq!(text_of(&details, "resolved-digest"), Some(image.clone()));
     assert_eq!(text_of(&details, "reference"), Some(world.name(":1")));
     assert_eq!(text_of(&details, "pinned-reference"), Some(world.name(&format!("@{image}"))));
+    assert_eq!(details.value("source"), None, "it is where its name says");
     // The tag was not asked for.
     assert!(!world.asked(0).contains(&"1".to_owned()), "{:?}", world.asked(0));
     assert!(world.asked(0).contains(&image));
