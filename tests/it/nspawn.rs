@@ -263,7 +263,8 @@ fn updates_of_the_trusted_root_are_somebody_elses() {
     let shown = machine.show("vouchd-trust-update", "Result,ExecMainStatus");
     assert_eq!(shown, ["exit-code", "3"]);
     assert_eq!(machine.run("stat -c '%a %U' /var/lib/vouchd-trust"), "755 vouchd-trust");
-    assert_eq!(machine.run("ls -A /var/lib/vouchd-trust"), "");
+    assert_eq!(machine.run("ls -A /var/lib/vouchd-trust"), "sigstore.lock");
+    assert_eq!(machine.run("stat -c '%a %U' /var/lib/vouchd-trust/sigstore.lock"), "600 vouchd-trust");
     let said = machine.run("journalctl --quiet --unit vouchd-trust-update --output cat");
     assert!(said.contains("127.0.0.1:1"), "{said}");
 }
