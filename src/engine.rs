@@ -621,6 +621,12 @@ impl Engine {
             verdict.others = Others::UNKNOWN;
             pinned_accepted = None;
         }
+        if matches!(request.content, Content::Digest { check_tag: false, .. })
+            && image.pinned_digest().is_none()
+        {
+            // Others judge what the name leads to, which was not looked at.
+            verdict.others = Others::UNKNOWN;
+        }
         // A place that the name itself leads to is no other, whichever digest was asked for there.
         let fetched = request.content.fetched(&image);
         let is_own = |found: &Named| fetched.as_ref().is_some_and(|name| name.in_registry() == Some(found));

@@ -2,9 +2,13 @@
 //!
 //! Described in vouchd(1), "JOURNAL"; systemd.journal-fields(7). Whatever comes from outside is escaped.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -136,6 +140,58 @@ fn signer(signer: &SignerReport) -> String {
     }
 }
 
+/// Writes records where it holds nobody up: a journal that hangs, or a pipe that nobody reads, stops no answer.
+#[derive(Debug)]
+pub struct Recorder {
+    queue: SyncSender<Job>,
+    lost: Arc<AtomicU64>,
+}
+
+/// Something to record.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Most records that wait: 64. More are lost, which is recorded when there is room again.
+const WAITING: usize = 64;
+
+impl Recorder {
+    /// One with a thread of its own, which ends with it.
+    pub fn start() -> Self {
+        let (queue, jobs) = mpsc::sync_channel::<Job>(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let missing = Arc::clone(&lost);
+        let write = move || {
+            for job in jobs {
+                job();
+                match missing.swap(0, Ordering::Relaxed) {
+                    0 => {}
+                    count => warn!("{count} records were lost, because the journal took too long"),
+                }
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("journal".to_owned()).spawn(write) {
+            warn!("nothing can be recorded: {error}");
+        }
+        Self { queue, lost }
+    }
+
+    /// Has something recorded, soon and in order.
+    pub fn record(&self, job: impl FnOnce() + Send + 'static) {
+        if self.queue.try_send(Box::new(job)).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until all is written that has been recorded, but not longer than `patience`.
+    pub async fn flush(&self, patience: Duration) {
+        let (done, written) = oneshot::channel();
+        self.record(move || {
+            let _ = done.send(());
+        });
+        // That it takes too long is no reason to wait longer.
+        let _ = tokio::time::timeout(patience, written).await;
+    }
+}
+
 /// What the policy was seen to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenPolicy {
@@ -186,6 +242,30 @@ impl PolicyLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_journal_that_hangs_holds_nobody_up() {
+        let recorder = Recorder::start();
+        let (release, held) = mpsc::channel::<()>();
+        recorder.record(move || {
+            let _ = held.recv();
+        });
+        let written = Arc::new(AtomicU64::new(0));
+        for _ in 0..1_000 {
+            let written = Arc::clone(&written);
+            recorder.record(move || {
+                written.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        recorder.flush(Duration::from_millis(10)).await;
+        assert_eq!(written.load(Ordering::Relaxed), 0);
+        assert!(recorder.lost.load(Ordering::Relaxed) > 900);
+        drop(release);
+        // The mark itself may have been lost while there was no room.
+        while written.load(Ordering::Relaxed) == 0 || recorder.lost.load(Ordering::Relaxed) > 0 {
+            recorder.flush(Duration::from_secs(5)).await;
+        }
+    }
 
     #[test]
     fn only_what_is_new_is_recorded() {

@@ -35,7 +35,7 @@ pub fn clock_floor(environment: &Environment) -> (Timestamp, &'static str) {
 /// Keeps the time that the daemon has last seen, for when the clock is set back (T-19).
 ///
 /// A clock that is wrong for a moment, as before it was first set, must not make every later time look like the past:
-/// only one that has run evenly for [`STEADY`] is believed.
+/// only one that has run evenly for ten minutes is believed.
 #[derive(Debug)]
 pub struct LastSeen {
     path: PathBuf,
@@ -50,7 +50,7 @@ impl LastSeen {
         Self { path: environment.system_path(LAST_SEEN), steady: None, touched: None }
     }
 
-    /// Takes note of the time, at most once in [`PAUSE`]. `elapsed` is that of the monotonic clock since some moment. It
+    /// Takes note of the time, at most once in a minute. `elapsed` is that of the monotonic clock since some moment. It
     /// blocks. Nothing is written where there is no directory for it.
     pub fn see(&mut self, elapsed: Duration, now: Timestamp) -> io::Result<()> {
         let ahead = now.0.saturating_sub(i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX));

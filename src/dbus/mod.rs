@@ -36,7 +36,7 @@ use crate::evaluate::evidence::LocatedSignature;
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
 use crate::fetch::credentials::Source;
 use crate::fetch::{self, Budget, MANIFEST_BYTES, SIGNATURE_BYTES, descriptor};
-use crate::journal::{self, Failure, PolicyLog, SeenPolicy};
+use crate::journal::{self, Failure, PolicyLog, Recorder, SeenPolicy};
 use crate::metrics::{Counters, Outcome};
 use crate::policy::Policy;
 use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
@@ -125,6 +125,7 @@ pub struct Verifier {
     linting: Arc<Semaphore>,
     looking: Arc<Semaphore>,
     policies: Arc<PolicyLog>,
+    recorder: Arc<Recorder>,
     reading: Arc<Semaphore>,
     seen: Seen,
     status: Recent<PolicyStatus>,
@@ -144,6 +145,7 @@ impl Verifier {
             looking: Arc::new(Semaphore::new(LOOKING)),
             policies: Arc::default(),
             reading: Arc::new(Semaphore::new(READING)),
+            recorder: Arc::new(Recorder::start()),
             seen: Seen::new(),
             status: Recent::new(),
         }
@@ -166,6 +168,7 @@ impl Verifier {
             permits.forget();
         }
         self.gatherings.close();
+        self.recorder.flush(GRACE.min(patience)).await;
     }
 
     /// Looks at the policy; nothing if that takes too long.
@@ -183,11 +186,13 @@ impl Verifier {
     async fn policy_status_within(&self, age: Duration) -> Option<PolicyStatus> {
         let (engine, policies, seen) =
             (Arc::clone(&self.engine), Arc::clone(&self.policies), self.seen.clone());
+        let recorder = Arc::clone(&self.recorder);
         let look = move || {
             let at = Instant::now();
             let status = PolicyStatus::of(&engine);
             let (state, path) = (status.state, status.path.to_string_lossy().into_owned());
-            policies.saw(at, SeenPolicy { state, path, digest: status.digest.clone() });
+            let policy = SeenPolicy { state, path, digest: status.digest.clone() };
+            recorder.record(move || policies.saw(at, policy));
             seen.see(&status, now_usec());
             status
         };
@@ -324,28 +329,32 @@ impl Verifier {
             Err(error) if error.is_of_caller() => None,
             Err(error) => error.code(),
         };
-        let asked = journal::Asked {
-            id: self.counters.count(outcome, code),
-            reference,
-            initiator: options.initiator.as_deref(),
-            caller: caller.uid,
-            unit,
-            took: began.elapsed(),
+        let id = self.counters.count(outcome, code);
+        let (reference, initiator) = (reference.to_owned(), options.initiator.clone());
+        let (caller, unit, took) = (caller.uid, unit.map(str::to_owned), began.elapsed());
+        let told = match result {
+            Ok(report) => Ok(report.clone()),
+            Err(error) => Err((code.map(str::to_owned), error.message())),
         };
-        match result {
-            Ok(report) => {
-                journal::answer(&asked, outcome, Ok(report));
-                if let Some(policy) = &report.policy {
-                    let (path, digest) = (policy.path.clone(), Some(policy.digest.clone()));
-                    self.policies.saw(began, SeenPolicy { state: "loaded", path, digest });
+        let policies = Arc::clone(&self.policies);
+        self.recorder.record(move || {
+            let (reference, initiator, unit) = (&*reference, initiator.as_deref(), unit.as_deref());
+            let asked = journal::Asked { id, reference, initiator, caller, unit, took };
+            match &told {
+                Ok(report) => {
+                    journal::answer(&asked, outcome, Ok(report));
+                    if let Some(policy) = &report.policy {
+                        let (path, digest) = (policy.path.clone(), Some(policy.digest.clone()));
+                        policies.saw(began, SeenPolicy { state: "loaded", path, digest });
+                    }
+                }
+                Err((code, message)) => {
+                    let failure = Failure { code: code.as_deref(), message };
+                    journal::answer(&asked, outcome, Err(failure));
                 }
             }
-            Err(error) => {
-                let message = error.message();
-                journal::answer(&asked, outcome, Err(Failure { code, message: &message }));
-            }
-        }
-        asked.id
+        });
+        id
     }
 
     /// The cookie, if there is one: no other verification of the caller may have it.

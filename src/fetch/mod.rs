@@ -34,6 +34,7 @@ use crate::fetch::source::{Found, RegistrySource, Source};
 use crate::inspect::{Failure, Store};
 use crate::manifest::{self, Platform};
 use crate::reference::{ImageReference, Named, Transport};
+use crate::verify::UntrustedSignature;
 
 pub use budget::{ALL_EVIDENCE_BYTES, Budget, EVIDENCE_BYTES, EVIDENCE_REQUESTS};
 pub use locations::{Configuration, Locations, ProxySource};
@@ -294,14 +295,25 @@ impl Client {
     ) -> Result<Gathered<'a>, Error> {
         let named = image.in_registry().ok_or(Error::UnsupportedTransport(image.transport()))?;
         let mut evidence = self.material(needs).await?;
-        let signatures = signatures.or_else(|| (!needs.signatures).then(Vec::new));
-        if let Some(signatures) = signatures {
-            evidence.top_level = Some(ManifestEvidence { signatures, ..manifest });
-            return Ok(Gathered { evidence, ..Gathered::default() });
-        }
         let (locations, proxies) = self.ways().await?;
         let endpoints = locations.registries_conf.endpoints(named)?;
         let place = endpoints.iter().find(|endpoint| !endpoint.is_mirror).unwrap_or(endpoints.first());
+        check_blocked(place)?;
+        let signatures = signatures.or_else(|| (!needs.signatures).then(Vec::new));
+        if let Some(signatures) = signatures {
+            // Who hands signatures over opens no gate that registries.d keeps shut.
+            let is_open = locations.registries_d.use_attachments(&place.image);
+            let is_free = |located: &LocatedSignature| {
+                is_open || matches!(located.signature, UntrustedSignature::SimpleSigning(_))
+            };
+            let (signatures, mut referrers): (Vec<_>, Vec<_>) = signatures.into_iter().partition(is_free);
+            if !needs.attachments {
+                referrers.clear();
+            }
+            evidence.attachments_disabled = !is_open;
+            evidence.top_level = Some(ManifestEvidence { signatures, referrers, ..manifest });
+            return Ok(Gathered { evidence, ..Gathered::default() });
+        }
         let limits = (budget, deadline);
         let mut source = self.source(place, &locations, &proxies, needs, supplied, limits).await?;
         source.keeps_signatures = self.registry.keeps_signatures(&source.errand()).await?;
@@ -393,10 +405,7 @@ impl Client {
         supplied: Option<&credentials::Source>,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<RegistrySource<'a>, Error> {
-        if let Some(entry) = endpoint.blocked.clone() {
-            let image = Box::new(endpoint.image.clone());
-            return Err(config::Error::RegistryBlocked { image, entry }.into());
-        }
+        check_blocked(endpoint)?;
         let (client, proxies) = (&self.registry, Arc::clone(proxies));
         let (endpoint, registries_d) = (endpoint.clone(), &locations.registries_d);
         let lookaside = registries_d.lookaside_usable(&endpoint.image)?;
@@ -421,6 +430,17 @@ impl Client {
         };
         source.credentials = self.registry.credentials(&source.errand(), supplied, stores).await?;
         Ok(source)
+    }
+}
+
+/// Rule M-8.
+fn check_blocked(endpoint: &Endpoint) -> Result<(), Error> {
+    match endpoint.blocked.clone() {
+        Some(entry) => {
+            let image = Box::new(endpoint.image.clone());
+            Err(config::Error::RegistryBlocked { image, entry }.into())
+        }
+        None => Ok(()),
     }
 }
 

@@ -401,16 +401,40 @@ async fn a_bundle_can_be_handed_over() {
     };
     let right = signed(&Digest::sha256(IMAGE));
     let wrong = signed(&Digest::sha256(OTHER));
-    for (identity, blob, wanted) in [
-        ("matchRepositoryOrUnnamed", &right, Ok(())),
-        ("matchRepositoryOrUnnamed", &wrong, Err("Rejected bundle-subject")),
-        ("matchRepository", &right, Err("Rejected identity-not-signed")),
+    let unnamed = "matchRepositoryOrUnnamed";
+    let open = "default-docker: {use-sigstore-attachments: true}";
+    // Who hands signatures over gets past nothing that the administrator keeps shut (design decision 3.4, rule M-8).
+    let blocked = "[[registry]]\nlocation = \"registry.invalid\"\nblocked = true\n";
+    for (identity, blob, yaml, conf, wanted) in [
+        (unnamed, &right, open, "", Ok(())),
+        (unnamed, &wrong, open, "", Err("Rejected bundle-subject")),
+        ("matchRepository", &right, open, "", Err("Rejected identity-not-signed")),
+        (
+            unnamed,
+            &right,
+            "default-docker: {use-sigstore-attachments: false}",
+            "",
+            Err("Rejected attachments-disabled"),
+        ),
+        (unnamed, &right, "", "", Err("Rejected attachments-disabled")),
+        (unnamed, &right, "[", "", Err("ConfigurationInvalid registries-d-invalid")),
+        (unnamed, &right, open, "[[", Err("ConfigurationInvalid registries-conf-invalid")),
+        (unnamed, &right, open, blocked, Err("BLOCKED")),
     ] {
-        let rig = Rig::new(&json!({"default": [requirement(identity)]}).to_string());
+        let mut rig = Rig::new(&json!({"default": [requirement(identity)]}).to_string());
+        fs::write(rig.registries_d().join("all.yaml"), yaml).unwrap();
+        let file_of_registries = rig.path().join("registries.conf");
+        fs::write(&file_of_registries, conf).unwrap();
+        rig.settings.configuration.registries_conf = RegistriesConfSource::Explicit(file_of_registries);
         let verifier = rig.verifier().await;
         let options = Dictionary::new().with("signatures", descriptors([file(blob)]));
         let found = by_bytes(&verifier, "docker://registry.invalid/ns/app:1", file(IMAGE), options).await;
-        assert_eq!(found.map(|_| ()), wanted.map_err(str::to_owned), "{identity}");
+        let found = found.map(|_| ());
+        if wanted == Err("BLOCKED") {
+            assert!(found.clone().unwrap_err().ends_with(" registry-blocked"), "{found:?}");
+        } else {
+            assert_eq!(found, wanted.map_err(str::to_owned), "{identity} {yaml} {conf}");
+        }
     }
 }
 
