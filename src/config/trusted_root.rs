@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Environment, Error, RegularFile, VouchdToml, check_owner, is_absent};
+use super::{Environment, Error, RegularFile, TrustedRootSettings, VouchdToml, check_owner, is_absent};
 
 /// The trusted root that the administrator put there.
 const OWN: &str = "/etc/vouchd/trusted_root.json";
@@ -39,8 +39,8 @@ impl TrustedRootFiles {
     /// Only what is truly absent is passed over, and what is not proven must be root's (T-23).
     pub fn find(environment: &Environment) -> Result<Self, Error> {
         let settings = VouchdToml::load(environment)?.trusted_root;
-        if let Some(path) = settings.path {
-            let path = absolute(environment, &path)?;
+        if let Some(path) = &settings.path {
+            let path = absolute(environment, path)?;
             return Ok(Self::Own(path.clone(), open(environment, &path)?));
         }
         let own = Self::own_path(environment);
@@ -54,7 +54,7 @@ impl TrustedRootFiles {
             let file = RegularFile::open(&state).map_err(|error| unusable(&state, error.to_string()))?;
             Some((state, file))
         };
-        Ok(Self::Tuf { repository: Box::new(TufRepository::find(environment)?), state })
+        Ok(Self::Tuf { repository: Box::new(TufRepository::of(environment, settings)?), state })
     }
 
     /// Where the administrator's own trusted root is, unless vouchd.toml names another place.
@@ -73,7 +73,10 @@ impl TufRepository {
     ///
     /// Another mirror may have the same content, so it needs no other root.
     pub fn find(environment: &Environment) -> Result<Self, Error> {
-        let settings = VouchdToml::load(environment)?.trusted_root;
+        Self::of(environment, VouchdToml::load(environment)?.trusted_root)
+    }
+
+    fn of(environment: &Environment, settings: TrustedRootSettings) -> Result<Self, Error> {
         let initial = match settings.tuf_root {
             Some(path) => {
                 let path = absolute(environment, &path)?;

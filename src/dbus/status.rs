@@ -7,7 +7,6 @@ use tokio::sync::watch;
 
 use crate::diagnostic::escape;
 use crate::engine::{self, Engine, LoadedPolicy};
-use crate::policy::Requirement;
 
 /// The policy file as it is at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,18 +39,12 @@ impl PolicyStatus {
 
     fn of_loaded(policy: &LoadedPolicy) -> Self {
         let file = policy.file.as_ref();
-        let accepts_anything =
-            |requirement: &Requirement| matches!(requirement, Requirement::InsecureAcceptAnything);
         Self {
             state: "loaded",
             path: file.map(|file| file.path.clone()).unwrap_or_default(),
             digest: file.map(|file| file.digest.to_string()),
             error: None,
-            accepts_unsigned: policy
-                .policy
-                .scopes()
-                .iter()
-                .any(|scope| scope.requirements.iter().all(accepts_anything)),
+            accepts_unsigned: policy.policy.unsigned_scopes().next().is_some(),
         }
     }
 }

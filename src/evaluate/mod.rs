@@ -143,7 +143,7 @@ impl<'p> Plan<'p> {
     /// The trusted roots that the requirements name, each once.
     fn trusted_roots(&self, evidence: &Evidence, now: Timestamp) -> Vec<TrustedRootUse> {
         let mut used = Vec::new();
-        for root in self.matched.requirements.iter().filter_map(root_of) {
+        for root in self.matched.requirements.iter().filter_map(Requirement::trusted_root) {
             used.extend(used_root(root, evidence, now).filter(|root| !used.contains(root)));
         }
         used
@@ -284,7 +284,7 @@ fn check_digest(bytes: &[u8], wanted: Option<&Digest>) -> Result<Digest, Rejecti
 
 /// The trusted root must not be older than the requirement allows (T-31).
 fn check_age(requirement: &Requirement, evidence: &Evidence, now: Timestamp) -> Result<(), Rejection> {
-    let Some(root) = root_of(requirement) else { return Ok(()) };
+    let Some(root) = requirement.trusted_root() else { return Ok(()) };
     let most = match root.max_age {
         MaxAge::Seconds(seconds) => i64::try_from(seconds).unwrap_or(i64::MAX),
         MaxAge::Unlimited => return Ok(()),
@@ -298,20 +298,6 @@ fn check_age(requirement: &Requirement, evidence: &Evidence, now: Timestamp) -> 
         }
         // One that was not read is refused where it is used.
         None => Ok(()),
-    }
-}
-
-/// The trusted root that certificates are judged with, if they are.
-fn root_of(requirement: &Requirement) -> Option<&TrustedRoot> {
-    match requirement {
-        Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Certificate { root, .. }, .. }) => {
-            Some(root)
-        }
-        Requirement::InsecureAcceptAnything
-        | Requirement::Reject
-        | Requirement::SignedBaseLayer(_)
-        | Requirement::SignedBy(_)
-        | Requirement::SigstoreSigned(_) => None,
     }
 }
 

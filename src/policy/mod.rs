@@ -73,6 +73,20 @@ impl Requirement {
         }
     }
 
+    /// The trusted root that certificates are judged with, if they are.
+    pub fn trusted_root(&self) -> Option<&TrustedRoot> {
+        match self {
+            Self::SigstoreSigned(SigstoreSigned { signer: Signer::Certificate { root, .. }, .. }) => {
+                Some(root)
+            }
+            Self::InsecureAcceptAnything
+            | Self::Reject
+            | Self::SignedBaseLayer(_)
+            | Self::SignedBy(_)
+            | Self::SigstoreSigned(_) => None,
+        }
+    }
+
     /// Whether other tools know every member of it.
     fn is_common(&self) -> bool {
         match self {
@@ -347,6 +361,13 @@ impl Policy {
         std::iter::once(image.policy_identity())
             .chain(image.policy_namespaces().iter().map(String::as_str))
             .chain(std::iter::once(""))
+    }
+
+    /// The scopes in which images need no signature.
+    pub fn unsigned_scopes(&self) -> impl Iterator<Item = Match<'_>> {
+        let accepts_anything =
+            |requirement: &Requirement| matches!(requirement, Requirement::InsecureAcceptAnything);
+        self.scopes().into_iter().filter(move |scope| scope.requirements.iter().all(accepts_anything))
     }
 
     /// Every scope with its requirements, `default` first, then in the order of their places in the file.

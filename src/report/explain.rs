@@ -147,7 +147,7 @@ fn endpoint(explained: &ExplainedEndpoint, implied: bool) -> EndpointReport {
     }
 }
 
-pub(super) fn outcome(requirements: &[&Requirement]) -> &'static str {
+fn outcome(requirements: &[&Requirement]) -> &'static str {
     let any = |test: fn(&Requirement) -> bool| requirements.iter().any(|r| test(r));
     if any(|r| matches!(r, Requirement::Reject)) {
         "reject"

@@ -8,11 +8,10 @@ use crate::config::{self, Environment};
 use crate::engine::{Engine, Error, LoadedFile, LoadedPolicy};
 use crate::fetch::host_root::HostRoots;
 use crate::policy::certificate::RootSource;
-use crate::policy::{Policy, Requirement, Signer, SigstoreSigned};
+use crate::policy::{Policy, Requirement};
 use crate::verify::Timestamp;
 use crate::verify::trusted_root::HostRoot;
 
-use super::explain::outcome;
 use super::{ProblemReport, SCHEMA, ScopeReport, TrustedRootReport, policy_report, problem, scope_report};
 
 /// The state of this host.
@@ -225,25 +224,14 @@ impl PolicyStateReport {
 /// The scopes in which images need no signature.
 fn unsigned(policy: &LoadedPolicy) -> Vec<ScopeReport> {
     let Some(file) = &policy.file else { return Vec::new() };
-    let scopes = policy.policy.scopes();
-    let open = scopes.iter().filter(|scope| {
-        let requirements: Vec<&Requirement> = scope.requirements.iter().collect();
-        outcome(&requirements) == "accept-anything"
-    });
+    let open = policy.policy.unsigned_scopes();
     open.map(|scope| scope_report(file, &scope.scope, scope.span)).collect()
 }
 
 /// Whether a requirement is judged with the trusted root of the host.
 fn uses_host_root(policy: &Policy) -> bool {
-    let uses = |requirement: &Requirement| match requirement {
-        Requirement::SigstoreSigned(SigstoreSigned { signer: Signer::Certificate { root, .. }, .. }) => {
-            root.source == RootSource::Host
-        }
-        Requirement::InsecureAcceptAnything
-        | Requirement::Reject
-        | Requirement::SignedBaseLayer(_)
-        | Requirement::SignedBy(_)
-        | Requirement::SigstoreSigned(_) => false,
+    let uses = |requirement: &Requirement| {
+        requirement.trusted_root().is_some_and(|root| root.source == RootSource::Host)
     };
     policy.scopes().iter().any(|scope| scope.requirements.iter().any(uses))
 }

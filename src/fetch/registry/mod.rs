@@ -212,16 +212,9 @@ impl Client {
             return Err(malformed("the registry has no host name"));
         }
         let waiting_for = format!("the signature {location}");
-        let visit = Visit::to_server(errand, registry.to_owned(), home.clone(), waiting_for);
-        let found = async {
-            let answer = self.exchange(&visit, Ask::to(home)).await?;
-            match answer.response.status() {
-                StatusCode::OK => visit.read(answer.response, limit).await.map(Some),
-                StatusCode::NOT_FOUND => Ok(None),
-                status => Err(visit.unavailable(&format!("status {status}"))),
-            }
-        };
-        found.await.map_err(|e| as_lookaside(e, location.clone()))
+        let visit = Visit::to_server(errand, registry.to_owned(), home, waiting_for);
+        let found = self.plain_file(&visit, limit, &[StatusCode::NOT_FOUND]).await;
+        found.map_err(|e| as_lookaside(e, location.clone()))
     }
 
     /// A file that is public, or none if the answer is that there is none; object stores say 403 for that.
@@ -236,11 +229,21 @@ impl Client {
             registry: server.clone(),
             detail: error.to_string(),
         })?;
-        let visit = Visit::to_server(errand, server, home.clone(), presentable(url));
-        let answer = self.exchange(&visit, Ask::to(home)).await?;
+        let visit = Visit::to_server(errand, server, home, presentable(url));
+        self.plain_file(&visit, limit, &[StatusCode::FORBIDDEN, StatusCode::NOT_FOUND]).await
+    }
+
+    /// What is at the URL of the visit; none if the status is one of those that mean so.
+    async fn plain_file(
+        &self,
+        visit: &Visit<'_>,
+        limit: usize,
+        missing: &[StatusCode],
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let answer = self.exchange(visit, Ask::to(visit.home.clone())).await?;
         match answer.response.status() {
             StatusCode::OK => visit.read(answer.response, limit).await.map(Some),
-            StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(None),
+            status if missing.contains(&status) => Ok(None),
             status => Err(visit.unavailable(&format!("status {status}"))),
         }
     }
