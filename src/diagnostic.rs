@@ -36,6 +36,8 @@ codes! {
     AttachmentsDisabled = "attachments-disabled",
     /// An authentication file cannot be read or understood.
     AuthFileInvalid = "auth-file-invalid",
+    /// Who asks the daemon must prove who that is.
+    AuthorizationRequired = "authorization-required",
     /// The cryptographic check failed with every key the requirement accepts.
     BadSignature = "bad-signature",
     /// The certificate of a Sigstore bundle is not to be trusted.
@@ -172,6 +174,8 @@ codes! {
     RegistryAuth = "registry-auth",
     /// registries.conf blocks the image's registry.
     RegistryBlocked = "registry-blocked",
+    /// The policy names no scope of the registry, and who asks is not root.
+    RegistryNotNamed = "registry-not-named",
     /// The registry answered with something that is not allowed.
     RegistryProtocol = "registry-protocol",
     /// The registry cannot be reached, or failed.

@@ -115,6 +115,15 @@ impl LookasideUrl {
         self.text(true)
     }
 
+    /// Whether it holds any: user and password, or a token in the query.
+    pub fn has_credentials(&self) -> bool {
+        let has_user = match &self.rest {
+            Rest::Hierarchical { authority: Some(authority), .. } => authority.userinfo.is_some(),
+            Rest::Hierarchical { authority: None, .. } | Rest::Opaque(_) => false,
+        };
+        has_user || !self.query.is_empty()
+    }
+
     /// The URL with `more` after the path, as it stands (rule K-2).
     pub(super) fn appended(&self, more: &str) -> Self {
         let mut url = self.clone();
@@ -282,6 +291,21 @@ mod tests {
         ] {
             let found = LookasideUrl::parse(text).map(|url| url.appended("/r").with_credentials());
             assert_eq!(found, appended.map(str::to_owned), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_found() {
+        for (text, has_credentials) in [
+            ("https://u:p@x.example/s", true),
+            ("https://u@x.example/s", true),
+            ("https://x.example/s?sig=1", true),
+            ("https://x.example/s", false),
+            ("file:///s", false),
+        ] {
+            let url = LookasideUrl::parse(text).unwrap();
+            assert_eq!(url.has_credentials(), has_credentials, "{text}");
+            assert_eq!(url.signature(&Digest::sha256(b""), 1).has_credentials(), has_credentials, "{text}");
         }
     }
 

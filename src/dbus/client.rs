@@ -52,7 +52,7 @@ pub async fn evaluate(
         initiator: Some("vouchd verify".to_owned()),
         auth_file: None,
         cookie: None,
-        anonymous: false,
+        anonymous: None,
         check_tag: false,
         signatures: None,
     };

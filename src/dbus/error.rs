@@ -5,10 +5,12 @@ use zbus::DBusError;
 use crate::config;
 use crate::diagnostic::{Code, escape};
 use crate::digest::Digest;
-use crate::engine;
+use crate::engine::{self, NoTurn};
 use crate::fetch;
 use crate::reference::Transport;
 use crate::report::Report;
+
+use super::polkit::Action;
 
 /// Why there is no permission to use the image. Each text begins with a stable code in brackets.
 #[derive(Clone, Debug, DBusError)]
@@ -18,6 +20,9 @@ pub enum Error {
     /// The caller may not ask.
     #[zbus(name = "freedesktop.DBus.Error.AccessDenied")]
     AccessDenied(String),
+    /// The caller must prove who it is, and did not let itself be asked.
+    #[zbus(name = "freedesktop.DBus.Error.InteractiveAuthorizationRequired")]
+    AuthorizationRequired(String),
     /// What the caller handed over as a descriptor cannot be read.
     #[zbus(name = "vouchd.Verifier1.Error.BadFileDescriptor")]
     BadFileDescriptor(String),
@@ -127,15 +132,13 @@ impl Error {
 
     /// Why the engine reached no verdict.
     pub(super) fn of_engine(error: &engine::Error) -> Self {
-        let mut text = text(error.code().as_str(), &error.to_string());
-        if !error.help().is_empty() {
-            text.push_str(HELP);
-            text.push_str(&escape(error.help()));
-        }
+        let text = helpful_text(error.code(), &error.to_string(), error.help());
         match error {
             engine::Error::Config(error) => Self::of_config(error, text),
             engine::Error::Fetch(error) => Self::of_fetch(error, text),
             engine::Error::ClockImplausible { .. } | engine::Error::Internal(_) => Self::Internal(text),
+            engine::Error::NoTurn(_) => Self::TooManyRequests(text),
+            engine::Error::NotNamed { .. } => Self::AccessDenied(text),
             engine::Error::PolicyInvalid { .. } => Self::PolicyInvalid(text),
             engine::Error::Reference { .. } => Self::InvalidReference(text),
         }
@@ -203,8 +206,24 @@ impl Error {
         }
     }
 
-    pub(super) fn access_denied(message: &str) -> Self {
-        Self::AccessDenied(text(Code::AccessDenied.as_str(), message))
+    pub(super) fn access_denied(message: &str, help: &str) -> Self {
+        Self::AccessDenied(helpful_text(Code::AccessDenied, message, help))
+    }
+
+    pub(super) fn authorization_required(action: &str) -> Self {
+        let message = format!("the action {action} wants the caller, or an administrator, to authenticate");
+        let help = "allow interactive authorization in the call, or ask as root";
+        Self::AuthorizationRequired(helpful_text(Code::AuthorizationRequired, &message, help))
+    }
+
+    /// The same for a caller who may not use the credentials of this host, which may be why.
+    pub(super) fn of_anonymous(self) -> Self {
+        let Self::RegistryAuth(text) = &self else { return self };
+        let help = format!(
+            "no credentials of this host were used: ask as root, hand some over in \"auth-file\", or see polkit(8) for how to allow {}",
+            Action::UseCredentials.id()
+        );
+        Self::RegistryAuth(format!("{}{HELP}{help}", split_help(text).0))
     }
 
     /// For the journal; nobody is there to receive it.
@@ -245,9 +264,9 @@ impl Error {
         Self::ManifestTooLarge(text(Code::EvidenceTooLarge.as_str(), &message))
     }
 
-    pub(super) fn too_many_requests(most: usize) -> Self {
-        let message = format!("{most} calls of this kind are running already, or the service is ending");
-        Self::TooManyRequests(text(Code::TooManyRequests.as_str(), &message))
+    pub(super) fn too_often() -> Self {
+        let message = "a user may make 100 calls at once, and 10 a second";
+        Self::TooManyRequests(helpful_text(Code::TooManyRequests, message, "ask again later"))
     }
 
     pub(super) fn unknown_cookie() -> Self {
@@ -277,9 +296,26 @@ fn split_help(text: &str) -> (&str, &str) {
 /// What stands between the message of an error and its help.
 const HELP: &str = "\nhelp: ";
 
+/// As [`text`], with what can be done about it, if there is anything.
+fn helpful_text(code: Code, message: &str, help: &str) -> String {
+    let mut text = text(code.as_str(), message);
+    if !help.is_empty() {
+        text.push_str(HELP);
+        text.push_str(&escape(help));
+    }
+    text
+}
+
 /// The one string of an error, without anything that could break a message or act on a terminal.
 fn text(code: &str, message: &str) -> String {
     format!("[{code}] {}", escape(message))
+}
+
+impl From<NoTurn> for Error {
+    fn from(NoTurn { most }: NoTurn) -> Self {
+        let message = format!("{most} calls of this kind are running already, or the service is ending");
+        Self::TooManyRequests(helpful_text(Code::TooManyRequests, &message, "ask again later"))
+    }
 }
 
 #[cfg(test)]

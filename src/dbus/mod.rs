@@ -1,11 +1,14 @@
 //! The interface `org.vouchd.Verifier1.Manager`: one definition for the server, the client and the XML.
 
+mod caller;
 mod callers;
 mod client;
 mod cookies;
 mod dictionary;
 mod error;
 mod options;
+mod polkit;
+mod rate;
 mod recent;
 mod state;
 mod status;
@@ -16,26 +19,24 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::warn;
 use zbus::Connection;
-use zbus::fdo::{self, ConnectionCredentials, DBusProxy};
-use zbus::message::{Flags, Header};
+use zbus::fdo;
+use zbus::message::Header;
 use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
-use zbus::proxy::CacheProperties;
 use zbus::wire::Str;
 
 use crate::config::is_short_name;
-use crate::diagnostic::{Code, Diagnostic, Severity, escape};
+use crate::diagnostic::{Diagnostic, Severity, escape};
 use crate::digest::{Algorithm, Digest};
-use crate::engine::{self, Answer, Content, Engine, Request, Stage};
+use crate::engine::{self, Answer, Content, Engine, Limits, Request, Stage, Turn, Turns};
 use crate::evaluate::evidence::LocatedSignature;
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
-use crate::fetch::credentials::Source;
-use crate::fetch::{self, Budget, MANIFEST_BYTES, SIGNATURE_BYTES, descriptor};
+use crate::fetch::credentials::{AUTH_FILE_BYTES, Source};
+use crate::fetch::{self, Asker, Budget, MANIFEST_BYTES, Principal, SIGNATURE_BYTES, descriptor};
 use crate::journal::{self, Failure, PolicyLog, Recorder, SeenPolicy};
 use crate::metrics::{Counters, Outcome};
 use crate::policy::Policy;
@@ -43,8 +44,10 @@ use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
 use crate::report::{ExplainReport, Report, Route};
 use crate::verify::UntrustedSignature;
 
+use caller::Caller;
 use callers::Callers;
 use cookies::{Cookies, Held};
+use rate::Rate;
 use recent::Recent;
 use status::Seen;
 
@@ -53,6 +56,7 @@ pub use client::{ClientError, evaluate, reload};
 pub use dictionary::Dictionary;
 pub use error::Error;
 pub use options::{Descriptor, Method, Options};
+pub use polkit::Action;
 pub use state::{DaemonState, Running};
 pub use status::PolicyStatus;
 pub use systemd::UnitState;
@@ -69,22 +73,23 @@ pub const PATH: &str = "/org/vouchd/Verifier1";
 /// Where the system bus is; D-Bus Specification, "Well-known Message Bus Instances".
 pub const SYSTEM_BUS: &str = "unix:path=/run/dbus/system_bus_socket";
 
-/// Most gatherings at the same time: 32, design decision 6.
-pub const GATHERINGS: usize = 32;
+/// Calls that run or wait at the same time, for polkit too: design decision 6.
+const CALLS: Limits = Limits { all: 1024, users: 512, user: 64 };
 
 /// How long an answer may take beyond its deadline before the work is thrown away; less than clients wait.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Most descriptors read at the same time: 4 (T-27).
-pub const DESCRIPTORS: usize = 4;
+/// Calls whose descriptors are read at the same time (T-27).
+pub const DESCRIPTORS: Limits = Limits { all: 4, users: 3, user: 2 };
 
 /// Most callers that wait for the policy to be looked at, which everybody may ask for.
 const LOOKING: usize = 32;
 
 /// How much longer than its answer the unit of the caller is waited for.
 const LATE: Duration = Duration::from_millis(100);
-/// Most policies of callers that are read at the same time: 1, so that they never fill the memory.
-const LINTING: usize = 1;
+
+/// Policies of callers that are read at the same time: few, so that they never fill the memory.
+const LINTING: Limits = Limits { all: 2, users: 1, user: 1 };
 
 /// Largest policy of a caller: 4 MiB, as other configuration (design decision 6).
 const LINT_BYTES: usize = 4 << 20;
@@ -92,8 +97,8 @@ const LINT_BYTES: usize = 4 << 20;
 /// Most JSON values in one: 500,000, which is more than 10,000 scopes have.
 const LINT_VALUES: usize = 500_000;
 
-/// Most calls that read the configuration at the same time.
-const READING: usize = 8;
+/// Calls that read the configuration at the same time.
+const READING: Limits = Limits { all: 8, users: 4, user: 2 };
 
 /// How long reading the configuration, or a policy of a caller, may take.
 const READING_TIME: Duration = Duration::from_secs(10);
@@ -117,16 +122,17 @@ const RECENT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Verifier {
     callers: Callers,
+    calls: Arc<Turns>,
     counters: Arc<Counters>,
     cookies: Cookies,
-    descriptors: Arc<Semaphore>,
+    descriptors: Arc<Turns>,
     engine: Arc<Engine>,
-    gatherings: Arc<Semaphore>,
-    linting: Arc<Semaphore>,
+    linting: Arc<Turns>,
     looking: Arc<Semaphore>,
     policies: Arc<PolicyLog>,
+    rate: Arc<Rate>,
+    reading: Arc<Turns>,
     recorder: Arc<Recorder>,
-    reading: Arc<Semaphore>,
     seen: Seen,
     status: Recent<PolicyStatus>,
 }
@@ -134,17 +140,19 @@ pub struct Verifier {
 impl Verifier {
     /// Serves what `engine` decides.
     pub fn new(engine: Arc<Engine>) -> Self {
+        let turns = |limits| Arc::new(Turns::new(limits));
         Self {
             callers: Callers::default(),
+            calls: turns(CALLS),
             counters: Arc::default(),
             cookies: Cookies::default(),
-            descriptors: Arc::new(Semaphore::new(DESCRIPTORS)),
+            descriptors: turns(DESCRIPTORS),
             engine,
-            gatherings: Arc::new(Semaphore::new(GATHERINGS)),
-            linting: Arc::new(Semaphore::new(LINTING)),
+            linting: turns(LINTING),
             looking: Arc::new(Semaphore::new(LOOKING)),
             policies: Arc::default(),
-            reading: Arc::new(Semaphore::new(READING)),
+            rate: Arc::default(),
+            reading: turns(READING),
             recorder: Arc::new(Recorder::start()),
             seen: Seen::new(),
             status: Recent::new(),
@@ -163,11 +171,7 @@ impl Verifier {
 
     /// Lets what is running come to its end, but not for longer than `patience`. Nothing new begins.
     pub async fn finish(&self, patience: Duration) {
-        let all = u32::try_from(GATHERINGS).unwrap_or(u32::MAX);
-        if let Ok(Ok(permits)) = tokio::time::timeout(patience, self.gatherings.acquire_many(all)).await {
-            permits.forget();
-        }
-        self.gatherings.close();
+        self.engine.gatherings().close(patience).await;
         self.recorder.flush(GRACE.min(patience)).await;
     }
 
@@ -210,12 +214,34 @@ impl Verifier {
         self.policy_status_within(RECENT).await.ok_or_else(late)
     }
 
-    /// Who asks, if that may be, and waits for an answer.
-    async fn admit(&self, connection: &Connection, header: &Header<'_>) -> Result<Caller, Error> {
-        if header.primary().flags().contains(Flags::NO_REPLY_EXPECTED) {
-            return Err(Error::invalid_args("nothing is done for a caller that expects no reply"));
+    /// Who asks, if not too often.
+    async fn admit<'c>(
+        &self,
+        connection: &'c Connection,
+        header: &'c Header<'c>,
+    ) -> Result<(Caller<'c>, Turn), Error> {
+        let caller = Caller::of(connection, header).await?;
+        match caller.asker {
+            Asker::User(uid) if !self.rate.allows(uid, Instant::now()) => Err(Error::too_often()),
+            Asker::Owner | Asker::User(_) => {
+                let turn = self.calls.take(caller.asker)?;
+                Ok((caller, turn))
+            }
         }
-        caller(connection, header).await
+    }
+
+    /// As [`Verifier::admit`], who may have this done. Nobody waits for a caller who has left.
+    async fn admit_to<'c>(
+        &self,
+        action: Action,
+        connection: &'c Connection,
+        header: &'c Header<'c>,
+    ) -> Result<(Caller<'c>, Turn), Error> {
+        let admitted = self.admit(connection, header).await?;
+        tokio::select! {
+            () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
+            authorized = action.authorize(&admitted.0) => authorized.map(|()| admitted),
+        }
     }
 
     /// From the call to the report. `Ok` is a verdict, whichever.
@@ -224,13 +250,17 @@ impl Verifier {
         (connection, header): (&Connection, &Header<'_>),
         reference: &str,
         options: &Dictionary,
-        asked: Asked,
+        asked: Asked<'_>,
     ) -> Result<Decided, Error> {
-        let caller = self.admit(connection, header).await?;
+        let (caller, _turn) = self.admit(connection, header).await?;
         let options = Options::parse(options, asked.method())?;
         check_reference(reference)?;
-        let permit = turn(&self.gatherings, GATHERINGS)?;
-        let held = self.hold(header, &options)?;
+        let held = self.hold(&caller, &options)?;
+        let shown = tokio::select! {
+            () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
+            () = cancelled(held.as_ref()) => Err(Error::cancelled()),
+            shown = shown(&caller, &options) => shown,
+        }?;
         let stage = held.as_ref().map(|_| watch::Sender::new(Stage::Resolving));
         if let (Some(stage), Some(cookie)) = (&stage, &options.cookie) {
             let emitter = emitter(connection, header).map_err(Error::ZBus)?;
@@ -243,7 +273,11 @@ impl Verifier {
         let answer = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
             () = cancelled(held.as_ref()) => Err(Error::cancelled()),
-            answer = self.judge(permit, reference, &options, &asked, stage) => answer,
+            answer = self.judge(caller.asker, shown, reference, &options, &asked, stage) => answer,
+        };
+        let answer = match shown {
+            Shown::AsAsked => answer,
+            Shown::NothingOfThisHost => answer.map_err(Error::of_anonymous),
         };
         let result = answer.and_then(|answer| {
             check_resolved(reference, &asked, &answer)?;
@@ -316,7 +350,7 @@ impl Verifier {
     /// Counts and records an answer, and what it shows of the policy. Returns its number.
     fn record(
         &self,
-        caller: &Caller,
+        caller: &Caller<'_>,
         unit: Option<&str>,
         reference: &str,
         options: &Options,
@@ -358,9 +392,9 @@ impl Verifier {
     }
 
     /// The cookie, if there is one: no other verification of the caller may have it.
-    fn hold(&self, header: &Header<'_>, options: &Options) -> Result<Option<Held>, Error> {
+    fn hold(&self, caller: &Caller<'_>, options: &Options) -> Result<Option<Held>, Error> {
         let Some(cookie) = &options.cookie else { return Ok(None) };
-        let held = self.cookies.enter(sender(header), cookie);
+        let held = self.cookies.enter(caller.sender(), cookie);
         held.map(Some)
             .ok_or_else(|| Error::invalid_args("\"cookie\" belongs to another call that still runs"))
     }
@@ -368,30 +402,70 @@ impl Verifier {
     /// Runs the engine in a task of its own, so that a panic ends this request and nothing else.
     async fn judge(
         &self,
-        permit: OwnedSemaphorePermit,
+        asker: Asker,
+        shown: Shown,
         reference: &str,
         options: &Options,
-        asked: &Asked,
+        asked: &Asked<'_>,
         stage: Option<watch::Sender<Stage>>,
     ) -> Result<Answer, Error> {
-        let timeout = options.timeout;
-        let mut request = Request::new(options.question.clone(), self.engine.budget());
+        let deadline = Instant::now() + options.timeout;
+        let mut request = Request::new(options.question.clone(), self.engine.budget(asker));
         request.stage = stage;
-        request.supplied = self.supplied(options).await?;
-        request.content = self.content(options, asked, &request.budget).await?;
+        if asked.has_content() || options.auth_file.is_some() {
+            // Nothing is read for a call that could not go on.
+            request.turn = Some(self.engine.gatherings().take(asker)?);
+        }
+        let handing = HandedOver { asker, budget: request.budget.clone(), deadline };
+        let supplied = self.supplied(shown, options, &handing).await?;
+        request.principal = Principal { asker, supplied };
+        request.content = self.content(options, asked, &handing).await?;
         let (engine, reference) = (Arc::clone(&self.engine), reference.to_owned());
         // A set, because dropping it ends its task.
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let _permit = permit;
-            engine.answer(&reference, request, timeout, engine::now()).await
+            let left = deadline.saturating_duration_since(Instant::now());
+            engine.answer(&reference, request, left, engine::now()).await
         });
-        match tokio::time::timeout(timeout.saturating_add(GRACE), task.join_next()).await {
+        match tokio::time::timeout_at(deadline + GRACE, task.join_next()).await {
             Ok(Some(Ok(answer))) => answer.map_err(|undecided| Error::of_engine(&undecided.error)),
             Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off")),
             Err(_) => Err(Error::timed_out()),
         }
     }
+}
+
+/// What registries are shown, beside what the caller hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// What the options say.
+    AsAsked,
+    /// No credentials of this host, because the caller may not use them.
+    NothingOfThisHost,
+}
+
+/// What the caller may have done, who is perhaps asked for a password. No turn at gathering is held meanwhile (T-26).
+async fn shown(caller: &Caller<'_>, options: &Options) -> Result<Shown, Error> {
+    Action::Verify.authorize(caller).await?;
+    if !options.question.require_signature {
+        Action::VerifyInsecure.authorize(caller).await?;
+    }
+    if options.auth_file.is_some() {
+        return Ok(Shown::AsAsked);
+    }
+    match options.anonymous {
+        Some(true) => Ok(Shown::AsAsked),
+        Some(false) => Action::UseCredentials.authorize(caller).await.map(|()| Shown::AsAsked),
+        None if Action::UseCredentials.is_allowed(caller).await? => Ok(Shown::AsAsked),
+        None => Ok(Shown::NothingOfThisHost),
+    }
+}
+
+/// Who hands something over, who pays for it, and until when it is read.
+struct HandedOver {
+    asker: Asker,
+    budget: Budget,
+    deadline: Instant,
 }
 
 /// A verdict, and which of this process it is.
@@ -414,13 +488,21 @@ impl Decided {
 
 /// What a verification is about.
 #[derive(Debug)]
-enum Asked {
+enum Asked<'m> {
     Digest(Digest),
     Image,
-    Manifest(Descriptor),
+    Manifest(zbus::wire::Fd<'m>),
 }
 
-impl Asked {
+impl Asked<'_> {
+    /// Whether the caller hands over what is judged.
+    fn has_content(&self) -> bool {
+        match self {
+            Self::Digest(_) | Self::Image => false,
+            Self::Manifest(_) => true,
+        }
+    }
+
     fn method(&self) -> Method {
         match self {
             Self::Digest(_) => Method::ImageDigest,
@@ -432,54 +514,66 @@ impl Asked {
 
 impl Verifier {
     /// The credentials that count in place of those of this host.
-    async fn supplied(&self, options: &Options) -> Result<Option<Source>, Error> {
-        if options.anonymous {
+    async fn supplied(
+        &self,
+        shown: Shown,
+        options: &Options,
+        handing: &HandedOver,
+    ) -> Result<Option<Source>, Error> {
+        if options.anonymous == Some(true) || shown == Shown::NothingOfThisHost {
             return Ok(Some(Source::Anonymous));
         }
         let Some(descriptor) = &options.auth_file else { return Ok(None) };
-        let owned = descriptor.duplicate()?;
+        let (owned, asker, budget) = (descriptor.duplicate()?, handing.asker, handing.budget.clone());
         let read = move || {
-            let source = Source::of_descriptor(owned);
+            let bytes = read_paid(owned, "\"auth-file\"", AUTH_FILE_BYTES, asker, &budget)?;
+            let source = Source::handed_over(&bytes);
             source.map(Some).map_err(|error| Error::invalid_args(&error.to_string()))
         };
-        self.read(options.timeout, read).await
+        self.read(handing.asker, handing.deadline, read).await
     }
 
     /// The manifest that is asked about, with what the caller handed over.
-    async fn content(&self, options: &Options, asked: &Asked, budget: &Budget) -> Result<Content, Error> {
+    async fn content(
+        &self,
+        options: &Options,
+        asked: &Asked<'_>,
+        handing: &HandedOver,
+    ) -> Result<Content, Error> {
         let manifest = match asked {
             Asked::Digest(digest) => {
                 return Ok(Content::Digest { digest: digest.clone(), check_tag: options.check_tag });
             }
             Asked::Image => return Ok(Content::Named),
-            Asked::Manifest(manifest) => manifest.duplicate()?,
+            Asked::Manifest(manifest) => Descriptor::of(manifest)?.duplicate()?,
         };
         let signatures: Option<Result<Vec<_>, _>> =
             options.signatures.as_ref().map(|all| all.iter().map(Descriptor::duplicate).collect());
-        let (signatures, budget) = (signatures.transpose()?, budget.clone());
+        let (signatures, asker, budget) = (signatures.transpose()?, handing.asker, handing.budget.clone());
         let read = move || {
-            let bytes = read_paid(manifest, "the manifest", MANIFEST_BYTES, &budget)?;
+            let bytes = read_paid(manifest, "the manifest", MANIFEST_BYTES, asker, &budget)?;
             let signatures = signatures.map(|all| {
                 let numbered = (1_usize..).zip(all);
-                numbered.map(|(number, signature)| read_signature(signature, number, &budget)).collect()
+                numbered.map(|(number, owned)| read_signature(owned, number, asker, &budget)).collect()
             });
             Ok(Content::Manifest { bytes, signatures: signatures.transpose()? })
         };
-        self.read(options.timeout, read).await
+        self.read(handing.asker, handing.deadline, read).await
     }
 
     /// Reads descriptors. Only calls that have some wait for one another (T-27).
     async fn read<T: Send + 'static>(
         &self,
-        timeout: Duration,
+        asker: Asker,
+        deadline: Instant,
         read: impl FnOnce() -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
-        let turn = turn(&self.descriptors, DESCRIPTORS)?;
+        let turn = self.descriptors.take(asker)?;
         let reading = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             read()
         });
-        match tokio::time::timeout(timeout, reading).await {
+        match tokio::time::timeout_at(deadline, reading).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::internal("what was handed over could not be read")),
             Err(_) => Err(Error::timed_out()),
@@ -488,23 +582,34 @@ impl Verifier {
 }
 
 /// The bytes of a descriptor of at most `limit`, which the budget pays for (T-28).
-fn read_paid(descriptor: OwnedFd, what: &str, limit: usize, budget: &Budget) -> Result<Vec<u8>, Error> {
-    let bytes = read_all(descriptor, what, limit)?;
+fn read_paid(
+    descriptor: OwnedFd,
+    what: &str,
+    limit: usize,
+    asker: Asker,
+    budget: &Budget,
+) -> Result<Vec<u8>, Error> {
+    let bytes = read_all(descriptor, what, limit, asker)?;
     let unpaid = |error: fetch::Error| Error::of_engine(&engine::Error::Fetch(error));
     budget.bytes(bytes.len()).map_err(unpaid)?;
     Ok(bytes)
 }
 
-fn read_all(descriptor: OwnedFd, what: &str, limit: usize) -> Result<Vec<u8>, Error> {
-    let bytes = descriptor::read(descriptor, limit)
+fn read_all(descriptor: OwnedFd, what: &str, limit: usize, asker: Asker) -> Result<Vec<u8>, Error> {
+    let bytes = descriptor::read(descriptor, limit, asker)
         .map_err(|error| Error::bad_descriptor(what, &error.to_string()))?;
     if bytes.len() > limit { Err(Error::too_large(what, limit)) } else { Ok(bytes) }
 }
 
 /// A signature as lookaside stores hold it, or a Sigstore bundle, which begins as no other does.
-fn read_signature(descriptor: OwnedFd, number: usize, budget: &Budget) -> Result<LocatedSignature, Error> {
+fn read_signature(
+    descriptor: OwnedFd,
+    number: usize,
+    asker: Asker,
+    budget: &Budget,
+) -> Result<LocatedSignature, Error> {
     let what = format!("signature {number}");
-    let blob = read_paid(descriptor, &what, SIGNATURE_BYTES, budget)?;
+    let blob = read_paid(descriptor, &what, SIGNATURE_BYTES, asker, budget)?;
     let signature = if blob.starts_with(b"{") {
         UntrustedSignature::Bundle(blob)
     } else {
@@ -527,7 +632,14 @@ impl Verifier {
     /// succeeded fails closed. Every error means: do not use the image. The text of each begins with
     /// a stable name in brackets, described in vouchd-codes(7). The deadline of the service decides,
     /// so clients should wait for the reply without a limit of their own; what they asked for is thrown
-    /// away when they leave the bus. Only root may ask: org.freedesktop.DBus.Error.AccessDenied.
+    /// away when they leave the bus.
+    ///
+    /// Users other than root ask by leave of polkit, which must allow org.vouchd.Verifier1.verify, and without
+    /// require-signature also .verify-insecure, else the error is org.freedesktop.DBus.Error.AccessDenied, or
+    /// InteractiveAuthorizationRequired if the call does not allow interaction. For them only registries are asked
+    /// that a scope of the policy names, none at a link-local address, and no credentials of this host are used
+    /// unless polkit allows .use-credentials. What they hand over must be memfds sealed against writing, growing and
+    /// shrinking. Each may make 100 calls at once and 10 a second, and have 8 verifications running.
     ///
     /// reference is a name of containers-transports(5), such as "docker://quay.io/os/img:stable", of at
     /// most 1 KiB. A name that leads to a local file is refused: .Error.UnsupportedTransport.
@@ -549,12 +661,13 @@ impl Verifier {
     ///   auth-file h  a containers-auth.json(5) of the caller's own, in a regular file or memfd of at most 4 MiB;
     ///     it is read once, and no other credentials are used. "credHelpers" and "credsStore" are not allowed
     ///   anonymous b  show the registry no credentials, which are also the client certificates of the host. What
-    ///     stands in the URL of a lookaside store in registries.d is used all the same
+    ///     stands in the URL of a lookaside store in registries.d is used all the same, for root. If false, a user
+    ///     who may not use those of the host is refused, and does not ask without any
     ///
     /// manifest_digest is the digest of a manifest that was itself accepted: the index, or the instance
     /// if only that was. pinned_reference has this digest in place of a tag: pull exactly that. Both
     /// are empty where the transport has none. details has the keys of the report of EvaluateImage.
-    #[zbus(out_args("manifest_digest", "pinned_reference", "details"))]
+    #[zbus(out_args("manifest_digest", "pinned_reference", "details"), proxy(allow_interactive_auth))]
     pub async fn verify_image(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -581,7 +694,7 @@ impl Verifier {
     /// instance alone, so use what details call manifest-digest or pinned-reference, not digest.
     ///
     /// Options and errors are those of VerifyImage, and details has the keys of the report of EvaluateImage.
-    #[zbus(out_args("details"))]
+    #[zbus(out_args("details"), proxy(allow_interactive_auth))]
     pub async fn verify_image_digest(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -615,7 +728,7 @@ impl Verifier {
     ///
     /// details has the keys of the report of EvaluateImage; resolved-digest is that of the bytes, and what others
     /// would accept is not known, nor whether they would accept the pinned reference.
-    #[zbus(out_args("manifest_digest", "details"))]
+    #[zbus(out_args("manifest_digest", "details"), proxy(allow_interactive_auth))]
     pub async fn verify_manifest(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -624,7 +737,7 @@ impl Verifier {
         manifest: zbus::wire::Fd<'_>,
         options: Dictionary,
     ) -> Result<(String, Dictionary), Error> {
-        let asked = Asked::Manifest(Descriptor::of(&manifest)?);
+        let asked = Asked::Manifest(manifest);
         let decided = self.decide((connection, &header), reference, &options, asked).await?.allowed()?;
         let details = decided.details()?;
         Ok((decided.report.manifest_digest.unwrap_or_default(), details))
@@ -664,7 +777,7 @@ impl Verifier {
     ///   warnings as  things to know that do not change the answer
     ///   requests t  the number of requests that were made
     ///   verdict-id t  the number of the answer since the service started, as in the signal Verdict
-    #[zbus(out_args("report"))]
+    #[zbus(out_args("report"), proxy(allow_interactive_auth))]
     pub async fn evaluate_image(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -698,10 +811,10 @@ impl Verifier {
         reference: &str,
         options: Dictionary,
     ) -> Result<Dictionary, Error> {
-        self.admit(connection, &header).await?;
+        let (caller, _call) = self.admit_to(Action::Explain, connection, &header).await?;
         no_options("ExplainImage", &options)?;
         check_reference(reference)?;
-        let _turn = turn(&self.reading, READING)?;
+        let _turn = self.reading.take(caller.asker)?;
         let explanation = self.engine.explain_within(reference.to_owned(), READING_TIME).await;
         let explanation = explanation.map_err(|error| Error::of_engine(&error))?;
         Dictionary::of(&ExplainReport::of(reference, &explanation))
@@ -724,31 +837,33 @@ impl Verifier {
         policy: zbus::wire::Fd<'_>,
         options: Dictionary,
     ) -> Result<(bool, Vec<Dictionary>), Error> {
-        self.admit(connection, &header).await?;
+        let (caller, _call) = self.admit_to(Action::Explain, connection, &header).await?;
         no_options("LintPolicy", &options)?;
-        let (turn, policy) = (turn(&self.linting, LINTING)?, Descriptor::of(&policy)?.duplicate()?);
+        let asker = caller.asker;
+        let (turn, policy) = (self.linting.take(asker)?, Descriptor::of(&policy)?.duplicate()?);
         let lint = move || {
             let _turn = turn;
-            let text = read_all(policy, "the policy", LINT_BYTES)?;
+            let text = read_all(policy, "the policy", LINT_BYTES, asker)?;
             let problems = Policy::parse_within(&text, LINT_VALUES).err();
             Ok(problems.map(|all| all.iter().map(|problem| finding(problem, &text)).collect()))
         };
-        let findings: Option<Vec<Dictionary>> = self.read(READING_TIME, lint).await?;
+        let findings: Option<Vec<Dictionary>> = self.read(asker, Instant::now() + READING_TIME, lint).await?;
         Ok((findings.is_none(), findings.unwrap_or_default()))
     }
 
     /// Reads policy, registries.d, registries.conf and vouchd.toml now, and says whether they can be used.
     ///
     /// There is no need for it: every request reads them anew. An error says that every image is refused, as
-    /// VerifyImage would, until the files are mended. policy_digest is as in the property PolicyDigest.
-    #[zbus(out_args("policy_digest"))]
+    /// VerifyImage would, until the files are mended. policy_digest is as in the property PolicyDigest. Users other
+    /// than root need the leave of polkit for org.vouchd.Verifier1.reload.
+    #[zbus(out_args("policy_digest"), proxy(allow_interactive_auth))]
     pub async fn reload(
         &self,
         #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<String, Error> {
-        self.admit(connection, &header).await?;
-        let _turn = turn(&self.reading, READING)?;
+        let (caller, _call) = self.admit_to(Action::Reload, connection, &header).await?;
+        let _turn = self.reading.take(caller.asker)?;
         let checked = self.check().await;
         // Whatever was found, the properties and PolicyChanged tell it.
         self.policy_status().await;
@@ -763,12 +878,11 @@ impl Verifier {
     /// bus are cancelled without this.
     pub async fn cancel_verification(
         &self,
-        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         cookie: &str,
     ) -> Result<(), Error> {
-        caller(connection, &header).await?;
-        if self.cookies.cancel(sender(&header), cookie) { Ok(()) } else { Err(Error::unknown_cookie()) }
+        let sender = header.sender().map(|name| name.as_str()).unwrap_or_default();
+        if self.cookies.cancel(sender, cookie) { Ok(()) } else { Err(Error::unknown_cookie()) }
     }
 
     /// The version of the service.
@@ -825,8 +939,7 @@ impl Verifier {
     /// How many verifications run at the moment; at most 32.
     #[zbus(property(emits_changed_signal = "false"))]
     pub fn active_verifications(&self) -> u32 {
-        let running = GATHERINGS.saturating_sub(self.gatherings.available_permits());
-        u32::try_from(running).unwrap_or(u32::MAX)
+        u32::try_from(self.engine.gatherings().taken()).unwrap_or(u32::MAX)
     }
 
     /// How many answers there have been since the service started: verified, accepted-unsigned, rejected,
@@ -913,10 +1026,6 @@ fn outcome(result: &Result<Report, Error>) -> Outcome {
     }
 }
 
-fn turn(turns: &Arc<Semaphore>, most: usize) -> Result<OwnedSemaphorePermit, Error> {
-    Arc::clone(turns).try_acquire_owned().map_err(|_| Error::too_many_requests(most))
-}
-
 fn no_options(method: &str, options: &Dictionary) -> Result<(), Error> {
     match options.iter().next() {
         Some((key, _)) => Err(Error::invalid_args(&format!("option {key:?} is not one of {method}"))),
@@ -950,13 +1059,6 @@ fn now_usec() -> u64 {
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Whose call it is.
-struct Caller {
-    uid: u32,
-    /// As the bus knows it; nothing without a bus.
-    pid: Option<u32>,
-}
-
 /// The unit of systemd that a process belongs to, if it is known.
 async fn unit_of(connection: Connection, pid: Option<u32>) -> Option<String> {
     match pid {
@@ -965,44 +1067,11 @@ async fn unit_of(connection: Connection, pid: Option<u32>) -> Option<String> {
     }
 }
 
-/// Whose call it is: only root may ask, and on a bus that lets it, whoever runs the daemon.
-///
-/// dbus/org.vouchd.Verifier1.conf lets nobody but root.
-async fn caller(connection: &Connection, header: &Header<'_>) -> Result<Caller, Error> {
-    let known = credentials(connection, header).await;
-    let pid = known.as_ref().and_then(ConnectionCredentials::process_id).filter(|_| connection.is_bus());
-    match known.and_then(|known| known.unix_user_id()) {
-        Some(uid) if uid == 0 || uid == nix::unistd::geteuid().as_raw() => Ok(Caller { uid, pid }),
-        Some(uid) => {
-            let code = Code::AccessDenied.as_str();
-            warn!(VOUCHD_CODE = code, VOUCHD_CALLER_UID = uid, "uid {uid} may not ask");
-            Err(Error::access_denied("only root may ask for a verdict"))
-        }
-        None => Err(Error::access_denied("the bus does not say who asks")),
-    }
-}
-
-/// Whose cookies count: without a bus there is one caller only.
-fn sender<'h>(header: &'h Header<'_>) -> &'h str {
-    header.sender().map(|name| name.as_str()).unwrap_or_default()
-}
-
 async fn cancelled(held: Option<&Held>) {
     match held {
         Some(held) => held.cancelled().await,
         None => std::future::pending().await,
     }
-}
-
-/// What the bus knows about the sender; without a bus, what the kernel knows about the peer.
-async fn credentials(connection: &Connection, header: &Header<'_>) -> Option<ConnectionCredentials> {
-    if connection.is_bus() {
-        let bus = DBusProxy::builder(connection).cache_properties(CacheProperties::No).build().await.ok()?;
-        let sender = BusName::Unique(header.sender()?.to_owned());
-        return bus.get_connection_credentials(sender).await.ok();
-    }
-    let uid = connection.peer_creds().await.ok()?.unix_user_id()?;
-    Some(ConnectionCredentials::default().set_unix_user_id(uid))
 }
 
 /// Only images that the daemon sees as the caller does; no path is touched to find out.
@@ -1033,7 +1102,7 @@ fn check_reference(reference: &str) -> Result<(), Error> {
 }
 
 /// What was judged must be what the digest names, whether it is allowed or not.
-fn check_resolved(reference: &str, asked: &Asked, answer: &Answer) -> Result<(), Error> {
+fn check_resolved(reference: &str, asked: &Asked<'_>, answer: &Answer) -> Result<(), Error> {
     let Asked::Digest(wanted) = asked else { return Ok(()) };
     match (&answer.verdict.resolved_digest, &answer.verdict.decision) {
         (Some(found), _) if found != wanted => Err(Error::moved(reference, wanted, found)),

@@ -78,8 +78,8 @@ pub struct Options {
     pub auth_file: Option<Descriptor>,
     /// The caller's name for this verification. Untrusted: escape before printing.
     pub cookie: Option<String>,
-    /// Whether no credentials are used.
-    pub anonymous: bool,
+    /// Whether no credentials are used; if `None`, those of this host are, by callers who may.
+    pub anonymous: Option<bool>,
     /// Whether the name must lead to the digest at present.
     pub check_tag: bool,
     /// The only signatures that count, not read yet; if `None`, they are looked for.
@@ -134,7 +134,7 @@ impl Options {
             initiator: None,
             auth_file: None,
             cookie: None,
-            anonymous: false,
+            anonymous: None,
             check_tag: false,
             signatures: None,
         };
@@ -148,7 +148,7 @@ impl Options {
             }
             options.set(key, value)?;
         }
-        if options.anonymous && options.auth_file.is_some() {
+        if options.anonymous == Some(true) && options.auth_file.is_some() {
             return Err(Error::invalid_args("\"anonymous\" and \"auth-file\" contradict each other"));
         }
         Ok(options)
@@ -156,7 +156,7 @@ impl Options {
 
     fn set(&mut self, key: &str, value: &Variant<'_>) -> Result<(), Error> {
         match key {
-            "anonymous" => self.anonymous = boolean(key, value)?,
+            "anonymous" => self.anonymous = Some(boolean(key, value)?),
             "auth-file" => self.auth_file = Some(descriptor(value).ok_or_else(|| wrong_type(key, "h"))??),
             "check-tag" => self.check_tag = boolean(key, value)?,
             "cookie" => self.cookie = Some(parse_cookie(string(key, value)?)?),
@@ -198,8 +198,11 @@ impl Options {
         if let Some(initiator) = &self.initiator {
             dictionary = dictionary.with("initiator", Str::from(initiator.clone()));
         }
-        for (key, is_set) in [("anonymous", self.anonymous), ("check-tag", self.check_tag)] {
-            dictionary = if is_set { dictionary.with(key, true) } else { dictionary };
+        if let Some(anonymous) = self.anonymous {
+            dictionary = dictionary.with("anonymous", anonymous);
+        }
+        if self.check_tag {
+            dictionary = dictionary.with("check-tag", true);
         }
         if let Some(cookie) = &self.cookie {
             dictionary = dictionary.with("cookie", Str::from(cookie.clone()));
@@ -328,7 +331,7 @@ mod tests {
                     initiator: Some("test".into()),
                     auth_file: None,
                     cookie: Some("c".into()),
-                    anonymous: !require_signature,
+                    anonymous: Some(!require_signature),
                     check_tag: require_signature,
                     signatures: None,
                 };

@@ -60,6 +60,8 @@ fn place(error: &engine::Error) -> String {
         | engine::Error::Config(_)
         | engine::Error::Fetch(_)
         | engine::Error::Internal(_)
+        | engine::Error::NoTurn(_)
+        | engine::Error::NotNamed { .. }
         | engine::Error::Reference { .. } => format!("[{}]", error.code()),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::fetch::Error;
+use crate::fetch::{Asker, Error};
 
 /// What one verification may still read and ask (T-28). Clones share one account.
 #[derive(Clone, Debug)]
@@ -13,21 +13,21 @@ pub struct Budget(Arc<Account>);
 struct Account {
     bytes: AtomicUsize,
     requests: AtomicUsize,
-    /// What all verifications together may still hold.
-    all: Option<Arc<AtomicUsize>>,
-    /// What this one took of that, to be given back when it ends.
+    /// What others with it may still hold together.
+    shared: Vec<Arc<AtomicUsize>>,
+    /// What this one took of each of those, to be given back when it ends.
     taken: AtomicUsize,
 }
 
 impl Budget {
     /// A full budget of its own.
     pub fn new() -> Self {
-        Self::of(None)
+        Self::of(Vec::new())
     }
 
-    pub(in crate::fetch) fn of(all: Option<Arc<AtomicUsize>>) -> Self {
+    fn of(shared: Vec<Arc<AtomicUsize>>) -> Self {
         let (bytes, requests) = (AtomicUsize::new(EVIDENCE_BYTES), AtomicUsize::new(EVIDENCE_REQUESTS));
-        Self(Arc::new(Account { bytes, requests, all, taken: AtomicUsize::new(0) }))
+        Self(Arc::new(Account { bytes, requests, shared, taken: AtomicUsize::new(0) }))
     }
 
     /// Pays for one request.
@@ -38,12 +38,14 @@ impl Budget {
     /// Pays for bytes that will be held; call it as they arrive.
     pub fn bytes(&self, count: usize) -> Result<(), Error> {
         let before = spend(&self.0.bytes, count).ok_or(Error::EvidenceTooLarge)?;
-        let Some(all) = &self.0.all else { return Ok(()) };
         let beyond = |left: usize| EVIDENCE_BYTES.saturating_sub(left).saturating_sub(ORDINARY_BYTES);
         let common = beyond(before.saturating_sub(count)).saturating_sub(beyond(before));
-        if spend(all, common).is_none() {
-            self.0.bytes.fetch_add(count, Ordering::Relaxed);
-            return Err(Error::Busy);
+        for (place, account) in self.0.shared.iter().enumerate() {
+            if spend(account, common).is_none() {
+                give_back(self.0.shared.iter().take(place), common);
+                self.0.bytes.fetch_add(count, Ordering::Relaxed);
+                return Err(Error::Busy);
+            }
         }
         self.0.taken.fetch_add(common, Ordering::Relaxed);
         Ok(())
@@ -63,9 +65,36 @@ impl Default for Budget {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        if let Some(all) = &self.all {
-            all.fetch_add(self.taken.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        give_back(self.shared.iter(), self.taken.load(Ordering::Relaxed));
+    }
+}
+
+/// What all verifications of one process may still hold.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    all: Arc<AtomicUsize>,
+    users: Arc<AtomicUsize>,
+}
+
+impl Reserve {
+    pub(super) fn new() -> Self {
+        let account = |bytes| Arc::new(AtomicUsize::new(bytes));
+        Self { all: account(ALL_EVIDENCE_BYTES), users: account(USERS_EVIDENCE_BYTES) }
+    }
+
+    /// The budget of one verification.
+    pub(super) fn budget(&self, asker: Asker) -> Budget {
+        let (all, users) = (Arc::clone(&self.all), Arc::clone(&self.users));
+        Budget::of(match asker {
+            Asker::Owner => vec![all],
+            Asker::User(_) => vec![all, users],
+        })
+    }
+}
+
+fn give_back<'a>(accounts: impl Iterator<Item = &'a Arc<AtomicUsize>>, bytes: usize) {
+    for account in accounts {
+        account.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -79,6 +108,9 @@ pub const EVIDENCE_BYTES: usize = 32 << 20;
 
 /// Most bytes held for all verifications of one process together: 96 MiB (T-28).
 pub const ALL_EVIDENCE_BYTES: usize = 96 << 20;
+
+/// Most of them for users other than root together: half, so that they never keep root out (T-26).
+const USERS_EVIDENCE_BYTES: usize = ALL_EVIDENCE_BYTES / 2;
 
 /// What each verification holds without regard to the others: 256 KiB, so that a few large images never keep ordinary
 /// ones out.
@@ -95,7 +127,7 @@ mod tests {
     fn budgets_have_limits_of_their_own_and_a_common_one() {
         let start = EVIDENCE_BYTES - ORDINARY_BYTES + 10;
         let all = Arc::new(AtomicUsize::new(start));
-        let (one, other) = (Budget::of(Some(Arc::clone(&all))), Budget::of(Some(Arc::clone(&all))));
+        let (one, other) = (Budget::of(vec![Arc::clone(&all)]), Budget::of(vec![Arc::clone(&all)]));
         assert_eq!(one.bytes(EVIDENCE_BYTES), Ok(()));
         assert_eq!(one.clone().bytes(1), Err(Error::EvidenceTooLarge));
         // Ordinary images are never kept out; what is more comes out of the common account.
@@ -113,5 +145,18 @@ mod tests {
             (budget.request(), budget.requests_made()),
             (Err(Error::EvidenceTooLarge), EVIDENCE_REQUESTS)
         );
+    }
+    // Rules T-26, T-28.
+    #[test]
+    fn users_leave_half_to_root() {
+        let reserve = Reserve::new();
+        let budgets: Vec<Budget> = (0..8).map(|uid| reserve.budget(Asker::User(uid))).collect();
+        let full = budgets.iter().filter(|budget| budget.bytes(EVIDENCE_BYTES) == Ok(())).count();
+        assert_eq!(full, 1, "{} bytes hold one", USERS_EVIDENCE_BYTES);
+        let root = reserve.budget(Asker::Owner);
+        assert_eq!(root.bytes(EVIDENCE_BYTES), Ok(()));
+        drop((budgets, root));
+        let left = |account: &AtomicUsize| account.load(Ordering::Relaxed);
+        assert_eq!((left(&reserve.all), left(&reserve.users)), (ALL_EVIDENCE_BYTES, USERS_EVIDENCE_BYTES));
     }
 }

@@ -5,17 +5,29 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::statfs::{
     CODA_SUPER_MAGIC, DEBUGFS_MAGIC, FUSE_SUPER_MAGIC, FsType, NCP_SUPER_MAGIC, NFS_SUPER_MAGIC,
     PROC_SUPER_MAGIC, SMB_SUPER_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
 };
 
+use crate::fetch::Asker;
+
 /// Everything in the file, wherever its offset stands; one byte more than `limit` if it is larger.
 ///
-/// Only regular files, memfds among them, and none for whose bytes another host or process could make us wait (T-27).
-/// It blocks no longer than a disk does.
-pub fn read(descriptor: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
+/// Only regular files, memfds among them, and none for whose bytes another host or process could make us wait; from users
+/// other than root only memfds that nobody can change any more (T-27). It blocks no longer than a disk does.
+pub fn read(descriptor: OwnedFd, limit: usize, asker: Asker) -> io::Result<Vec<u8>> {
     let refused = |detail: &str| io::Error::new(io::ErrorKind::InvalidInput, detail.to_owned());
+    match asker {
+        Asker::Owner => {}
+        Asker::User(_) if is_sealed(&descriptor) => {}
+        Asker::User(_) => {
+            return Err(refused(
+                "only root may hand over what is no memfd sealed against writing, growing and shrinking",
+            ));
+        }
+    }
     if WAITING.contains(&fstatfs(&descriptor)?.filesystem_type()) {
         return Err(refused("it is on a file system of the kernel, or of another process or host"));
     }
@@ -35,6 +47,13 @@ pub fn read(descriptor: OwnedFd, limit: usize) -> io::Result<Vec<u8>> {
     }
     bytes.truncate(length);
     Ok(bytes)
+}
+
+/// memfd_create(2), "File sealing"; nothing but a memfd can be sealed like that.
+fn is_sealed(descriptor: &OwnedFd) -> bool {
+    let wanted = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+    let seals = fcntl(descriptor, FcntlArg::F_GET_SEALS).unwrap_or(0);
+    SealFlag::from_bits_truncate(seals).contains(wanted)
 }
 
 /// statfs(2): file systems whose reads somebody else answers; CIFS, SMB 2, 9P, AFS and Ceph have numbers of their own.
@@ -61,10 +80,12 @@ const WAITING: [FsType; 15] = [
 mod tests {
     use std::io::{Seek, SeekFrom, Write};
 
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+
     use super::*;
 
     fn of(file: impl Into<OwnedFd>) -> Result<Vec<u8>, String> {
-        read(file.into(), 4096).map_err(|error| error.to_string())
+        read(file.into(), 4096, Asker::Owner).map_err(|error| error.to_string())
     }
 
     // Rule T-27.
@@ -89,5 +110,27 @@ mod tests {
         assert!(of(File::open("/dev/zero").unwrap()).unwrap_err().contains("not a regular file"));
         assert!(of(File::open("/proc/self/status").unwrap()).unwrap_err().contains("of the kernel"));
         assert!(of(File::open("/").unwrap()).unwrap_err().contains("not a regular file"));
+    }
+
+    // Rule T-27.
+    #[test]
+    fn what_a_user_hands_over_must_be_sealed() {
+        let (write, grow, shrink) = (SealFlag::F_SEAL_WRITE, SealFlag::F_SEAL_GROW, SealFlag::F_SEAL_SHRINK);
+        for (seals, taken) in [
+            (SealFlag::empty(), false),
+            (write | grow, false),
+            (write | shrink, false),
+            (grow | shrink, false),
+            (SealFlag::F_SEAL_FUTURE_WRITE | grow | shrink, false),
+            (write | grow | shrink, true),
+        ] {
+            let memfd = memfd_create("test", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+            File::from(memfd.try_clone().unwrap()).write_all(b"x").unwrap();
+            fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).unwrap();
+            let found = read(memfd.try_clone().unwrap(), 4096, Asker::User(1));
+            assert_eq!(found.ok(), taken.then(|| b"x".to_vec()), "{seals:?}");
+            assert!(read(memfd, 4096, Asker::Owner).is_ok());
+        }
+        assert!(read(tempfile::tempfile().unwrap().into(), 4096, Asker::User(1)).is_err());
     }
 }

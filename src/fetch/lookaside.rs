@@ -38,6 +38,9 @@ pub(in crate::fetch) async fn add(
     loop {
         let url = base.signature(digest, found.len().saturating_add(1));
         let blob = if url.is_http() {
+            if url.has_credentials() && !errand.principal.has_lookaside_credentials() {
+                return Err(failed(&url, "its URL holds credentials of this host".to_owned()));
+            }
             client.get_lookaside(errand, &url.with_credentials(), SIGNATURE_BYTES).await?
         } else {
             read_file(&url, errand.budget, errand.deadline).await?

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod local;
 mod locations;
 pub mod lookaside;
+mod principal;
 pub mod referrers;
 pub mod registry;
 mod source;
@@ -19,7 +20,6 @@ pub mod trust_update;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use tokio::time::Instant;
 
@@ -29,6 +29,7 @@ use crate::digest::Digest;
 use crate::evaluate::evidence::{
     Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject,
 };
+use crate::fetch::budget::Reserve;
 use crate::fetch::registry::Proxies;
 use crate::fetch::source::{Found, RegistrySource, Source};
 use crate::inspect::{Failure, Store};
@@ -38,6 +39,7 @@ use crate::verify::UntrustedSignature;
 
 pub use budget::{ALL_EVIDENCE_BYTES, Budget, EVIDENCE_BYTES, EVIDENCE_REQUESTS};
 pub use locations::{Configuration, Locations, ProxySource};
+pub use principal::{Asker, Principal};
 
 /// Largest manifest: 4 MiB, as the reference allows (rule H-10).
 pub const MANIFEST_BYTES: usize = 4 << 20;
@@ -144,17 +146,15 @@ pub struct Client {
     registry: registry::Client,
     configuration: Arc<Configuration>,
     keys: Arc<keys::KeyFiles>,
-    /// What all verifications together may still hold.
-    bytes_left: Arc<AtomicUsize>,
+    reserve: Reserve,
 }
 
 impl Client {
     /// A client that has asked nothing yet.
     pub fn new(settings: registry::Settings, configuration: Configuration, environment: Environment) -> Self {
         let registry = registry::Client::new(settings);
-        let bytes_left = Arc::new(AtomicUsize::new(ALL_EVIDENCE_BYTES));
         let (configuration, keys) = (Arc::new(configuration), Arc::new(keys::KeyFiles::new(environment)));
-        Self { registry, configuration, keys, bytes_left }
+        Self { registry, configuration, keys, reserve: Reserve::new() }
     }
 
     /// The configuration as it is on disk now. It blocks.
@@ -163,8 +163,8 @@ impl Client {
     }
 
     /// The budget of one verification. Keep it as long as the evidence that it paid for.
-    pub fn budget(&self) -> Budget {
-        Budget::of(Some(Arc::clone(&self.bytes_left)))
+    pub fn budget(&self, asker: Asker) -> Budget {
+        self.reserve.budget(asker)
     }
 
     /// The key files, for what is judged without gathering.
@@ -172,13 +172,13 @@ impl Client {
         &self.keys
     }
 
-    /// Gathers what `needs` says, and nothing else. Where the caller supplied credentials, no others are shown (T-25).
+    /// Gathers what `needs` says, and nothing else.
     pub async fn gather<'a>(
         &'a self,
         image: &ImageReference,
         needs: &Needs,
         question: &Question,
-        supplied: Option<&credentials::Source>,
+        principal: &'a Principal,
         budget: &'a Budget,
         deadline: Instant,
     ) -> Result<Gathered<'a>, Error> {
@@ -189,7 +189,7 @@ impl Client {
         let found = match image.in_registry() {
             Some(named) => {
                 let limits = (budget, deadline);
-                self.reach(named, needs, question, supplied, limits).await?
+                self.reach(named, needs, question, principal, limits).await?
             }
             None => {
                 let (wanted, platform) = (image.clone(), question.platform.clone());
@@ -250,7 +250,7 @@ impl Client {
         let needs = Needs { manifest: true, attachments: true, ..Needs::default() };
         let question =
             Question { require_signature: false, subject: Subject::TopLevel, platform: platform.clone() };
-        let gathering = self.gather(image, &needs, &question, None, budget, deadline);
+        let gathering = self.gather(image, &needs, &question, &Principal::OWNER, budget, deadline);
         let late = || Error::TimedOut { waiting_for: "the manifest".to_owned() };
         let gathered = tokio::time::timeout_at(deadline, gathering).await.unwrap_or_else(|_| Err(late()))?;
         let Gathered { evidence, source: origin, warnings, place } = gathered;
@@ -290,7 +290,7 @@ impl Client {
         manifest: ManifestEvidence,
         signatures: Option<Vec<LocatedSignature>>,
         needs: &Needs,
-        supplied: Option<&credentials::Source>,
+        principal: &'a Principal,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Gathered<'a>, Error> {
         let named = image.in_registry().ok_or(Error::UnsupportedTransport(image.transport()))?;
@@ -315,7 +315,7 @@ impl Client {
             return Ok(Gathered { evidence, ..Gathered::default() });
         }
         let limits = (budget, deadline);
-        let mut source = self.source(place, &locations, &proxies, needs, supplied, limits).await?;
+        let mut source = self.source(place, &locations, &proxies, needs, principal, limits).await?;
         source.keeps_signatures = self.registry.keeps_signatures(&source.errand()).await?;
         evidence.attachments_disabled = !source.attachments;
         let (warnings, origin) = (source.warnings(), Some(source.endpoint.image.clone()));
@@ -356,7 +356,7 @@ impl Client {
         named: &Named,
         needs: &Needs,
         question: &Question,
-        supplied: Option<&credentials::Source>,
+        principal: &'a Principal,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Found<'a>, Error> {
         let (locations, proxies) = self.ways().await?;
@@ -369,7 +369,7 @@ impl Client {
             let until = share(Instant::now(), deadline, left);
             let attempt = async {
                 let limits = (budget, deadline);
-                let source = self.source(endpoint, &locations, &proxies, needs, supplied, limits).await?;
+                let source = self.source(endpoint, &locations, &proxies, needs, principal, limits).await?;
                 // Where another place would be asked instead, each must say what it is (rules H-1, K-9).
                 if endpoints.len() > 1 {
                     self.registry.keeps_signatures(&source.errand()).await?;
@@ -402,7 +402,7 @@ impl Client {
         locations: &Locations,
         proxies: &Arc<Proxies>,
         needs: &Needs,
-        supplied: Option<&credentials::Source>,
+        principal: &'a Principal,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<RegistrySource<'a>, Error> {
         check_blocked(endpoint)?;
@@ -420,7 +420,7 @@ impl Client {
             attachments_anyway: needs.attachments,
             keeps_signatures,
             credentials,
-            supplied: supplied.is_some(),
+            principal,
             budget,
             deadline,
         };
@@ -428,7 +428,7 @@ impl Client {
             names: locations.registries_conf.credential_helpers(),
             named_in: locations.registries_conf.credential_helpers_file(),
         };
-        source.credentials = self.registry.credentials(&source.errand(), supplied, stores).await?;
+        source.credentials = self.registry.credentials(&source.errand(), stores).await?;
         Ok(source)
     }
 }

@@ -11,7 +11,8 @@ use crate::fetch::attachment::Tag;
 use crate::fetch::referrers::Survey;
 use crate::fetch::registry::{self, Errand, Proxies};
 use crate::fetch::{
-    Budget, Error, Place, attachment, blocking, credentials, extension, local, lookaside, referrers,
+    Budget, Error, Place, Principal, attachment, blocking, credentials, extension, local, lookaside,
+    referrers,
 };
 use crate::inspect::{Item, Store, StoreKind};
 use crate::manifest::{self, Malformed, NoInstance, Platform};
@@ -34,8 +35,7 @@ pub(super) struct RegistrySource<'a> {
     /// Whether the registry keeps simple signing signatures itself (rule X-1).
     pub(super) keeps_signatures: bool,
     pub(super) credentials: credentials::Found,
-    /// Whether these are the caller's own, beside which none of this host's count.
-    pub(super) supplied: bool,
+    pub(super) principal: &'a Principal,
     pub(super) budget: &'a Budget,
     pub(super) deadline: Instant,
 }
@@ -203,7 +203,9 @@ impl<'a> RegistrySource<'a> {
             let host = self.endpoint.image.domain();
             format!("{host} is insecure in registries.conf: it need not prove who it is")
         });
-        self.credentials.warnings.iter().cloned().chain(insecure).collect()
+        // Which files there are is not for everybody (T-34).
+        let told = self.credentials.warnings.iter().filter(|_| !self.principal.is_guarded());
+        told.cloned().chain(insecure).collect()
     }
 
     pub(super) fn errand(&self) -> Errand<'_> {
@@ -211,7 +213,7 @@ impl<'a> RegistrySource<'a> {
             image: &self.endpoint.image,
             insecure: self.endpoint.insecure,
             credentials: Some(&self.credentials),
-            client_certificate: !self.supplied,
+            principal: self.principal,
             proxies: &self.proxies,
             budget: self.budget,
             deadline: self.deadline,

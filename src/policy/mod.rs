@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::diagnostic::Span;
 use crate::nonempty::NonEmpty;
-use crate::reference::ImageReference;
+use crate::reference::{ImageReference, Named};
 
 use certificate::{CertificateIdentity, TrustedRoot};
 
@@ -361,6 +361,18 @@ impl Policy {
         std::iter::once(image.policy_identity())
             .chain(image.policy_namespaces().iter().map(String::as_str))
             .chain(std::iter::once(""))
+    }
+
+    /// Whether a scope is of the registry of this image: of its host, of something on that, or of a domain around it.
+    ///
+    /// The empty scope and `default` are of no registry (T-29); a wildcard with a path matches nothing (rule S-4).
+    pub fn names_registry(&self, image: &ImageReference) -> bool {
+        let Some(scopes) = self.transports.get(image.transport().name()) else { return false };
+        let host = image.in_registry().map(Named::domain);
+        scopes.keys().any(|scope| match scope.split_once('/') {
+            Some((named, _)) => Some(named) == host,
+            None => image.policy_namespaces().contains(scope),
+        })
     }
 
     /// The scopes in which images need no signature.

@@ -208,6 +208,8 @@ impl PolicyStateReport {
             | Error::Config(_)
             | Error::Fetch(_)
             | Error::Internal(_)
+            | Error::NoTurn(_)
+            | Error::NotNamed { .. }
             | Error::Reference { .. } => Vec::new(),
         };
         Self {

@@ -494,6 +494,57 @@ fn the_status_of_a_host_is_that_of_policy_and_daemon() {
     assert_eq!((exit, report["policy"]["state"].as_str()), (4, Some("missing")), "{report}");
 }
 
+/// With the real polkit, its defaults and a rule.
+#[test]
+fn users_ask_by_leave_of_polkit() {
+    let Some(machine) = Machine::installed(REJECT) else { return };
+    machine.run("echo 'u tester 4711' >/tester.conf && systemd-sysusers /tester.conf");
+    machine.run("systemctl enable --now vouchd");
+    let listed = machine.run("pkaction | grep vouchd");
+    let known = vouchd::dbus::Action::ALL.map(vouchd::dbus::Action::id);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), known);
+    let tester = "setpriv --reuid tester --regid tester --clear-groups";
+    let call = |flags: &str, call: &str| {
+        let manager = "org.vouchd.Verifier1 /org/vouchd/Verifier1 org.vouchd.Verifier1.Manager";
+        machine.attempt(&format!("{tester} busctl {flags} call {manager} {call} 2>&1"))
+    };
+    let evaluate = format!("EvaluateImage 'sa{{sv}}' {IMAGE} 0");
+    let insecure = format!("EvaluateImage 'sa{{sv}}' {IMAGE} 1 require-signature b false");
+    // It has no session, so that an administrator would have to authenticate; nobody is there to ask one.
+    let said = call("", &evaluate).unwrap_err();
+    assert!(said.contains("Access denied"), "{said}");
+    let said = call("--allow-interactive-authorization=no", &evaluate).unwrap_err();
+    assert!(said.contains("nteractive auth"), "{said}");
+    let said = call("", &format!("ExplainImage 'sa{{sv}}' {IMAGE} 0")).unwrap();
+    assert!(said.contains("\"outcome\" s \"reject\""), "{said}");
+    let reload = format!("{tester} vouchd reload 2>&1");
+    let said = machine.attempt(&reload).unwrap_err();
+    assert!(said.contains("[access-denied]"), "{said}");
+
+    machine.write(
+        "/etc/polkit-1/rules.d/50-test.rules",
+        r#"polkit.addRule(function(action, subject) {
+            if (action.id == "org.vouchd.Verifier1.verify" && subject.user == "tester") return polkit.Result.YES;
+        });"#,
+    );
+    machine.until("the rule", || call("", &evaluate).is_ok());
+    let said = call("", &evaluate).unwrap();
+    assert!(said.contains("\"code\" s \"rejected-by-policy\""), "{said}");
+    assert!(call("", &insecure).is_err());
+    assert!(machine.attempt(&reload).is_err());
+    let asked = machine.attempt(&format!("{tester} vouchd verify --bus --require-signature -- {IMAGE} 2>&1"));
+    assert!(asked.as_ref().is_err_and(|said| said.contains("rejected-by-policy")), "{asked:?}");
+    let records = machine.records("d44937d6bb3c465baa9761b73ac071e1");
+    assert!(records.iter().all(|record| record["VOUCHD_CALLER_UID"] == "4711"), "{records:?}");
+    assert!(records.iter().any(|record| record["VOUCHD_CODE"] == "rejected-by-policy"), "{records:?}");
+
+    // Where polkit is not, only root may ask.
+    machine.run("systemctl mask --now polkit");
+    assert!(call("", &evaluate).is_err());
+    assert!(call("", &format!("ExplainImage 'sa{{sv}}' {IMAGE} 0")).is_err());
+    assert_eq!(machine.verify("--bus", IMAGE)["code"], "rejected-by-policy");
+}
+
 /// What a program can do in the place of ours. Each line tells one thing.
 const PROBE: &str = r#"
 say() { echo "probe: $*"; }

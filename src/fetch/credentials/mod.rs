@@ -7,15 +7,14 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::config::{self, Environment, RegularFile, User};
 use crate::digest::Digest;
+use crate::fetch::Error;
 use crate::fetch::credentials::file::{Answer, AuthFile, Content, Looked};
 use crate::fetch::credentials::helper::NamedIn;
-use crate::fetch::{Error, descriptor};
 
 pub use file::NotAcceptable;
 pub use helper::{Fault, HELPER_BYTES, HELPER_TIME, Programs};
@@ -112,12 +111,6 @@ impl Source {
     pub fn named(path: PathBuf, programs: Programs) -> Self {
         let files = Files::Only { file: AuthFile::new(path), required: true };
         Self::Stored(Stored { files, programs })
-    }
-
-    /// As [`Source::handed_over`], from a descriptor. It blocks.
-    pub fn of_descriptor(descriptor: OwnedFd) -> Result<Self, NotAcceptable> {
-        let unreadable = |error: io::Error| NotAcceptable::Unreadable(error.to_string());
-        Self::handed_over(&descriptor::read(descriptor, AUTH_FILE_BYTES).map_err(unreadable)?)
     }
 
     /// The contents of an authentication file that a caller handed over: only literal credentials (T-24).

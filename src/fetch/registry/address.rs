@@ -13,6 +13,8 @@ use crate::fetch::registry::Proxies;
 pub(super) enum Reach {
     /// To the server that was configured, whatever its address.
     Configured,
+    /// To the same, for a user who must not reach what only this host may.
+    Guarded,
     /// To a server that a server of this class named: to public addresses, and to those of the same class.
     Steered(Class),
 }
@@ -20,8 +22,10 @@ pub(super) enum Reach {
 impl Reach {
     fn allows(self, address: IpAddr) -> bool {
         match (self, Class::of(address)) {
-            (Self::Configured, _) | (Self::Steered(_), Class::Public) => true,
-            (Self::Steered(_), Class::Reserved) => false,
+            (Self::Configured, _) => true,
+            (Self::Guarded, class) => !matches!(class, Class::LinkLocal | Class::Metadata | Class::Reserved),
+            (Self::Steered(_), Class::Public) => true,
+            (Self::Steered(_), Class::Metadata | Class::Reserved) => false,
             (Self::Steered(home), class) => home == class,
         }
     }
@@ -67,6 +71,8 @@ pub(super) struct NotAllowed;
 pub(super) enum Class {
     LinkLocal,
     Loopback,
+    /// Where clouds tell a machine its secrets, unless that is link-local.
+    Metadata,
     Private,
     Public,
     /// Multicast, broadcast and tunnels that hide another address.
@@ -92,6 +98,8 @@ impl Class {
             // Linux connects 0.0.0.0 to itself.
             [0 | 127, ..] => Self::Loopback,
             [169, 254, ..] => Self::LinkLocal,
+            // Alibaba Cloud; Azure's WireServer.
+            [100, 100, 100, 200] | [168, 63, 129, 16] => Self::Metadata,
             [10, ..] | [172, 16..=31, ..] | [192, 168, ..] | [100, 64..=127, ..] | [198, 18 | 19, ..] => {
                 Self::Private
             }
@@ -112,6 +120,8 @@ impl Class {
                 embedded(high, low)
             }
             [0, 0, 0, 0, 0xffff, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
+            // Amazon EC2; Google Compute Engine.
+            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Self::Metadata,
             [0x64, 0xff9b, 1, ..] | [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Self::Private,
             [0xfe80..=0xfebf, ..] => Self::LinkLocal,
             [0x2001, 0, ..] | [0xff00..=0xffff, ..] => Self::Reserved,
@@ -171,6 +181,14 @@ mod tests {
             ("192.168.0.1", Class::Private),
             ("100.64.0.1", Class::Private),
             ("169.254.169.254", Class::LinkLocal),
+            ("100.100.100.200", Class::Metadata),
+            ("100.100.100.201", Class::Private),
+            ("168.63.129.16", Class::Metadata),
+            ("168.63.129.17", Class::Public),
+            ("fd00:ec2::254", Class::Metadata),
+            ("fd00:ec2::255", Class::Private),
+            ("fd20:ce::254", Class::Metadata),
+            ("::ffff:168.63.129.16", Class::Metadata),
             ("127.0.0.1", Class::Loopback),
             ("0.0.0.0", Class::Loopback),
             ("224.0.0.1", Class::Reserved),
@@ -202,6 +220,7 @@ mod tests {
         let address = |class| match class {
             Class::LinkLocal => "https://169.254.0.1/",
             Class::Loopback => "https://[::1]/",
+            Class::Metadata => "https://168.63.129.16/",
             Class::Private => "https://0xa000001/",
             Class::Public => "https://8.8.8.8/",
             Class::Reserved => "https://224.0.0.1/",
@@ -216,7 +235,29 @@ mod tests {
             let reserved = Url::parse(address(Class::Reserved)).unwrap();
             assert!(!Reach::Steered(home).allows_literal(&reserved));
         }
-        assert!(!Reach::Steered(Class::Reserved).allows("224.0.0.1".parse().unwrap()));
+        for (class, alike) in [(Class::Reserved, "224.0.0.1"), (Class::Metadata, "fd00:ec2::254")] {
+            assert!(!Reach::Steered(class).allows(alike.parse().unwrap()));
+        }
+    }
+
+    // Rule T-29.
+    #[test]
+    fn a_user_does_not_reach_what_only_this_host_may() {
+        for (address, allowed) in [
+            ("8.8.8.8", true),
+            ("10.0.0.1", true),
+            ("127.0.0.1", true),
+            ("169.254.169.254", false),
+            ("fe80::1", false),
+            ("64:ff9b::a9fe:a9fe", false),
+            ("100.100.100.200", false),
+            ("168.63.129.16", false),
+            ("fd00:ec2::254", false),
+            ("192.0.0.192", false),
+            ("224.0.0.1", false),
+        ] {
+            assert_eq!(Reach::Guarded.allows(address.parse().unwrap()), allowed, "{address}");
+        }
     }
 
     #[tokio::test]

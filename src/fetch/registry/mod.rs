@@ -37,7 +37,7 @@ use crate::fetch::registry::properties::Known as KnownProperties;
 use crate::fetch::registry::refusal::Refusal;
 use crate::fetch::registry::trust::Trust;
 use crate::fetch::registry::visit::Visit;
-use crate::fetch::{Budget, Error, MANIFEST_BYTES};
+use crate::fetch::{Budget, Error, MANIFEST_BYTES, Principal};
 use crate::manifest;
 use crate::reference::{Named, is_domain};
 
@@ -79,8 +79,8 @@ pub struct Errand<'a> {
     pub insecure: bool,
     /// What the registry may be shown, if that is known already.
     pub credentials: Option<&'a Found>,
-    /// Whether the client certificate of this host may be shown: it is a stored credential (T-25).
-    pub client_certificate: bool,
+    /// For whom it is.
+    pub principal: &'a Principal,
     /// By way of which proxies.
     pub proxies: &'a Proxies,
     /// What it may take.
@@ -96,7 +96,7 @@ impl<'a> Errand<'a> {
             image,
             insecure: false,
             credentials: None,
-            client_certificate: true,
+            principal: &Principal::OWNER,
             proxies: &proxy::NONE,
             budget,
             deadline,
@@ -310,11 +310,10 @@ impl Client {
     pub(in crate::fetch) async fn credentials(
         &self,
         errand: &Errand<'_>,
-        supplied: Option<&credentials::Source>,
         stores: Stores<'_>,
     ) -> Result<Found, Error> {
         let visit = Visit::to_registry(errand, format!("the credentials for {}", errand.image.domain()))?;
-        let source = supplied.unwrap_or(&self.settings.auth).clone();
+        let source = errand.principal.supplied.as_ref().unwrap_or(&self.settings.auth).clone();
         let (names, named_in) = (stores.names.to_vec(), stores.named_in.to_vec());
         let (repository, deadline) = (errand.image.name(), errand.deadline.into_std());
         let find = move || source.find(&repository, Stores { names: &names, named_in: &named_in }, deadline);
@@ -376,7 +375,7 @@ impl Client {
         let found = match errand.credentials {
             Some(found) => found,
             None => {
-                looked_up = self.credentials(errand, None, Stores::default()).await?;
+                looked_up = self.credentials(errand, Stores::default()).await?;
                 &looked_up
             }
         };
@@ -423,8 +422,11 @@ impl Client {
         let mut class = steered_from;
         for _ in 0..=REDIRECTS {
             let at_home = same_server(&url, &visit.home);
-            let reach =
-                if at_home { Reach::Configured } else { Reach::Steered(class.unwrap_or(Class::Public)) };
+            let reach = match (at_home, visit.guarded) {
+                (true, false) => Reach::Configured,
+                (true, true) => Reach::Guarded,
+                (false, _) => Reach::Steered(class.unwrap_or(Class::Public)),
+            };
             let host = url.host_str().unwrap_or_default();
             let proxied = visit.proxies.of(&url).is_some();
             // Where the proxy is, only the administrator may lead.

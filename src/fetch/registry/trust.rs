@@ -82,8 +82,9 @@ impl Client {
     /// Only the server that was configured may be one that proves nothing.
     pub(super) async fn connection(&self, visit: &Visit<'_>, reach: Reach) -> Result<reqwest::Client, Error> {
         let trust = self.trust(visit).await?;
-        let unverified = visit.insecure && reach == Reach::Configured;
-        let client_certificate = visit.client_certificate && reach == Reach::Configured;
+        let at_home = matches!(reach, Reach::Configured | Reach::Guarded);
+        let unverified = visit.insecure && at_home;
+        let client_certificate = visit.client_certificate && at_home;
         let route = Route { reach, unverified, client_certificate, proxies: visit.proxies.clone() };
         if let Some(known) = lock(&trust.connections).get(&route) {
             return Ok(known.clone());

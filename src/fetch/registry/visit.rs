@@ -27,6 +27,8 @@ pub(super) struct Visit<'a> {
     pub(super) insecure: bool,
     /// Whether the configured server may be shown this host's client certificate.
     pub(super) client_certificate: bool,
+    /// Whether it is asked for a user who must not reach everything (T-29).
+    pub(super) guarded: bool,
     pub(super) proxies: &'a Proxies,
     pub(super) budget: &'a Budget,
     pub(super) deadline: Instant,
@@ -51,13 +53,14 @@ impl<'a> Visit<'a> {
 
     /// A question to the server at `home`, with the TLS settings of the registry.
     pub(super) fn to_server(errand: &Errand<'a>, registry: String, home: Url, waiting_for: String) -> Self {
-        let Errand { insecure, client_certificate, proxies, budget, deadline, .. } = *errand;
+        let Errand { insecure, principal, proxies, budget, deadline, .. } = *errand;
         Self {
             registry,
             home,
             waiting_for,
             insecure,
-            client_certificate,
+            client_certificate: principal.has_stored_credentials(),
+            guarded: principal.is_guarded(),
             proxies,
             budget,
             deadline,
@@ -72,6 +75,7 @@ impl<'a> Visit<'a> {
             waiting_for,
             insecure: self.insecure,
             client_certificate: self.client_certificate,
+            guarded: self.guarded,
             proxies: self.proxies,
             budget: self.budget,
             deadline: self.deadline,

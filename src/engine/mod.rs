@@ -1,5 +1,7 @@
 //! [`Engine`]: one verification from name to verdict.
 
+mod turns;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,7 +20,8 @@ use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Others, Role, Verdict};
 use crate::fetch::{
-    self, Budget, Client, Configuration, Gathered, Locations, SurveyedManifest, credentials, local, registry,
+    self, Asker, Budget, Client, Configuration, Gathered, Locations, Principal, SurveyedManifest,
+    credentials, local, registry,
 };
 use crate::inspect::{self, Failure, Finding, Signed, Store, Trust};
 use crate::manifest::{self, Platform};
@@ -27,11 +30,16 @@ use crate::policy::{Match, Policy, Scope};
 use crate::reference::{self, ImageName, ImageReference, Named};
 use crate::verify::Timestamp;
 
+pub use turns::{Limits, NoTurn, Turn, Turns};
+
 /// How long one verification may take by default: 90 s, design decision 6.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The longest time that a caller may ask for: 10 min, org.vouchd.Verifier1.
 pub const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Gatherings at the same time: design decision 6.
+pub const GATHERINGS: Limits = Limits { all: 32, users: 16, user: 8 };
 
 /// Where the engine finds its configuration.
 #[derive(Clone, Debug)]
@@ -53,11 +61,14 @@ pub struct Settings {
 pub struct Engine {
     settings: Settings,
     client: Client,
+    gatherings: Turns,
     /// The policy as last parsed, by the digest of its text.
     parsed: Mutex<Option<Arc<LoadedPolicy>>>,
     /// Turns at reading and at judging. Who gives up waiting leaves the work behind, and the turn with it.
     reading: Arc<Semaphore>,
     judging: Arc<Semaphore>,
+    /// What users other than root need beside, so that root does not wait behind all of them (T-26).
+    judging_for_users: Arc<Semaphore>,
 }
 
 /// Which policy decides.
@@ -130,14 +141,16 @@ impl Answer {
 }
 
 /// What is asked about an image.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Request {
     /// How the question is meant.
     pub question: Question,
     /// Which manifest it is about.
     pub content: Content,
-    /// The caller's own credentials, in place of those of this host.
-    pub supplied: Option<credentials::Source>,
+    /// For whom.
+    pub principal: Principal,
+    /// A turn at gathering; one is taken if there is none.
+    pub turn: Option<Turn>,
     /// What the verification may hold and ask.
     pub budget: Budget,
     /// Who is told how far it is.
@@ -145,9 +158,10 @@ pub struct Request {
 }
 
 impl Request {
-    /// About what the name leads to.
+    /// About what the name leads to, for whoever runs this process.
     pub fn new(question: Question, budget: Budget) -> Self {
-        Self { question, content: Content::Named, supplied: None, budget, stage: None }
+        let (content, principal) = (Content::Named, Principal::OWNER);
+        Self { question, content, principal, turn: None, budget, stage: None }
     }
 
     fn enter(&self, stage: Stage) {
@@ -367,6 +381,13 @@ pub enum Error {
     Fetch(fetch::Error),
     /// A fault of vouchd itself.
     Internal(String),
+    /// As much is being verified as may be, for who asks.
+    NoTurn(NoTurn),
+    /// The policy names no scope of this registry, and who asks is not root (T-29).
+    NotNamed {
+        /// The registry.
+        registry: String,
+    },
     /// The policy is not valid.
     PolicyInvalid {
         /// The file.
@@ -391,6 +412,8 @@ impl Error {
             Self::Config(error) => error.code(),
             Self::Fetch(error) => error.code(),
             Self::Internal(_) => Code::InternalError,
+            Self::NoTurn(_) => Code::TooManyRequests,
+            Self::NotNamed { .. } => Code::RegistryNotNamed,
             Self::PolicyInvalid { .. } => Code::PolicyInvalid,
             Self::Reference { .. } => Code::InvalidReference,
         }
@@ -406,6 +429,10 @@ impl Error {
             Self::Config(error) => error.help(),
             Self::Fetch(error) => error.help(),
             Self::Internal(_) => "please report this as a bug of vouchd",
+            Self::NoTurn(_) => "ask again later",
+            Self::NotNamed { .. } => {
+                "add a scope of the registry to the policy, or ask as root; \"\" and \"default\" name none"
+            }
             Self::PolicyInvalid { problems, .. } => {
                 let (_, first) = problems.first();
                 first.help.as_deref().unwrap_or("mend the policy; until then every image is refused")
@@ -422,6 +449,8 @@ impl Error {
             | Self::Config(_)
             | Self::Fetch(_)
             | Self::Internal(_)
+            | Self::NoTurn(_)
+            | Self::NotNamed { .. }
             | Self::PolicyInvalid { .. }
             | Self::Reference { .. } => "invalid",
         }
@@ -432,9 +461,12 @@ impl Error {
         match self {
             Self::Config(error) => error.policy_path(),
             Self::PolicyInvalid { path, .. } => Some(path),
-            Self::ClockImplausible { .. } | Self::Fetch(_) | Self::Internal(_) | Self::Reference { .. } => {
-                None
-            }
+            Self::ClockImplausible { .. }
+            | Self::Fetch(_)
+            | Self::Internal(_)
+            | Self::NoTurn(_)
+            | Self::NotNamed { .. }
+            | Self::Reference { .. } => None,
         }
     }
 
@@ -444,7 +476,11 @@ impl Error {
             Self::PolicyInvalid { .. } => true,
             Self::Config(error) => error.is_configuration(),
             Self::Fetch(error) => error.is_configuration(),
-            Self::ClockImplausible { .. } | Self::Internal(_) | Self::Reference { .. } => false,
+            Self::ClockImplausible { .. }
+            | Self::Internal(_)
+            | Self::NoTurn(_)
+            | Self::NotNamed { .. }
+            | Self::Reference { .. } => false,
         }
     }
 }
@@ -459,6 +495,16 @@ impl fmt::Display for Error {
             Self::Config(error) => error.fmt(f),
             Self::Fetch(error) => error.fmt(f),
             Self::Internal(detail) => write!(f, "internal error: {}", escape(detail)),
+            Self::NoTurn(NoTurn { most }) => {
+                write!(f, "{most} verifications are running already, or the service is ending")
+            }
+            Self::NotNamed { registry } => {
+                write!(
+                    f,
+                    "the policy has no scope of the registry \"{}\"; only root may have it asked",
+                    escape(registry)
+                )
+            }
             Self::PolicyInvalid { path, problems } => {
                 let (position, problem) = problems.first();
                 write!(
@@ -501,8 +547,16 @@ impl Engine {
     pub fn new(settings: Settings) -> Self {
         let Settings { registry, configuration, environment, .. } = settings.clone();
         let client = Client::new(registry, configuration, environment);
-        let (reading, judging) = (Arc::new(Semaphore::new(READING)), Arc::new(Semaphore::new(JUDGING)));
-        Self { settings, client, parsed: Mutex::new(None), reading, judging }
+        let turns = |most| Arc::new(Semaphore::new(most));
+        Self {
+            settings,
+            client,
+            gatherings: Turns::new(GATHERINGS),
+            parsed: Mutex::new(None),
+            reading: turns(READING),
+            judging: turns(JUDGING),
+            judging_for_users: turns(JUDGING_FOR_USERS),
+        }
     }
 
     /// The policy as it is on disk now. Its text is read each time, and parsed only when it has changed.
@@ -546,14 +600,20 @@ impl Engine {
         timeout: Duration,
         now: Timestamp,
     ) -> Result<Answer, Box<Undecided>> {
-        let request =
-            Request { supplied: supplied.cloned(), ..Request::new(question.clone(), self.budget()) };
+        let principal = Principal { asker: Asker::Owner, supplied: supplied.cloned() };
+        let budget = self.budget(principal.asker);
+        let request = Request { principal, ..Request::new(question.clone(), budget) };
         self.answer(name, request, timeout, now).await
     }
 
     /// What one verification may hold and ask, to pay for what its caller hands over.
-    pub fn budget(&self) -> Budget {
-        self.client.budget()
+    pub fn budget(&self, asker: Asker) -> Budget {
+        self.client.budget(asker)
+    }
+
+    /// Turns at gathering, for who hands over what must be held meanwhile, and to wait for the last.
+    pub fn gatherings(&self) -> &Turns {
+        &self.gatherings
     }
 
     /// As [`Engine::verify`], for any request.
@@ -566,6 +626,7 @@ impl Engine {
     ) -> Result<Answer, Box<Undecided>> {
         let deadline = Instant::now() + timeout;
         let (question, budget) = (&request.question.clone(), &request.budget.clone());
+        let principal = &request.principal.clone();
         request.enter(Stage::Resolving);
         let policy = self.read_policy(deadline).await?;
         let (image, note) = match self.resolve(name.to_owned(), question.platform.clone(), deadline).await {
@@ -587,7 +648,10 @@ impl Engine {
         if needs.time {
             check_clock(&self.settings.environment, now).map_err(undecided)?;
         }
-        let gathering = self.gather(&image, &mut request, &needs, (budget, deadline));
+        check_guard(&policy.policy, &image, &needs, principal.asker).map_err(undecided)?;
+        let taken = request.turn.take().map_or_else(|| self.gatherings.take(principal.asker), Ok);
+        let _turn = taken.map_err(|none| undecided(Error::NoTurn(none)))?;
+        let gathering = self.gather(&image, &mut request, &needs, principal, (budget, deadline));
         let gathered = tokio::time::timeout_at(deadline, gathering)
             .await
             .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));
@@ -596,10 +660,16 @@ impl Engine {
         let judge = async |evidence| {
             request.enter(Stage::Evaluating);
             let (engine, policy, image) = (Arc::clone(self), Arc::clone(&policy), image.clone());
-            let (request, needs) = (request.clone(), needs.clone());
+            let (question, content, needs) = (question.clone(), request.content.clone(), needs.clone());
             // The bytes are given back when nobody holds them any more.
-            let judgement = move || Ok(engine.judge(&policy.policy, &image, &request, &needs, evidence, now));
-            blocking(&self.judging, judgement, "the judgement", deadline).await
+            let budget = budget.clone();
+            let judgement = move || {
+                let asked = (&question, &content);
+                let judged = engine.judge(&policy.policy, &image, asked, &needs, evidence, now);
+                drop(budget);
+                Ok(judged)
+            };
+            blocking(self.judging(principal.asker), judgement, "the judgement", deadline).await
         };
         let mut judged = judge(evidence).await.map_err(undecided)?;
         if let Some(mut evidence) = judged.refused.take()
@@ -643,20 +713,23 @@ impl Engine {
         image: &ImageReference,
         request: &mut Request,
         needs: &Needs,
+        principal: &'a Principal,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Gathered<'a>, fetch::Error> {
-        let supplied = request.supplied.as_ref();
         if let Content::Manifest { bytes, signatures } = &mut request.content {
             let media_type = manifest::sniff_media_type(bytes).to_owned();
             let manifest = ManifestEvidence::new(std::mem::take(bytes), media_type);
             let (signatures, limits) = (signatures.as_mut().map(std::mem::take), (budget, deadline));
             request.enter(Stage::Signatures);
-            return self.client.gather_signatures(image, manifest, signatures, needs, supplied, limits).await;
+            return self
+                .client
+                .gather_signatures(image, manifest, signatures, needs, principal, limits)
+                .await;
         }
         request.enter(Stage::Manifest);
         let fetched = request.content.fetched(image);
         let fetched = fetched.ok_or(fetch::Error::UnsupportedTransport(image.transport()))?;
-        self.client.gather(&fetched, needs, &request.question, supplied, budget, deadline).await
+        self.client.gather(&fetched, needs, &request.question, principal, budget, deadline).await
     }
 
     /// The verdict, the name that pins what was granted, and whether the policy also accepts that name, if that is
@@ -665,13 +738,12 @@ impl Engine {
         &self,
         policy: &Policy,
         image: &ImageReference,
-        request: &Request,
+        (question, content): (&Question, &Content),
         needs: &Needs,
         evidence: Evidence,
         now: Timestamp,
     ) -> Judged {
-        let question = &request.question;
-        let plan = evaluate::plan(policy, image, question).of_manifest(request.content.digest());
+        let plan = evaluate::plan(policy, image, question).of_manifest(content.digest());
         let verdict = plan.judge(&evidence, now);
         if plan.wants_referrers(&verdict) {
             return Judged { verdict, pinned: None, pinned_accepted: Some(false), refused: Some(evidence) };
@@ -690,7 +762,7 @@ impl Engine {
             self.accepts_pinned(policy, &pinned, question, needs, evidence, now)
         };
         // What is elsewhere, as where mirrors are for digests alone, was not looked at.
-        let fetched = request.content.fetched(image);
+        let fetched = content.fetched(image);
         let is_known = |accepted: &bool| {
             !accepted || fetched.as_ref().is_some_and(|fetched| self.has_the_same_stores(fetched, &pinned))
         };
@@ -707,9 +779,18 @@ impl Engine {
             || self.client.locations().is_ok_and(|locations| locations.are_the_same(image, pinned))
     }
 
+    /// Turns at judging, in this order.
+    fn judging(&self, asker: Asker) -> impl Iterator<Item = &Arc<Semaphore>> {
+        let for_users = match asker {
+            Asker::Owner => None,
+            Asker::User(_) => Some(&self.judging_for_users),
+        };
+        for_users.into_iter().chain([&self.judging])
+    }
+
     async fn read_policy(self: &Arc<Self>, deadline: Instant) -> Result<Arc<LoadedPolicy>, Error> {
         let engine = Arc::clone(self);
-        blocking(&self.reading, move || engine.policy(), "the policy file", deadline).await
+        blocking([&self.reading], move || engine.policy(), "the policy file", deadline).await
     }
 
     /// The image, and what to know if the name did not say which one it is.
@@ -724,7 +805,7 @@ impl Engine {
             let (image, note) = engine.look_up(&name)?;
             Ok((local::identify(image, &platform)?, note))
         };
-        blocking(&self.reading, look_up, "the path of the image", deadline).await
+        blocking([&self.reading], look_up, "the path of the image", deadline).await
     }
 
     /// Reads an image name, of which the configuration may say what it means, and looks its paths up.
@@ -790,7 +871,7 @@ impl Engine {
         }
         let (gathered_by, deadline) = (start + timeout / 4 * 3, start + timeout);
         let (image, note) = self.resolve(name.to_owned(), platform.clone(), gathered_by).await?;
-        let budget = self.client.budget();
+        let budget = self.client.budget(Asker::Owner);
         // Whatever a disk does, this ends.
         let surveying = self.client.survey(&image, platform, &budget, gathered_by);
         let late = |_| Err(fetch::Error::TimedOut { waiting_for: "what is attached".to_owned() });
@@ -821,7 +902,7 @@ impl Engine {
             drop(budget);
             Ok(Inspection { source, manifests, failure, proposals, warnings, requests })
         };
-        blocking(&self.judging, examination, "the examination of what was found", deadline).await
+        blocking([&self.judging], examination, "the examination of what was found", deadline).await
     }
 
     /// As [`Engine::explain`], where it holds nobody up.
@@ -832,7 +913,7 @@ impl Engine {
     ) -> Result<Explanation, Error> {
         let engine = Arc::clone(self);
         let explain = move || engine.explain(&name);
-        blocking(&self.reading, explain, "the configuration", Instant::now() + timeout).await
+        blocking([&self.reading], explain, "the configuration", Instant::now() + timeout).await
     }
 
     /// Reads policy, registries.d, registries.conf and proxies, as each verification does.
@@ -843,7 +924,7 @@ impl Engine {
             engine.client.check()?;
             Ok(policy)
         };
-        blocking(&self.reading, check, "the configuration", Instant::now() + timeout).await
+        blocking([&self.reading], check, "the configuration", Instant::now() + timeout).await
     }
 
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.
@@ -906,6 +987,16 @@ fn check_content(image: &ImageReference, content: &Content) -> Result<(), Error>
     }
 }
 
+/// What a user asks for is sought only at registries that the policy names (T-29).
+fn check_guard(policy: &Policy, image: &ImageReference, needs: &Needs, asker: Asker) -> Result<(), Error> {
+    match (asker, image.in_registry()) {
+        (Asker::User(_), Some(named)) if needs.manifest && !policy.names_registry(image) => {
+            Err(Error::NotNamed { registry: named.domain().to_owned() })
+        }
+        (Asker::Owner | Asker::User(_), _) => Ok(()),
+    }
+}
+
 /// Keys, certificates and trusted roots that have expired must not come back to life (T-19).
 fn check_clock(environment: &Environment, now: Timestamp) -> Result<(), Error> {
     let (floor, source) = config::clock_floor(environment);
@@ -929,18 +1020,21 @@ fn examine_all(role: Role, manifest: SurveyedManifest, trust: &Trust, now: Times
     InspectedManifest { role, size: bytes.len(), digest, media_type, stores }
 }
 
-/// Does what takes a thread where it holds nobody else up, in its turn, and not for longer than the deadline.
-async fn blocking<T: Send + 'static>(
-    turns: &Arc<Semaphore>,
+/// Does what takes a thread where it holds nobody else up, in its turns, and not for longer than the deadline.
+async fn blocking<'a, T: Send + 'static>(
+    turns: impl IntoIterator<Item = &'a Arc<Semaphore>>,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
     waiting_for: &str,
     deadline: Instant,
 ) -> Result<T, Error> {
     let timed_out = |_| fetch::Error::TimedOut { waiting_for: waiting_for.to_owned() };
-    let turn = Arc::clone(turns).acquire_owned();
-    let turn = tokio::time::timeout_at(deadline, turn).await.map_err(timed_out)?;
+    let mut taken = Vec::new();
+    for turns in turns {
+        let turn = Arc::clone(turns).acquire_owned();
+        taken.push(tokio::time::timeout_at(deadline, turn).await.map_err(timed_out)?);
+    }
     let working = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
+        let _taken = taken;
         work()
     });
     let result = tokio::time::timeout_at(deadline, working).await.map_err(timed_out)?;
@@ -952,6 +1046,9 @@ const READING: usize = 8;
 
 /// Most judgements at once: 2. Each may unpack 4 MiB at a time, beyond what the evidence takes (T-28).
 const JUDGING: usize = 2;
+
+/// Most of them for users other than root (T-26).
+const JUDGING_FOR_USERS: usize = 1;
 
 /// The present time.
 pub fn now() -> Timestamp {
