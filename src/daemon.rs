@@ -244,6 +244,7 @@ async fn reload(verifier: Verifier) {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => warn!("cannot read the clock: {error}"),
     }
+    verifier.forget();
     let found = verifier.policy_status().await;
     let status = status(found.as_ref());
     if found.is_some_and(|found| found.state == "loaded") {

@@ -56,6 +56,7 @@ pub struct Counters {
     rejected: AtomicU64,
     failed: AtomicU64,
     cancelled: AtomicU64,
+    cache_hits: AtomicU64,
     answers: AtomicU64,
     codes: Mutex<BTreeMap<Code, u64>>,
     changed: Notify,
@@ -75,6 +76,17 @@ impl Counters {
         }
         self.changed.notify_one();
         self.answers.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Counts an answer for which nobody was asked, because the evidence was at hand or others had it gathered.
+    pub fn count_cache_hit(&self) {
+        self.cache_hits.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// How often that has been.
+    pub fn cache_hits(&self) -> u64 {
+        self.cache_hits.load(Ordering::Relaxed)
     }
 
     /// How often each outcome has been.
@@ -100,6 +112,7 @@ impl Counters {
     /// The file; Prometheus, "Text-based exposition format".
     fn to_text(&self) -> String {
         let mut text = String::new();
+        let hits = self.cache_hits();
         let mut family = |name: &str, help: &str, samples: Vec<(&'static str, &'static str, u64)>| {
             // Writing to a string does not fail.
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
@@ -111,6 +124,8 @@ impl Counters {
         family("vouchd_verifications_total", "Questions whether an image may be used.", outcomes.to_vec());
         let codes = self.codes().into_iter().map(|(code, count)| ("code", code.as_str(), count));
         family("vouchd_refusals_total", "Those not answered with yes, by code.", codes.collect());
+        family("vouchd_cache_hits_total", "Those for which nobody was asked.", Vec::new());
+        let _ = writeln!(text, "vouchd_cache_hits_total {hits}");
         text
     }
 
@@ -159,6 +174,7 @@ mod tests {
         assert_eq!(counters.count(Outcome::Verified, None), 1);
         assert_eq!(counters.count(Outcome::Rejected, Some("unsigned")), 2);
         assert_eq!(counters.count(Outcome::Rejected, Some("docker://h/a\"} 7")), 3);
+        counters.count_cache_hit();
         assert_eq!(
             counters.to_text(),
             "# HELP vouchd_verifications_total Questions whether an image may be used.\n\
@@ -171,7 +187,10 @@ mod tests {
              # HELP vouchd_refusals_total Those not answered with yes, by code.\n\
              # TYPE vouchd_refusals_total counter\n\
              vouchd_refusals_total{code=\"internal-error\"} 1\n\
-             vouchd_refusals_total{code=\"unsigned\"} 1\n"
+             vouchd_refusals_total{code=\"unsigned\"} 1\n\
+             # HELP vouchd_cache_hits_total Those for which nobody was asked.\n\
+             # TYPE vouchd_cache_hits_total counter\n\
+             vouchd_cache_hits_total 1\n"
         );
     }
 

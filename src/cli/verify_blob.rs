@@ -52,8 +52,8 @@ pub(super) struct VerifyBlob {
 
 /// Whose signature counts.
 enum Wanted {
-    Certificate(CertificateIdentity),
-    Key(KeyMaterial),
+    Certificate(Box<CertificateIdentity>),
+    Key(Box<KeyMaterial>),
 }
 
 /// Why nothing was verified.
@@ -112,11 +112,11 @@ fn verify(command: VerifyBlob) -> Result<Verified, Failure> {
     let wanted = match (command.key, command.certificate_identity, command.certificate_oidc_issuer) {
         (Some(path), None, None) => {
             let bytes = read_trusted(&path, KEY_FILE_BYTES)?;
-            Wanted::Key(KeyMaterial::new(format!("\"{}\"", path.display()), bytes))
+            Wanted::Key(Box::new(KeyMaterial::new(format!("\"{}\"", path.display()), bytes)))
         }
         (None, Some(subject), Some(issuer)) => {
             let subject = KeylessSubject::Identity(subject);
-            Wanted::Certificate(CertificateIdentity::Keyless(Keyless { issuer, subject }))
+            Wanted::Certificate(Box::new(CertificateIdentity::Keyless(Keyless { issuer, subject })))
         }
         _ => {
             let message = "--key, or a name and an issuer, must say who signs";
@@ -162,7 +162,10 @@ fn verify(command: VerifyBlob) -> Result<Verified, Failure> {
                     (&host.root, Lacking::Refused)
                 }
             };
-            (bundle::verify_blob(&bundle, artifact, Trust::Certificates { root, lacking })?, Some(identity))
+            (
+                bundle::verify_blob(&bundle, artifact, Trust::Certificates { root, lacking })?,
+                Some(identity.as_ref()),
+            )
         }
         Wanted::Key(key) => {
             let trust = Trust::Keys { keys: &[key], root: root.as_ref() };

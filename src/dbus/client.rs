@@ -54,6 +54,7 @@ pub async fn evaluate(
         cookie: None,
         anonymous: None,
         check_tag: false,
+        no_cache: false,
         signatures: None,
     };
     let answer = verifier.evaluate_image(reference, options.to_dictionary());

@@ -180,6 +180,11 @@ impl Verifier {
         self.policy_status_within(Duration::ZERO).await
     }
 
+    /// Forgets what was read, gathered or verified; what is being judged goes on.
+    pub fn forget(&self) {
+        self.engine.forget();
+    }
+
     /// Whether the configuration can be used; the digest of the policy.
     pub async fn check(&self) -> Result<String, Error> {
         let checked = self.engine.check_within(READING_TIME).await;
@@ -411,7 +416,7 @@ impl Verifier {
     ) -> Result<Answer, Error> {
         let deadline = Instant::now() + options.timeout;
         let mut request = Request::new(options.question.clone(), self.engine.budget(asker));
-        request.stage = stage;
+        (request.stage, request.reuse) = (stage, !options.no_cache);
         if asked.has_content() || options.auth_file.is_some() {
             // Nothing is read for a call that could not go on.
             request.turn = Some(self.engine.gatherings().take(asker)?);
@@ -428,7 +433,13 @@ impl Verifier {
             engine.answer(&reference, request, left, engine::now()).await
         });
         match tokio::time::timeout_at(deadline + GRACE, task.join_next()).await {
-            Ok(Some(Ok(answer))) => answer.map_err(|undecided| Error::of_engine(&undecided.error)),
+            Ok(Some(Ok(Ok(answer)))) => {
+                if answer.reused {
+                    self.counters.count_cache_hit();
+                }
+                Ok(answer)
+            }
+            Ok(Some(Ok(Err(undecided)))) => Err(Error::of_engine(&undecided.error)),
             Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off")),
             Err(_) => Err(Error::timed_out()),
         }
@@ -660,6 +671,9 @@ impl Verifier {
     ///     the same connection that still runs
     ///   auth-file h  a containers-auth.json(5) of the caller's own, in a regular file or memfd of at most 4 MiB;
     ///     it is read once, and no other credentials are used. "credHelpers" and "credsStore" are not allowed
+    ///   no-cache b  use nothing that was fetched or verified before, or is being fetched for others. Without it, what
+    ///     an image was allowed with is kept for five minutes by digest, for callers with the same credentials, and
+    ///     judged anew each time; tags are always resolved anew
     ///   anonymous b  show the registry no credentials, which are also the client certificates of the host. What
     ///     stands in the URL of a lookaside store in registries.d is used all the same, for root. If false, a user
     ///     who may not use those of the host is refused, and does not ask without any
@@ -853,7 +867,7 @@ impl Verifier {
 
     /// Reads policy, registries.d, registries.conf and vouchd.toml now, and says whether they can be used.
     ///
-    /// There is no need for it: every request reads them anew. An error says that every image is refused, as
+    /// There is no need for it: every request reads them anew. What was gathered or verified before is forgotten. An error says that every image is refused, as
     /// VerifyImage would, until the files are mended. policy_digest is as in the property PolicyDigest. Users other
     /// than root need the leave of polkit for org.vouchd.Verifier1.reload.
     #[zbus(out_args("policy_digest"), proxy(allow_interactive_auth))]
@@ -864,6 +878,7 @@ impl Verifier {
     ) -> Result<String, Error> {
         let (caller, _call) = self.admit_to(Action::Reload, connection, &header).await?;
         let _turn = self.reading.take(caller.asker)?;
+        self.forget();
         let checked = self.check().await;
         // Whatever was found, the properties and PolicyChanged tell it.
         self.policy_status().await;
@@ -943,14 +958,13 @@ impl Verifier {
     }
 
     /// How many answers there have been since the service started: verified, accepted-unsigned, rejected,
-    /// failed (nothing could be decided) and cancelled (by the caller, or because it left).
+    /// failed (nothing could be decided) and cancelled (by the caller, or because it left); and cache-hits, those for
+    /// which nobody was asked.
     #[zbus(property(emits_changed_signal = "false"))]
     pub fn counters(&self) -> HashMap<String, u64> {
-        self.counters
-            .outcomes()
-            .into_iter()
-            .map(|(outcome, count)| (outcome.as_str().to_owned(), count))
-            .collect()
+        let outcomes = self.counters.outcomes().map(|(outcome, count)| (outcome.as_str(), count));
+        let all = outcomes.into_iter().chain([("cache-hits", self.counters.cache_hits())]);
+        all.map(|(name, count)| (name.to_owned(), count)).collect()
     }
 
     /// The policy is not as it was. To everybody; it names no image.

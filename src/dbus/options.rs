@@ -29,9 +29,6 @@ const PLATFORM_BYTES: usize = 32;
 /// Most descriptors of one message: 16, specs/dbus-systemd.md, "Limits".
 const DESCRIPTORS: usize = 16;
 
-/// Options of the interface that this version does not have.
-const LATER: [&str; 1] = ["no-cache"];
-
 /// What the options are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -82,6 +79,8 @@ pub struct Options {
     pub anonymous: Option<bool>,
     /// Whether the name must lead to the digest at present.
     pub check_tag: bool,
+    /// Whether nothing that was found or verified before counts.
+    pub no_cache: bool,
     /// The only signatures that count, not read yet; if `None`, they are looked for.
     pub signatures: Option<Vec<Descriptor>>,
 }
@@ -136,6 +135,7 @@ impl Options {
             cookie: None,
             anonymous: None,
             check_tag: false,
+            no_cache: false,
             signatures: None,
         };
         for (place, (key, value)) in dictionary.iter().enumerate() {
@@ -161,6 +161,7 @@ impl Options {
             "check-tag" => self.check_tag = boolean(key, value)?,
             "cookie" => self.cookie = Some(parse_cookie(string(key, value)?)?),
             "expected-digest" => self.expected_digest = Some(parse_digest(string(key, value)?)?),
+            "no-cache" => self.no_cache = boolean(key, value)?,
             "initiator" => self.initiator = Some(parse_initiator(string(key, value)?)?),
             "platform" => self.question.platform = parse_platform(value)?,
             "require-signature" => self.question.require_signature = boolean(key, value)?,
@@ -169,9 +170,6 @@ impl Options {
             "timeout-usec" => {
                 let Variant::U64(microseconds) = value else { return Err(wrong_type(key, "t")) };
                 self.timeout = parse_timeout(*microseconds)?;
-            }
-            later if LATER.contains(&later) => {
-                return Err(Error::invalid_args(&format!("this version does not support option {key:?}")));
             }
             _ => return Err(Error::invalid_args(&format!("option {key:?} is not known"))),
         }
@@ -201,8 +199,8 @@ impl Options {
         if let Some(anonymous) = self.anonymous {
             dictionary = dictionary.with("anonymous", anonymous);
         }
-        if self.check_tag {
-            dictionary = dictionary.with("check-tag", true);
+        for (key, is_set) in [("check-tag", self.check_tag), ("no-cache", self.no_cache)] {
+            dictionary = if is_set { dictionary.with(key, true) } else { dictionary };
         }
         if let Some(cookie) = &self.cookie {
             dictionary = dictionary.with("cookie", Str::from(cookie.clone()));
@@ -333,6 +331,7 @@ mod tests {
                     cookie: Some("c".into()),
                     anonymous: Some(!require_signature),
                     check_tag: require_signature,
+                    no_cache: require_signature,
                     signatures: None,
                 };
                 let parsed = Options::parse(&options.to_dictionary(), Method::ImageDigest);
@@ -407,7 +406,7 @@ mod tests {
             ("signatures", signatures(), [false, false, true]),
             ("anonymous", true.into(), [true, true, true]),
             ("cookie", s("c").into(), [true, true, true]),
-            ("no-cache", false.into(), [false, false, false]),
+            ("no-cache", true.into(), [true, true, true]),
         ] {
             let options = Dictionary::new().with(key, value);
             let allowed = [Method::Image, Method::ImageDigest, Method::Manifest]

@@ -1,5 +1,7 @@
 //! [`Engine`]: one verification from name to verdict.
 
+mod kept;
+mod sharing;
 mod turns;
 
 use std::collections::BTreeSet;
@@ -19,8 +21,9 @@ use crate::digest::Digest;
 use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Others, Role, Verdict};
+use crate::fetch::keys::KeyFiles;
 use crate::fetch::{
-    self, Asker, Budget, Client, Configuration, Gathered, Locations, Principal, SurveyedManifest,
+    self, Asker, Budget, Client, Configuration, Gathered, Locations, Principal, SurveyedManifest, Ways,
     credentials, local, registry,
 };
 use crate::inspect::{self, Failure, Finding, Signed, Store, Trust};
@@ -29,6 +32,9 @@ use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
 use crate::reference::{self, ImageName, ImageReference, Named};
 use crate::verify::Timestamp;
+
+use kept::{Found, IMAGE_BYTES, Kept, Key};
+use sharing::{Follow, Lead, Part, Sharing};
 
 pub use turns::{Limits, NoTurn, Turn, Turns};
 
@@ -62,6 +68,10 @@ pub struct Engine {
     settings: Settings,
     client: Client,
     gatherings: Turns,
+    sharing: Sharing,
+    /// What was found for root, and for other users, so that nobody crowds out what is root's.
+    kept: Kept,
+    kept_for_users: Kept,
     /// The policy as last parsed, by the digest of its text.
     parsed: Mutex<Option<Arc<LoadedPolicy>>>,
     /// Turns at reading and at judging. Who gives up waiting leaves the work behind, and the turn with it.
@@ -131,6 +141,8 @@ pub struct Answer {
     pub warnings: Vec<String>,
     /// The number of requests that were made.
     pub requests: usize,
+    /// Whether that is none because the evidence was at hand, or others had it gathered.
+    pub reused: bool,
 }
 
 impl Answer {
@@ -151,6 +163,8 @@ pub struct Request {
     pub principal: Principal,
     /// A turn at gathering; one is taken if there is none.
     pub turn: Option<Turn>,
+    /// Whether what was found or verified before, or is being found for others, may be used.
+    pub reuse: bool,
     /// What the verification may hold and ask.
     pub budget: Budget,
     /// Who is told how far it is.
@@ -161,7 +175,7 @@ impl Request {
     /// About what the name leads to, for whoever runs this process.
     pub fn new(question: Question, budget: Budget) -> Self {
         let (content, principal) = (Content::Named, Principal::OWNER);
-        Self { question, content, principal, turn: None, budget, stage: None }
+        Self { question, content, principal, turn: None, reuse: true, budget, stage: None }
     }
 
     fn enter(&self, stage: Stage) {
@@ -552,6 +566,9 @@ impl Engine {
             settings,
             client,
             gatherings: Turns::new(GATHERINGS),
+            sharing: Sharing::default(),
+            kept: Kept::default(),
+            kept_for_users: Kept::default(),
             parsed: Mutex::new(None),
             reading: turns(READING),
             judging: turns(JUDGING),
@@ -649,42 +666,22 @@ impl Engine {
             check_clock(&self.settings.environment, now).map_err(undecided)?;
         }
         check_guard(&policy.policy, &image, &needs, principal.asker).map_err(undecided)?;
-        let taken = request.turn.take().map_or_else(|| self.gatherings.take(principal.asker), Ok);
-        let _turn = taken.map_err(|none| undecided(Error::NoTurn(none)))?;
-        let gathering = self.gather(&image, &mut request, &needs, principal, (budget, deadline));
-        let gathered = tokio::time::timeout_at(deadline, gathering)
-            .await
-            .unwrap_or_else(|_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() }));
-        let Gathered { evidence, source, mut warnings, place } =
-            gathered.map_err(|error| undecided(error.into()))?;
-        let judge = async |evidence| {
-            request.enter(Stage::Evaluating);
-            let (engine, policy, image) = (Arc::clone(self), Arc::clone(&policy), image.clone());
-            let (question, content, needs) = (question.clone(), request.content.clone(), needs.clone());
-            // The bytes are given back when nobody holds them any more.
-            let budget = budget.clone();
-            let judgement = move || {
-                let asked = (&question, &content);
-                let judged = engine.judge(&policy.policy, &image, asked, &needs, evidence, now);
-                drop(budget);
-                Ok(judged)
-            };
-            blocking(self.judging(principal.asker), judgement, "the judgement", deadline).await
+        let keys = self.client.keys();
+        let keys = if request.reuse { Arc::clone(keys) } else { Arc::new(keys.afresh()) };
+        let case = Case {
+            policy: Arc::clone(&policy),
+            image: image.clone(),
+            question: question.clone(),
+            needs,
+            keys,
+            ways: None,
+            principal: principal.clone(),
+            budget: budget.clone(),
+            deadline,
+            now,
         };
-        let mut judged = judge(evidence).await.map_err(undecided)?;
-        if let Some(mut evidence) = judged.refused.take()
-            && let Some(place) = place
-        {
-            request.enter(Stage::Signatures);
-            let adding = tokio::time::timeout_at(deadline, place.add_referrers(&mut evidence, question));
-            let timed_out = |_| fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() };
-            let failure = adding.await.map_err(timed_out).map_err(|error| undecided(error.into()))?;
-            judged = judge(evidence).await.map_err(undecided)?;
-            // What was not to be had might have been the signature.
-            if let (Some(_), Some(failure)) = (&judged.refused, failure) {
-                return Err(Box::new(undecided(failure.into())));
-            }
-        }
+        let decided = self.decide(case, &mut request).await.map_err(undecided)?;
+        let Decided { judged, source, mut warnings, reused } = decided;
         let Judged { mut verdict, pinned, mut pinned_accepted, refused: _ } = judged;
         if request.content.is_of_caller() {
             // Mirrors, which others would ask first, were not.
@@ -704,47 +701,201 @@ impl Engine {
             source.and_then(|found| if is_own(&found) { image.in_registry().cloned() } else { Some(found) });
         warnings.extend(note);
         let requests = budget.requests_made();
-        Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests })
+        Ok(Answer { image, source, verdict, policy, pinned, pinned_accepted, warnings, requests, reused })
     }
 
-    /// The evidence. What the caller handed over goes into it.
+    /// The judgement by the best evidence there is: what was kept, what others have gathered, what is gathered now.
+    async fn decide(self: &Arc<Self>, mut case: Case, request: &mut Request) -> Result<Decided, Error> {
+        let deadline = case.deadline;
+        let late = |what: &str| fetch::Error::TimedOut { waiting_for: what.to_owned() };
+        let reading = async {
+            let material = self.client.material(&case.keys, &case.needs).await?;
+            let wanted = case.needs.manifest || request.content.is_of_caller();
+            let ways = if wanted { self.client.ways(&case.image).await? } else { None };
+            Ok::<_, fetch::Error>((material, ways))
+        };
+        let read = tokio::time::timeout_at(deadline, reading).await;
+        let (material, ways) = read.unwrap_or_else(|_| Err(late("the configuration")))?;
+        case.ways = ways;
+        let case = Arc::new(case);
+        let key = case.key(request);
+        let kept = self.kept(case.principal.asker);
+        let is_pinned = case.fetched(request).is_some_and(|image| image.pinned_digest().is_some());
+        // Tags are resolved anew each time.
+        if let Some(key) = key.as_ref().filter(|_| is_pinned)
+            && let Some(found) = kept.get(key)
+            && let Some(decided) = self.judge_found(&case, request, &material, &found).await?
+        {
+            if matches!(decided.judged.verdict.decision, Decision::Allow(_)) {
+                return Ok(decided);
+            }
+            // It may have been signed since.
+            kept.forget(key);
+        }
+        let lead = match key.clone().map(|key| self.sharing.enter(key)) {
+            None => None,
+            Some(Part::Lead(lead)) => Some(lead),
+            Some(Part::Follow(follow)) => {
+                let following = self.follow(&case, request, &material, follow);
+                let followed = tokio::time::timeout_at(deadline, following).await;
+                if let Some(decided) = followed.unwrap_or_else(|_| Err(late("the evidence").into()))? {
+                    return Ok(decided);
+                }
+                None
+            }
+        };
+        let (decided, found) = self.gather_and_judge(&case, request, &material, lead).await?;
+        if let (Some(key), Some(found), Decision::Allow(_)) =
+            (key.filter(|_| is_pinned), found, &decided.judged.verdict.decision)
+        {
+            kept.keep(key, found);
+        }
+        Ok(decided)
+    }
+
+    /// What is gathered for this request, perhaps for others, too; the evidence, if it is small enough to be kept.
+    async fn gather_and_judge(
+        self: &Arc<Self>,
+        case: &Arc<Case>,
+        request: &mut Request,
+        material: &Evidence,
+        lead: Option<Lead>,
+    ) -> Result<(Decided, Option<Arc<Found>>), Error> {
+        let asker = case.principal.asker;
+        let taken = request.turn.take().map_or_else(|| self.gatherings.take(asker), Ok);
+        let _turn = taken.map_err(Error::NoTurn)?;
+        let late = |_| Err(fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() });
+        let gathering = tokio::time::timeout_at(case.deadline, self.gather(case, request));
+        let gathered = gathering.await.unwrap_or_else(late)?;
+        let Gathered { evidence, source, warnings, place } = gathered;
+        let share = |evidence: &Evidence| {
+            let bytes = evidence.image_bytes();
+            let is_worth_it = request.reuse && bytes <= IMAGE_BYTES && case.budget.bytes(bytes).is_ok();
+            let (source, warnings) = (source.clone(), warnings.clone());
+            is_worth_it.then(|| Arc::new(Found { evidence: evidence.clone(), source, warnings }))
+        };
+        let mut found = share(&evidence);
+        if let (Some(lead), Some(found)) = (&lead, &found) {
+            lead.first(Arc::clone(found));
+        }
+        let mut judged = self.judge_evidence(case, request, material, evidence).await?;
+        if let Some(mut evidence) = judged.refused.take()
+            && let Some(place) = place
+        {
+            request.enter(Stage::Signatures);
+            let adding = place.add_referrers(&mut evidence, &case.question);
+            let late = |_| fetch::Error::TimedOut { waiting_for: "the evidence".to_owned() };
+            let failure = tokio::time::timeout_at(case.deadline, adding).await.map_err(late)?;
+            found = share(&evidence).filter(|_| failure.is_none());
+            if let (Some(lead), Some(found)) = (&lead, &found) {
+                lead.second(Arc::clone(found));
+            }
+            judged = self.judge_evidence(case, request, material, evidence).await?;
+            // What was not to be had might have been the signature.
+            if let (Some(_), Some(failure)) = (&judged.refused, failure) {
+                return Err(failure.into());
+            }
+        }
+        Ok((Decided { judged, source, warnings, reused: false }, found))
+    }
+
+    /// The judgement by what somebody else has gathered; nothing if that ended before it was enough.
+    async fn follow(
+        self: &Arc<Self>,
+        case: &Arc<Case>,
+        request: &Request,
+        material: &Evidence,
+        mut follow: Follow,
+    ) -> Result<Option<Decided>, Error> {
+        request.enter(Stage::Manifest);
+        let Some(first) = follow.first().await else { return Ok(None) };
+        let decided = self.judge_found(case, request, material, &first).await?;
+        if decided.as_ref().is_none_or(|decided| decided.judged.refused.is_none()) {
+            return Ok(decided);
+        }
+        request.enter(Stage::Signatures);
+        let Some(second) = follow.second().await else { return Ok(None) };
+        self.judge_found(case, request, material, &second).await
+    }
+
+    /// The judgement by evidence that is there; nothing if it cannot be paid for now.
+    async fn judge_found(
+        self: &Arc<Self>,
+        case: &Arc<Case>,
+        request: &Request,
+        material: &Evidence,
+        found: &Found,
+    ) -> Result<Option<Decided>, Error> {
+        if case.budget.bytes(found.evidence.image_bytes()).is_err() {
+            return Ok(None);
+        }
+        let judged = self.judge_evidence(case, request, material, found.evidence.clone()).await?;
+        let (source, warnings) = (found.source.clone(), found.warnings.clone());
+        Ok(Some(Decided { judged, source, warnings, reused: true }))
+    }
+
+    /// Judges where it holds nobody up.
+    async fn judge_evidence(
+        self: &Arc<Self>,
+        case: &Arc<Case>,
+        request: &Request,
+        material: &Evidence,
+        evidence: Evidence,
+    ) -> Result<Judged, Error> {
+        request.enter(Stage::Evaluating);
+        let (engine, judging, content) = (Arc::clone(self), Arc::clone(case), request.content.clone());
+        let evidence = evidence.with_keys_of(material.clone());
+        // The bytes are given back when nobody holds the case any more.
+        let judgement = move || Ok(engine.judge(&judging, &content, evidence));
+        let turns = self.judging(case.principal.asker);
+        blocking(turns, judgement, "the judgement", case.deadline).await
+    }
+
+    fn kept(&self, asker: Asker) -> &Kept {
+        match asker {
+            Asker::Owner => &self.kept,
+            Asker::User(_) => &self.kept_for_users,
+        }
+    }
+
+    /// Forgets everything that was read, gathered or verified; what is being judged goes on.
+    pub fn forget(&self) {
+        self.kept.forget_all();
+        self.kept_for_users.forget_all();
+        self.client.keys().forget();
+        *self.parsed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The evidence about the image. What the caller handed over goes into it.
     async fn gather<'a>(
         &'a self,
-        image: &ImageReference,
+        case: &'a Case,
         request: &mut Request,
-        needs: &Needs,
-        principal: &'a Principal,
-        (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Gathered<'a>, fetch::Error> {
+        let Case { image, needs, question, ways, principal, budget, deadline, .. } = case;
+        let unsupported = || fetch::Error::UnsupportedTransport(image.transport());
         if let Content::Manifest { bytes, signatures } = &mut request.content {
+            let ways = ways.as_ref().ok_or_else(unsupported)?;
             let media_type = manifest::sniff_media_type(bytes).to_owned();
             let manifest = ManifestEvidence::new(std::mem::take(bytes), media_type);
-            let (signatures, limits) = (signatures.as_mut().map(std::mem::take), (budget, deadline));
+            let (content, limits) =
+                ((manifest, signatures.as_mut().map(std::mem::take)), (budget, *deadline));
             request.enter(Stage::Signatures);
-            return self
-                .client
-                .gather_signatures(image, manifest, signatures, needs, principal, limits)
-                .await;
+            let gathering = self.client.gather_signatures(image, content, ways, needs, principal, limits);
+            return gathering.await;
         }
         request.enter(Stage::Manifest);
-        let fetched = request.content.fetched(image);
-        let fetched = fetched.ok_or(fetch::Error::UnsupportedTransport(image.transport()))?;
-        self.client.gather(&fetched, needs, &request.question, principal, budget, deadline).await
+        let fetched = case.fetched(request).ok_or_else(unsupported)?;
+        let limits = (budget, *deadline);
+        self.client.gather(&fetched, ways.as_ref(), needs, question, principal, limits).await
     }
 
     /// The verdict, the name that pins what was granted, and whether the policy also accepts that name, if that is
     /// known. It blocks.
-    fn judge(
-        &self,
-        policy: &Policy,
-        image: &ImageReference,
-        (question, content): (&Question, &Content),
-        needs: &Needs,
-        evidence: Evidence,
-        now: Timestamp,
-    ) -> Judged {
-        let plan = evaluate::plan(policy, image, question).of_manifest(content.digest());
-        let verdict = plan.judge(&evidence, now);
+    fn judge(&self, case: &Case, content: &Content, evidence: Evidence) -> Judged {
+        let Case { policy, image, question, now, .. } = case;
+        let plan = evaluate::plan(&policy.policy, image, question).of_manifest(content.digest());
+        let verdict = plan.judge(&evidence, *now);
         if plan.wants_referrers(&verdict) {
             return Judged { verdict, pinned: None, pinned_accepted: Some(false), refused: Some(evidence) };
         }
@@ -759,24 +910,15 @@ impl Engine {
         let accepted = if pinned.policy_identity() == image.policy_identity() {
             Some(true)
         } else {
-            self.accepts_pinned(policy, &pinned, question, needs, evidence, now)
+            accepts_pinned(case, &pinned, evidence)
         };
         // What is elsewhere, as where mirrors are for digests alone, was not looked at.
         let fetched = content.fetched(image);
         let is_known = |accepted: &bool| {
-            !accepted || fetched.as_ref().is_some_and(|fetched| self.has_the_same_stores(fetched, &pinned))
+            !accepted || fetched.as_ref().is_some_and(|fetched| case.has_the_same_stores(fetched, &pinned))
         };
         let accepted = accepted.filter(is_known);
         Judged { verdict, pinned: Some(pinned), pinned_accepted: accepted, refused: None }
-    }
-
-    /// Whether manifests and signatures of both names are looked for in the same places.
-    fn has_the_same_stores(&self, image: &ImageReference, pinned: &ImageReference) -> bool {
-        let (Some(image), Some(pinned)) = (image.in_registry(), pinned.in_registry()) else {
-            return false;
-        };
-        image == pinned
-            || self.client.locations().is_ok_and(|locations| locations.are_the_same(image, pinned))
     }
 
     /// Turns at judging, in this order.
@@ -823,35 +965,6 @@ impl Engine {
             }
             Err(error) => Err(invalid(error)),
         }
-    }
-
-    /// Whether the policy accepts the same evidence under the name that pins it; unknown if it wants other evidence.
-    fn accepts_pinned(
-        &self,
-        policy: &Policy,
-        pinned: &ImageReference,
-        question: &Question,
-        gathered: &Needs,
-        mut evidence: Evidence,
-        now: Timestamp,
-    ) -> Option<bool> {
-        let plan = evaluate::plan(policy, pinned, question);
-        let needs = plan.needs();
-        if needs.signatures && !gathered.signatures || self.client.keys().add(&needs, &mut evidence).is_err()
-        {
-            return Some(false);
-        }
-        // A name that pins the instance leads to a manifest that is no index.
-        if let Some(instance) = evidence.instance.take() {
-            if pinned.pinned_digest() == Some(&instance.digest) {
-                evidence.top_level = Some(instance.manifest);
-            } else {
-                evidence.instance = Some(instance);
-            }
-        }
-        let verdict = plan.judge(&evidence, now);
-        let is_enough = needs.attachments == gathered.attachments && needs.time <= gathered.time;
-        is_enough.then_some(matches!(verdict.decision, Decision::Allow(_)))
     }
 
     /// What is attached to an image and to its instance for the platform, and which of it is good. No policy is read.
@@ -965,6 +1078,77 @@ impl Engine {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// One verification, as far as it is known before anybody is asked.
+#[derive(Debug)]
+struct Case {
+    policy: Arc<LoadedPolicy>,
+    image: ImageReference,
+    question: Question,
+    needs: Needs,
+    keys: Arc<KeyFiles>,
+    /// The ways to an image in a registry, if its manifest is needed or the caller has it.
+    ways: Option<Ways>,
+    principal: Principal,
+    budget: Budget,
+    deadline: Instant,
+    now: Timestamp,
+}
+
+impl Case {
+    /// The name by which the image is fetched; nothing if nobody can.
+    fn fetched(&self, request: &Request) -> Option<ImageReference> {
+        request.content.fetched(&self.image)
+    }
+
+    /// What is gathered, if others would gather the same; not what the caller has, and nothing outside registries.
+    fn key(&self, request: &Request) -> Option<Key> {
+        let is_common = request.reuse && !request.content.is_of_caller() && self.needs.manifest;
+        let fetched = self.fetched(request).filter(|_| is_common)?;
+        let named = fetched.in_registry()?;
+        let places = self.ways.as_ref()?.locations.places(named)?;
+        let name = format!("{}:{named}", fetched.transport());
+        Some(Key::new(name, places, self.principal.class(), &self.question, &self.needs))
+    }
+
+    /// Whether manifests and signatures of both names are looked for in the same places.
+    fn has_the_same_stores(&self, image: &ImageReference, pinned: &ImageReference) -> bool {
+        let (Some(image), Some(pinned)) = (image.in_registry(), pinned.in_registry()) else {
+            return false;
+        };
+        let are_the_same = |ways: &Ways| ways.locations.are_the_same(image, pinned);
+        image == pinned || self.ways.as_ref().is_some_and(are_the_same)
+    }
+}
+
+/// A judgement, and what it was reached from.
+struct Decided {
+    judged: Judged,
+    source: Option<Named>,
+    warnings: Vec<String>,
+    reused: bool,
+}
+
+/// Whether the policy accepts the same evidence under the name that pins it; unknown if it wants other evidence.
+fn accepts_pinned(case: &Case, pinned: &ImageReference, mut evidence: Evidence) -> Option<bool> {
+    let Case { policy, question, needs: gathered, keys, now, .. } = case;
+    let plan = evaluate::plan(&policy.policy, pinned, question);
+    let needs = plan.needs();
+    if needs.signatures && !gathered.signatures || keys.add(&needs, &mut evidence).is_err() {
+        return Some(false);
+    }
+    // A name that pins the instance leads to a manifest that is no index.
+    if let Some(instance) = evidence.instance.take() {
+        if pinned.pinned_digest() == Some(&instance.digest) {
+            evidence.top_level = Some(instance.manifest);
+        } else {
+            evidence.instance = Some(instance);
+        }
+    }
+    let verdict = plan.judge(&evidence, *now);
+    let is_enough = needs.attachments == gathered.attachments && needs.time <= gathered.time;
+    is_enough.then_some(matches!(verdict.decision, Decision::Allow(_)))
 }
 
 /// A manifest of the caller's choice must be in a registry, and the one that the name pins, if it does.

@@ -106,3 +106,38 @@ pub struct Evidence {
     /// Whether registries.d keeps sigstore attachments from being looked for, but for requirements of ours.
     pub attachments_disabled: bool,
 }
+
+impl Evidence {
+    /// The same about the image, with the keys of other evidence.
+    pub fn with_keys_of(self, other: Self) -> Self {
+        let Self { key_files, key_data, host_root, .. } = other;
+        Self { key_files, key_data, host_root, ..self }
+    }
+
+    /// About how many bytes it holds about the image.
+    pub fn image_bytes(&self) -> usize {
+        let instance = self.instance.as_ref().map(|instance| &instance.manifest);
+        let manifests = self.top_level.iter().chain(instance);
+        manifests.map(ManifestEvidence::size).fold(0, usize::saturating_add)
+    }
+}
+
+impl ManifestEvidence {
+    fn size(&self) -> usize {
+        let signatures = self.signatures.iter().chain(&self.referrers).map(LocatedSignature::size);
+        signatures.fold(self.bytes.len(), usize::saturating_add)
+    }
+}
+
+impl LocatedSignature {
+    fn size(&self) -> usize {
+        let signature = match &self.signature {
+            UntrustedSignature::SimpleSigning(blob) | UntrustedSignature::Bundle(blob) => blob.len(),
+            UntrustedSignature::Sigstore(layer) => {
+                let annotations = layer.annotations.iter().map(|(key, value)| key.len() + value.len());
+                annotations.fold(layer.payload.len(), usize::saturating_add)
+            }
+        };
+        signature.saturating_add(self.location.len())
+    }
+}

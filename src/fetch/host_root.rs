@@ -1,7 +1,7 @@
 //! [`HostRoots`]: the trusted root of this host, read and checked again only when its files have changed.
 
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{self, Environment, Identity, RegularFile, TrustedRootFiles, TufRepository};
 use crate::fetch::Error;
@@ -23,6 +23,16 @@ impl HostRoots {
     /// That of the host with this environment; nothing is read yet.
     pub fn new(environment: Environment) -> Self {
         Self { environment, kept: Mutex::new(None) }
+    }
+
+    /// Where the host is.
+    pub(in crate::fetch) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Reads it again when it is needed.
+    pub(in crate::fetch) fn forget(&self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// The root as the files are now. It blocks.
@@ -105,9 +115,7 @@ pub(in crate::fetch) fn initial(repository: &TufRepository) -> Result<Vec<u8>, E
 }
 
 fn built_in() -> Result<Arc<HostRoot>, Error> {
-    static BUILT_IN: LazyLock<Result<Arc<HostRoot>, TrustedRootError>> =
-        LazyLock::new(|| HostRoot::built_in().map(Arc::new));
-    BUILT_IN.clone().map_err(|error| unusable(Path::new("vouchd"), error))
+    HostRoot::built_in().map(Arc::new).map_err(|error| unusable(Path::new("vouchd"), error))
 }
 
 /// When a file was last written. Before Sigstore there was no trusted root: systems made of images set such times.

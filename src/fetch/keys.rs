@@ -29,6 +29,18 @@ impl KeyFiles {
         Self { host_roots: HostRoots::new(environment), kept, of_policy }
     }
 
+    /// The same files and keys, as if none had been read.
+    pub fn afresh(&self) -> Self {
+        Self::new(self.host_roots.environment().clone())
+    }
+
+    /// Reads everything again when it is needed, and verifies it again.
+    pub fn forget(&self) {
+        self.host_roots.forget();
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.of_policy.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The contents of the file; a relative path starts in the working directory. It blocks.
     pub fn load(&self, path: &str) -> Result<Arc<KeyMaterial>, Error> {
         self.load_changed(path)

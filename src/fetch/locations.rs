@@ -1,8 +1,10 @@
 //! [`Locations`]: where images and their signatures are, and the way there, as the configuration says at the moment.
 
+use std::sync::Arc;
+
 use crate::config::{
-    Directories, Endpoint, Environment, ProxySettings, RegistriesConf, RegistriesConfSource, RegistriesD,
-    VouchdToml,
+    Directories, Endpoint, Environment, LookasideUrl, ProxySettings, RegistriesConf, RegistriesConfSource,
+    RegistriesD, VouchdToml,
 };
 use crate::fetch::Error;
 use crate::fetch::registry::Proxies;
@@ -54,6 +56,11 @@ impl Configuration {
             registries_conf: RegistriesConf::load(&self.registries_conf)?,
         })
     }
+
+    /// Reads them, and where proxies are set. It blocks.
+    pub fn load_ways(&self) -> Result<Ways, Error> {
+        Ok(Ways { locations: self.load()?, proxies: Arc::new(self.proxies.load()?) })
+    }
 }
 
 /// What those files say at the moment.
@@ -65,18 +72,44 @@ pub struct Locations {
     pub registries_conf: RegistriesConf,
 }
 
+/// Where the manifests and signatures of one image are looked for, in this order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places(Vec<Place>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    repository: String,
+    is_insecure: bool,
+    is_blocked: bool,
+    has_attachments: bool,
+    lookaside: Option<LookasideUrl>,
+}
+
 impl Locations {
+    /// Where an image and its signatures are looked for; nothing if it is nowhere.
+    pub fn places(&self, image: &Named) -> Option<Places> {
+        let place = |endpoint: &Endpoint| Place {
+            repository: endpoint.image.name(),
+            is_insecure: endpoint.insecure,
+            is_blocked: endpoint.blocked.is_some(),
+            has_attachments: self.registries_d.use_attachments(&endpoint.image),
+            lookaside: self.registries_d.lookaside_usable(&endpoint.image).ok(),
+        };
+        let endpoints = self.registries_conf.endpoints(image).ok()?;
+        Some(Places(endpoints.iter().map(place).collect()))
+    }
+
     /// Whether manifests and signatures of both names are looked for in the same places.
     pub fn are_the_same(&self, image: &Named, other: &Named) -> bool {
-        let places = |named: &Named| {
-            let endpoints = self.registries_conf.endpoints(named).ok()?;
-            let place = |endpoint: &Endpoint| {
-                let named = &endpoint.image;
-                let lookaside = self.registries_d.lookaside_usable(named).ok();
-                (named.name(), endpoint.insecure, self.registries_d.use_attachments(named), lookaside)
-            };
-            Some(endpoints.iter().map(place).collect::<Vec<_>>())
-        };
-        places(image).is_some_and(|found| places(other).is_some_and(|other| found == other))
+        self.places(image).is_some_and(|found| self.places(other) == Some(found))
     }
+}
+
+/// What those files say at the moment, and how to get there.
+#[derive(Clone, Debug)]
+pub struct Ways {
+    /// Where images and signatures are.
+    pub locations: Locations,
+    /// By way of which proxies.
+    pub proxies: Arc<Proxies>,
 }

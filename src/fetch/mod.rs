@@ -30,7 +30,6 @@ use crate::evaluate::evidence::{
     Evidence, InstanceEvidence, LocatedSignature, ManifestEvidence, Needs, Question, Subject,
 };
 use crate::fetch::budget::Reserve;
-use crate::fetch::registry::Proxies;
 use crate::fetch::source::{Found, RegistrySource, Source};
 use crate::inspect::{Failure, Store};
 use crate::manifest::{self, Platform};
@@ -38,8 +37,8 @@ use crate::reference::{ImageReference, Named, Transport};
 use crate::verify::UntrustedSignature;
 
 pub use budget::{ALL_EVIDENCE_BYTES, Budget, EVIDENCE_BYTES, EVIDENCE_REQUESTS};
-pub use locations::{Configuration, Locations, ProxySource};
-pub use principal::{Asker, Principal};
+pub use locations::{Configuration, Locations, Places, ProxySource, Ways};
+pub use principal::{Asker, Principal, PrincipalClass};
 
 /// Largest manifest: 4 MiB, as the reference allows (rule H-10).
 pub const MANIFEST_BYTES: usize = 4 << 20;
@@ -172,24 +171,24 @@ impl Client {
         &self.keys
     }
 
-    /// Gathers what `needs` says, and nothing else.
+    /// Gathers what `needs` says of an image, and nothing else; for one in a registry on these ways.
     pub async fn gather<'a>(
         &'a self,
         image: &ImageReference,
+        ways: Option<&Ways>,
         needs: &Needs,
         question: &Question,
         principal: &'a Principal,
-        budget: &'a Budget,
-        deadline: Instant,
+        (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Gathered<'a>, Error> {
-        let mut evidence = self.material(needs).await?;
+        let mut evidence = Evidence::default();
         if !needs.manifest {
             return Ok(Gathered { evidence, ..Gathered::default() });
         }
-        let found = match image.in_registry() {
-            Some(named) => {
+        let found = match image.in_registry().zip(ways) {
+            Some((named, ways)) => {
                 let limits = (budget, deadline);
-                self.reach(named, needs, question, principal, limits).await?
+                self.reach(named, ways, needs, question, principal, limits).await?
             }
             None => {
                 let (wanted, platform) = (image.clone(), question.platform.clone());
@@ -250,7 +249,9 @@ impl Client {
         let needs = Needs { manifest: true, attachments: true, ..Needs::default() };
         let question =
             Question { require_signature: false, subject: Subject::TopLevel, platform: platform.clone() };
-        let gathering = self.gather(image, &needs, &question, &Principal::OWNER, budget, deadline);
+        let ways = self.ways(image).await?;
+        let (ways, owner) = (ways.as_ref(), &Principal::OWNER);
+        let gathering = self.gather(image, ways, &needs, &question, owner, (budget, deadline));
         let late = || Error::TimedOut { waiting_for: "the manifest".to_owned() };
         let gathered = tokio::time::timeout_at(deadline, gathering).await.unwrap_or_else(|_| Err(late()))?;
         let Gathered { evidence, source: origin, warnings, place } = gathered;
@@ -287,15 +288,15 @@ impl Client {
     pub async fn gather_signatures<'a>(
         &'a self,
         image: &ImageReference,
-        manifest: ManifestEvidence,
-        signatures: Option<Vec<LocatedSignature>>,
+        (manifest, signatures): (ManifestEvidence, Option<Vec<LocatedSignature>>),
+        ways: &Ways,
         needs: &Needs,
         principal: &'a Principal,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Gathered<'a>, Error> {
         let named = image.in_registry().ok_or(Error::UnsupportedTransport(image.transport()))?;
-        let mut evidence = self.material(needs).await?;
-        let (locations, proxies) = self.ways().await?;
+        let mut evidence = Evidence::default();
+        let locations = &ways.locations;
         let endpoints = locations.registries_conf.endpoints(named)?;
         let place = endpoints.iter().find(|endpoint| !endpoint.is_mirror).unwrap_or(endpoints.first());
         check_blocked(place)?;
@@ -315,7 +316,7 @@ impl Client {
             return Ok(Gathered { evidence, ..Gathered::default() });
         }
         let limits = (budget, deadline);
-        let mut source = self.source(place, &locations, &proxies, needs, principal, limits).await?;
+        let mut source = self.source(place, ways, needs, principal, limits).await?;
         source.keeps_signatures = self.registry.keeps_signatures(&source.errand()).await?;
         evidence.attachments_disabled = !source.attachments;
         let (warnings, origin) = (source.warnings(), Some(source.endpoint.image.clone()));
@@ -324,9 +325,9 @@ impl Client {
         Ok(Gathered { evidence, source: origin, warnings, place: source.into_place() })
     }
 
-    /// What signatures are checked with.
-    async fn material(&self, needs: &Needs) -> Result<Evidence, Error> {
-        let (keys, wanted) = (Arc::clone(&self.keys), needs.clone());
+    /// What signatures are checked with, as evidence about no image yet.
+    pub async fn material(&self, keys: &Arc<keys::KeyFiles>, needs: &Needs) -> Result<Evidence, Error> {
+        let (keys, wanted) = (Arc::clone(keys), needs.clone());
         let read = move || {
             let mut evidence = Evidence::default();
             keys.add(&wanted, &mut evidence)?;
@@ -335,32 +336,32 @@ impl Client {
         blocking(read).await
     }
 
-    /// The configuration as it is on disk now.
-    async fn ways(&self) -> Result<(Locations, Arc<Proxies>), Error> {
+    /// The ways to an image, as the configuration is on disk now; none to one outside registries.
+    pub async fn ways(&self, image: &ImageReference) -> Result<Option<Ways>, Error> {
+        if image.in_registry().is_none() {
+            return Ok(None);
+        }
         let configuration = Arc::clone(&self.configuration);
-        blocking(move || Self::read_ways(&configuration)).await
-    }
-
-    fn read_ways(configuration: &Configuration) -> Result<(Locations, Arc<Proxies>), Error> {
-        Ok((configuration.load()?, Arc::new(configuration.proxies.load()?)))
+        blocking(move || configuration.load_ways()).await.map(Some)
     }
 
     /// Whether the configuration that every image in a registry needs can be used. It blocks.
     pub fn check(&self) -> Result<(), Error> {
-        Self::read_ways(&self.configuration).map(|_| ())
+        self.configuration.load_ways().map(|_| ())
     }
 
     /// The first endpoint that has the manifest; everything else is asked of that one alone (rules M-5, M-6).
     async fn reach<'a>(
         &'a self,
         named: &Named,
+        ways: &Ways,
         needs: &Needs,
         question: &Question,
         principal: &'a Principal,
         (budget, deadline): (&'a Budget, Instant),
     ) -> Result<Found<'a>, Error> {
-        let (locations, proxies) = self.ways().await?;
-        let endpoints: Vec<Endpoint> = locations.registries_conf.endpoints(named)?.iter().cloned().collect();
+        let endpoints: Vec<Endpoint> =
+            ways.locations.registries_conf.endpoints(named)?.iter().cloned().collect();
         let early = endpoints.len() == 1 && needs.signatures && question.subject != Subject::Instance;
         let mut mirrors = Vec::new();
         for (endpoint, left) in endpoints.iter().zip((0..endpoints.len()).rev()) {
@@ -369,7 +370,7 @@ impl Client {
             let until = share(Instant::now(), deadline, left);
             let attempt = async {
                 let limits = (budget, deadline);
-                let source = self.source(endpoint, &locations, &proxies, needs, principal, limits).await?;
+                let source = self.source(endpoint, ways, needs, principal, limits).await?;
                 // Where another place would be asked instead, each must say what it is (rules H-1, K-9).
                 if endpoints.len() > 1 {
                     self.registry.keeps_signatures(&source.errand()).await?;
@@ -399,8 +400,7 @@ impl Client {
     async fn source<'a>(
         &'a self,
         endpoint: &Endpoint,
-        locations: &Locations,
-        proxies: &Arc<Proxies>,
+        Ways { locations, proxies }: &Ways,
         needs: &Needs,
         principal: &'a Principal,
         (budget, deadline): (&'a Budget, Instant),

@@ -1,5 +1,7 @@
 //! [`PublicKey`]: the key of a signer, of a log or of a certificate (rules C-3, C-4).
 
+use std::sync::Arc;
+
 use ::sigstore::crypto::{CosignVerificationKey, Signature};
 use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_ASN1, ECDSA_P384_SHA256_ASN1, ECDSA_P521_SHA256_ASN1, EcdsaVerificationAlgorithm,
@@ -12,6 +14,7 @@ use x509_cert::spki::{AlgorithmIdentifier, SubjectPublicKeyInfo, SubjectPublicKe
 use crate::digest::Digest;
 
 use super::certificate::{Hash, SignatureAlgorithm};
+use super::facts::Facts;
 use super::pem;
 
 /// Why a key member or file of sigstoreSigned holds no usable public key (rules C-3, C-4).
@@ -52,6 +55,8 @@ pub struct PublicKey {
     verifier: Verifier,
     spki: Vec<u8>,
     id: Digest,
+    /// Shared among clones.
+    facts: Arc<Facts>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,7 +134,7 @@ impl PublicKey {
         if !well_formed || ParsedPublicKey::new(algorithm, der).is_err() {
             return Err(KeyError::Spki);
         }
-        Ok(Self { kind, verifier, spki: der.to_vec(), id: Digest::sha256(der) })
+        Ok(Self { kind, verifier, spki: der.to_vec(), id: Digest::sha256(der), facts: Arc::default() })
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo.
@@ -152,12 +157,13 @@ impl PublicKey {
 
     /// Whether `signature` is this key's over the SHA-256 of `payload`, or with Ed25519 over `payload` (rule C-4).
     pub(in crate::verify) fn verifies(&self, payload: &[u8], signature: &[u8]) -> bool {
-        match &self.verifier {
+        let verify = || match &self.verifier {
             Verifier::Cosign(key) => key.verify_signature(Signature::Raw(signature), payload).is_ok(),
             Verifier::Curve(algorithm) => {
                 UnparsedPublicKey::new(*algorithm, &self.spki).verify(payload, signature).is_ok()
             }
-        }
+        };
+        self.facts.established([b"rule C-4", &self.spki, payload], signature, verify)
     }
 }
 
@@ -169,6 +175,7 @@ impl PublicKey {
         certificate: &[u8],
         signature: &[u8],
     ) -> bool {
+        let name = format!("rule C-33 {algorithm:?}");
         let algorithm: &'static dyn VerificationAlgorithm = match (self.kind, algorithm) {
             (Kind::Ed25519, SignatureAlgorithm::Ed25519) => &signature::ED25519,
             (Kind::P256, SignatureAlgorithm::Ecdsa(Hash::Sha256)) => &signature::ECDSA_P256_SHA256_ASN1,
@@ -188,7 +195,8 @@ impl PublicKey {
             (Kind::Rsa, SignatureAlgorithm::RsaPss(Hash::Sha512)) => &signature::RSA_PSS_2048_8192_SHA512,
             (Kind::Ed25519, _) | (Kind::P256 | Kind::P384 | Kind::P521, _) | (Kind::Rsa, _) => return false,
         };
-        UnparsedPublicKey::new(algorithm, &self.spki).verify(certificate, signature).is_ok()
+        let verify = || UnparsedPublicKey::new(algorithm, &self.spki).verify(certificate, signature).is_ok();
+        self.facts.established([name.as_bytes(), &self.spki, certificate], signature, verify)
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod bundle;
 mod canonical;
 mod certificate;
+mod facts;
 mod fulcio;
 pub mod hearsay;
 pub mod identity;

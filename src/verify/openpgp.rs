@@ -20,10 +20,11 @@ use sequoia_openpgp::policy::{AsymmetricAlgorithm, HashAlgoSecurity, StandardPol
 use sequoia_openpgp::types::{
     CompressionAlgorithm, Curve, DataFormat, HashAlgorithm, KeyFlags, PublicKeyAlgorithm, SignatureType,
 };
-use sequoia_openpgp::{Fingerprint, KeyHandle};
+use sequoia_openpgp::{Fingerprint, KeyHandle, serialize};
 
 use crate::json;
 
+use super::facts::Facts;
 use super::trust::KeyMaterial;
 use super::{Claim, Payload, Rejection, SIGNATURE_BYTES, Signer, Timestamp, Verified};
 
@@ -33,6 +34,7 @@ pub struct Certificates {
     certs: Vec<Cert>,
     /// There were more than [`CERTIFICATES`]. None is kept: one left out could have held a revocation.
     too_many: bool,
+    facts: Facts,
 }
 
 impl Certificates {
@@ -44,10 +46,10 @@ impl Certificates {
             let read = CertParser::from_iter(packets(&ring)).filter_map(Result::ok);
             certs.extend(read.take(CERTIFICATES + 1).map(Cert::strip_secret_key_material));
             if certs.len() > CERTIFICATES {
-                return Self { certs: Vec::new(), too_many: true };
+                return Self { certs: Vec::new(), too_many: true, facts: Facts::default() };
             }
         }
-        Self { certs, too_many: false }
+        Self { certs, too_many: false, facts: Facts::default() }
     }
 
     /// Whether no signature can be verified with it.
@@ -73,7 +75,8 @@ pub fn verify(blob: &[u8], keys: &[&KeyMaterial], now: Timestamp) -> Result<Veri
     check_algorithm(key.key())?;
     check_algorithm(primary(&cert))?;
     check_hash_size(key.key(), message.signature.hash_algo())?;
-    check_signature(&message, key.key())?;
+    let facts = keys.first().map(|material| &material.certificates().facts);
+    check_signature(&message, key.key(), facts)?;
 
     check_signature_expiry(&message.signature, moment)?;
     let rules = rules(moment);
@@ -430,7 +433,11 @@ fn check_hash_size(key: &Key<PublicParts, UnspecifiedRole>, hash: HashAlgorithm)
 /// process (sequoia 2.4.2, packet/signature/cache.rs) that has neither limit nor removal, so that whoever can replay
 /// good signatures, of any image, would fill the daemon's memory (rule T-18). `Key::verify` is below that cache. The
 /// self-signatures of key files still pass through it: 32 bytes each, as many as there are in all key files.
-fn check_signature(message: &Message, key: &Key<PublicParts, UnspecifiedRole>) -> Result<(), Rejection> {
+fn check_signature(
+    message: &Message,
+    key: &Key<PublicParts, UnspecifiedRole>,
+    facts: Option<&Facts>,
+) -> Result<(), Rejection> {
     let signature = &message.signature;
     let digest = || {
         let mut context = signature.hash_algo().context()?.for_signature(signature.version());
@@ -439,10 +446,18 @@ fn check_signature(message: &Message, key: &Key<PublicParts, UnspecifiedRole>) -
         context.into_digest()
     };
     let digest: Vec<u8> = digest().map_err(|_| Rejection::BadSignature)?;
+    let verify = || key.verify(signature.mpis(), signature.hash_algo(), &digest).is_ok();
+    let is_by_key = || {
+        let parts =
+            (serialize::MarshalInto::to_vec(key.mpis()), serialize::MarshalInto::to_vec(signature.mpis()));
+        let (Some(facts), (Ok(key_bytes), Ok(signed))) = (facts, parts) else { return verify() };
+        let algorithm = format!("OpenPGP {:?} {:?}", key.pk_algo(), signature.hash_algo());
+        facts.established([algorithm.as_bytes(), &key_bytes, &digest], &signed, verify)
+    };
     if signature.pk_algo() == key.pk_algo()
         && digest.starts_with(signature.digest_prefix())
         && signature.signature_creation_time() >= Some(key.creation_time())
-        && key.verify(signature.mpis(), signature.hash_algo(), &digest).is_ok()
+        && is_by_key()
     {
         return Ok(());
     }

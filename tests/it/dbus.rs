@@ -280,7 +280,7 @@ async fn options_that_are_not_understood_are_errors() {
         Dictionary::new().with("require-signature", Str::from("false")),
         Dictionary::new().with("require-signature", true).with("require-signature", false),
         Dictionary::new().with("cookie", Str::from("")),
-        Dictionary::new().with("no-cache", true),
+        Dictionary::new().with("no-cache", Str::from("true")),
         Dictionary::new().with("timeout-usec", 601_000_000_u64),
     ] {
         let call = verifier.verify_image("docker-daemon:a/b:1", options).await;
@@ -310,8 +310,8 @@ async fn gatherings_are_limited_and_given_back() {
     let options = |microseconds: u64| Dictionary::new().with("timeout-usec", microseconds);
     let image = silent.image();
     let mut running = tokio::task::JoinSet::new();
-    for _ in 0..GATHERINGS.all + 5 {
-        let (verifier, image, options) = (verifier.clone(), image.clone(), options(3_000_000));
+    for number in 0..GATHERINGS.all + 5 {
+        let (verifier, image, options) = (verifier.clone(), silent.numbered(number), options(3_000_000));
         running.spawn(async move { verifier.verify_image(&image, options).await.unwrap_err() });
     }
     let errors: Vec<_> = running.join_all().await;
@@ -838,18 +838,18 @@ async fn a_caller_that_leaves_gives_back_what_it_took() {
     let staying = uncached(&bus.connect().await).await;
     let ask = async || {
         let options = Dictionary::new().with("timeout-usec", 1000_u64);
-        staying.verify_image(&silent.image(), options).await.unwrap_err()
+        staying.verify_image(&silent.numbered(1000), options).await.unwrap_err()
     };
     let leaving = bus.connect().await;
     let verifier = uncached(&leaving).await;
     let mut asking = tokio::task::JoinSet::new();
-    for _ in 1..GATHERINGS.all {
-        let (verifier, image) = (verifier.clone(), silent.image());
+    for number in 1..GATHERINGS.all {
+        let (verifier, image) = (verifier.clone(), silent.numbered(number));
         let options = Dictionary::new().with("timeout-usec", 600_000_000_u64);
         asking.spawn(async move { verifier.verify_image(&image, options).await.map(|_| ()) });
     }
     let mut program = mortal(env!("CARGO_BIN_EXE_vouchd"));
-    program.args(["verify", "--bus", "--bus-address", &bus.address, "--timeout", "10m", &silent.image()]);
+    program.args(["verify", "--bus", "--bus-address", &bus.address, "--timeout", "10m", &silent.numbered(0)]);
     let mut program = program.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let began = Instant::now();
     while silent.connections.load(Ordering::SeqCst) < GATHERINGS.all {
@@ -903,8 +903,10 @@ async fn a_caller_can_cancel_its_own_verification() {
     };
     unknown(&own, "one").await;
     let mut asking = tokio::task::JoinSet::new();
-    for (verifier, cookie) in [(&own, "one"), (&own, "two"), (&other, "one")] {
-        let (verifier, image, options) = (verifier.clone(), silent.image(), options(cookie));
+    for (number, (verifier, cookie)) in
+        [(&own, "one"), (&own, "two"), (&other, "one")].into_iter().enumerate()
+    {
+        let (verifier, image, options) = (verifier.clone(), silent.numbered(number), options(cookie));
         asking.spawn(async move { verifier.verify_image(&image, options).await.unwrap_err() });
     }
     let began = Instant::now();
@@ -1488,7 +1490,7 @@ impl Rig {
         self
     }
 
-    fn policy(&self) -> PathBuf {
+    pub(crate) fn policy(&self) -> PathBuf {
         self.directory.path().join("policy.json")
     }
 
@@ -1599,6 +1601,11 @@ impl Silent {
 
     pub(crate) fn image(&self) -> String {
         format!("docker://{}/a/b:1", self.host)
+    }
+
+    /// One of several images: all who ask for one have it gathered once.
+    pub(crate) fn numbered(&self, number: usize) -> String {
+        format!("docker://{}/a/b:n{number}", self.host)
     }
 }
 

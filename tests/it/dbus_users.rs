@@ -352,8 +352,8 @@ async fn users_leave_turns_for_root() {
     for uid in 1..=8 {
         let user = host.user(uid).await;
         let verifier = uncached(&user.connection).await;
-        for _ in 0..10 {
-            let (verifier, image) = (verifier.clone(), silent.image());
+        for number in 0..10 {
+            let (verifier, image) = (verifier.clone(), format!("docker://{}/a/u{uid}:{number}", silent.host));
             running.spawn(async move {
                 let options =
                     Dictionary::new().with("require-signature", false).with("timeout-usec", 4_000_000_u64);
@@ -367,8 +367,8 @@ async fn users_leave_turns_for_root() {
     assert_eq!(root.active_verifications().await.unwrap(), 16);
     // Sixteen more of root's begin, and no seventeenth.
     let mut roots = JoinSet::new();
-    for _ in 0..17 {
-        let (root, image) = (root.clone(), silent.image());
+    for number in 0..17 {
+        let (root, image) = (root.clone(), format!("docker://{}/a/root:{number}", silent.host));
         roots.spawn(async move {
             let options =
                 Dictionary::new().with("require-signature", false).with("timeout-usec", 1_000_000_u64);

@@ -49,6 +49,7 @@ mod referrers;
 // The client of registries against hostile servers.
 mod registry;
 // Every rule about registries is cited by a test.
+mod reuse;
 mod rules;
 // Servers that answer by a script.
 mod server;

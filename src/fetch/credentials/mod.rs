@@ -52,7 +52,11 @@ pub struct Stored {
 
 /// What a caller supplied.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Supplied(Content);
+pub struct Supplied {
+    content: Content,
+    /// Of the file.
+    digest: Digest,
+}
 
 /// `credential-helpers` of registries.conf(5), in order (rule U-3); an empty list means the files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -115,7 +119,16 @@ impl Source {
 
     /// The contents of an authentication file that a caller handed over: only literal credentials (T-24).
     pub fn handed_over(bytes: &[u8]) -> Result<Self, NotAcceptable> {
-        Content::handed_over(bytes).map(|content| Self::Supplied(Supplied(content)))
+        let content = Content::handed_over(bytes)?;
+        Ok(Self::Supplied(Supplied { content, digest: Digest::sha256(bytes) }))
+    }
+
+    /// The digest of what a caller supplied, if one did: it tells callers apart and holds no secret (T-25).
+    pub fn supplied_digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Anonymous | Self::Stored(_) => None,
+            Self::Supplied(Supplied { digest, .. }) => Some(digest),
+        }
     }
 
     /// The credentials for a repository as the server is asked for it, by host and full name (rules U-5, M-10).
@@ -129,7 +142,7 @@ impl Source {
                 let wanted = Wanted { repository, host: host(repository), deadline };
                 found.credentials = stored.find(&wanted, stores, &mut found.warnings)?;
             }
-            Self::Supplied(Supplied(content)) => {
+            Self::Supplied(Supplied { content, .. }) => {
                 found.credentials = content.literal(repository).map_err(|fault| Error::AuthFile {
                     path: "handed over".to_owned(),
                     detail: fault.to_string(),
