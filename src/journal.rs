@@ -49,6 +49,8 @@ pub struct Failure<'a> {
     pub code: Option<&'a str>,
     /// The same in words.
     pub message: &'a str,
+    /// The digest of the policy, if that was read.
+    pub policy: Option<&'a str>,
 }
 
 /// What an answer counts as; that somebody went away is [`Outcome::Cancelled`], which no report tells.
@@ -73,7 +75,10 @@ pub fn answer(asked: &Asked<'_>, outcome: Outcome, result: Result<&Report, Failu
     };
     let manifest = report.and_then(|report| text(report.manifest_digest.as_deref()));
     let resolved = report.and_then(|report| text(report.resolved_digest.as_deref()));
-    let policy = report.and_then(|report| text(report.policy.as_ref().map(|policy| policy.digest.as_str())));
+    let policy = match result {
+        Ok(report) => text(report.policy.as_ref().map(|policy| policy.digest.as_str())),
+        Err(failure) => text(failure.policy),
+    };
     let scope = report.and_then(|report| report.scope.as_ref()).map(|scope| match &scope.transport {
         Some(transport) => escape(&format!("{transport}:{}", scope.name)),
         None => escape(&scope.name),

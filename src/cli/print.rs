@@ -13,8 +13,8 @@ use crate::report::{
     STALE_AFTER_DAYS, SignatureReport, SignerReport, StatusReport, TrustReport, TufReport,
 };
 
-use crate::verify::Signer;
 use crate::verify::bundle::{BundleClaim, Subject};
+use crate::verify::{Signer, Timestamp};
 
 use super::Exit;
 
@@ -346,7 +346,7 @@ pub(super) fn status(report: &StatusReport) -> Exit {
     let health = match report.health {
         Health::Healthy => "healthy",
         Health::Attention => "something needs attention",
-        Health::Undecided => "the daemon cannot be asked",
+        Health::Undecided => "the daemon does not run, or cannot be asked",
         Health::Unusable => "images are refused until this is mended",
     };
     text.push_str(&format!("{health}\n"));
@@ -366,6 +366,12 @@ fn push_daemon(text: &mut String, daemon: &DaemonReport) {
     }
     for (outcome, count) in daemon.counters.iter().flatten() {
         text.push_str(&format!("  {:<10}  {count}\n", escape(outcome)));
+    }
+    for refusal in daemon.refusals.iter().flatten() {
+        let seconds = i64::try_from(refusal.time_usec / 1_000_000).unwrap_or(i64::MAX);
+        let code = refusal.code.as_deref().map(|code| format!(" [{}]", escape(code))).unwrap_or_default();
+        let (verdict, image) = (escape(&refusal.verdict), escape(&refusal.reference));
+        text.push_str(&format!("  {verdict:<10}  {} {image}{code}\n", Timestamp(seconds)));
     }
 }
 

@@ -53,7 +53,8 @@ fn report(state: DaemonState) -> DaemonReport {
             report.version = Some(running.version);
             report.policy_state = Some(running.policy_state);
             report.policy_path = Some(running.policy_path).filter(|path| !path.is_empty());
-            report.counters = running.counters;
+            report.policy_digest = Some(running.policy_digest).filter(|digest| !digest.is_empty());
+            (report.counters, report.refusals) = (running.counters, running.refusals);
         }
         Ok(None) => {}
         Err(error) => report.error = Some(error.to_string()),

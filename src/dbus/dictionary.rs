@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use zbus::wire::{Array, Dict, Str};
@@ -66,6 +66,11 @@ impl Dictionary {
 
     /// The report again. Keys that are not known are left out.
     pub(super) fn to_report(&self) -> Result<Report, String> {
+        self.read()
+    }
+
+    /// What was sent under the keys of its JSON.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
         let mut members = serde_json::Map::new();
         for (key, value) in self.iter() {
             if members.insert(key.to_owned(), json(value)?).is_some() {

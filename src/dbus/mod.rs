@@ -10,6 +10,7 @@ mod options;
 mod polkit;
 mod rate;
 mod recent;
+mod refusals;
 mod state;
 mod status;
 mod systemd;
@@ -32,7 +33,7 @@ use zbus::wire::Str;
 use crate::config::is_short_name;
 use crate::diagnostic::{Diagnostic, Severity, escape};
 use crate::digest::{Algorithm, Digest};
-use crate::engine::{self, Answer, Content, Engine, Limits, Request, Stage, Turn, Turns};
+use crate::engine::{self, Answer, Content, Engine, Limits, LoadedPolicy, Request, Stage, Turn, Turns};
 use crate::evaluate::evidence::LocatedSignature;
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
 use crate::fetch::credentials::{AUTH_FILE_BYTES, Source};
@@ -49,6 +50,7 @@ use callers::Callers;
 use cookies::{Cookies, Held};
 use rate::Rate;
 use recent::Recent;
+use refusals::{Refusal, Refusals};
 use status::Seen;
 
 pub use callers::Departures;
@@ -133,6 +135,7 @@ pub struct Verifier {
     rate: Arc<Rate>,
     reading: Arc<Turns>,
     recorder: Arc<Recorder>,
+    refusals: Refusals,
     seen: Seen,
     status: Recent<PolicyStatus>,
 }
@@ -154,6 +157,7 @@ impl Verifier {
             rate: Arc::default(),
             reading: turns(READING),
             recorder: Arc::new(Recorder::start()),
+            refusals: Refusals::default(),
             seen: Seen::new(),
             status: Recent::new(),
         }
@@ -276,17 +280,18 @@ impl Verifier {
         let mut unit = JoinSet::new();
         unit.spawn(unit_of(connection.clone(), caller.pid));
         let answer = tokio::select! {
-            () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
-            () = cancelled(held.as_ref()) => Err(Error::cancelled()),
+            () = self.callers.left(connection, header.sender()) => Err(Error::caller_left().into()),
+            () = cancelled(held.as_ref()) => Err(Error::cancelled().into()),
             answer = self.judge(caller.asker, shown, reference, &options, &asked, stage) => answer,
         };
         let answer = match shown {
             Shown::AsAsked => answer,
-            Shown::NothingOfThisHost => answer.map_err(Error::of_anonymous),
+            Shown::NothingOfThisHost => answer.map_err(Undecided::of_anonymous),
         };
         let result = answer.and_then(|answer| {
-            check_resolved(reference, &asked, &answer)?;
-            check_expected(&options, &answer)?;
+            let checked = check_resolved(reference, &asked, &answer);
+            let checked = checked.and_then(|()| check_expected(&options, &answer));
+            checked.map_err(|error| Undecided { error, policy: digest_of(&answer.policy) })?;
             Ok(Report::of_answer(reference, Route::Bus, &answer))
         });
         let unit = tokio::time::timeout(LATE, unit.join_next()).await.ok().flatten();
@@ -294,18 +299,22 @@ impl Verifier {
         let id = self.record(&caller, unit.as_deref(), reference, &options, began, &result);
         self.look_if_changed(&result);
         self.say_verdict(connection, id, reference, &result).await;
-        result.map(|report| Decided { id, report })
+        result.map(|report| Decided { id, report }).map_err(|undecided| undecided.error)
     }
 
     /// What an answer tells of the policy is looked into; nobody's answer waits for it.
-    fn look_if_changed(&self, result: &Result<Report, Error>) {
+    fn look_if_changed(&self, result: &Result<Report, Undecided>) {
         let may_differ = match result {
             Ok(report) => self.seen.differs(report.policy.as_ref().map(|policy| policy.digest.as_str())),
-            Err(error) => error.is_configuration(),
+            Err(undecided) => undecided.error.is_configuration(),
         };
-        if may_differ {
+        // Those who look already will see it.
+        if let (true, Ok(turn)) = (may_differ, Arc::clone(&self.looking).try_acquire_owned()) {
             let verifier = self.clone();
-            tokio::spawn(async move { verifier.policy_status().await });
+            tokio::spawn(async move {
+                let _turn = turn;
+                verifier.policy_status().await
+            });
         }
     }
 
@@ -315,7 +324,7 @@ impl Verifier {
         connection: &Connection,
         id: u64,
         reference: &str,
-        result: &Result<Report, Error>,
+        result: &Result<Report, Undecided>,
     ) {
         let Ok(emitter) = SignalEmitter::new(connection, PATH) else { return };
         let (digest, code, policy) = match result {
@@ -324,7 +333,7 @@ impl Verifier {
                 report.code.as_deref(),
                 report.policy.as_ref().map(|policy| policy.digest.as_str()),
             ),
-            Err(error) => (None, error.code(), None),
+            Err(Undecided { error, policy }) => (None, error.code(), policy.as_deref()),
         };
         let mut details = Dictionary::new();
         for (key, value) in [("code", code), ("policy-digest", policy)] {
@@ -360,20 +369,37 @@ impl Verifier {
         reference: &str,
         options: &Options,
         began: Instant,
-        result: &Result<Report, Error>,
+        result: &Result<Report, Undecided>,
     ) -> u64 {
         let outcome = outcome(result);
         let code = match result {
             Ok(report) => report.code.as_deref(),
-            Err(error) if error.is_of_caller() => None,
-            Err(error) => error.code(),
+            Err(Undecided { error, .. }) if error.is_of_caller() => None,
+            Err(Undecided { error, .. }) => error.code(),
         };
         let id = self.counters.count(outcome, code);
+        if matches!(outcome, Outcome::Failed | Outcome::Rejected) {
+            self.refusals.add(Refusal {
+                time: now_usec(),
+                id,
+                verdict: outcome.as_str(),
+                reference: reference.to_owned(),
+                code: code.map(str::to_owned),
+                reason: match result {
+                    Ok(report) => report.message.clone().unwrap_or_default(),
+                    Err(undecided) => undecided.error.message(),
+                },
+                uid: caller.uid,
+                initiator: options.initiator.clone(),
+            });
+        }
         let (reference, initiator) = (reference.to_owned(), options.initiator.clone());
         let (caller, unit, took) = (caller.uid, unit.map(str::to_owned), began.elapsed());
         let told = match result {
             Ok(report) => Ok(report.clone()),
-            Err(error) => Err((code.map(str::to_owned), error.message())),
+            Err(Undecided { error, policy }) => {
+                Err((code.map(str::to_owned), error.message(), policy.clone()))
+            }
         };
         let policies = Arc::clone(&self.policies);
         self.recorder.record(move || {
@@ -387,8 +413,8 @@ impl Verifier {
                         policies.saw(began, SeenPolicy { state: "loaded", path, digest });
                     }
                 }
-                Err((code, message)) => {
-                    let failure = Failure { code: code.as_deref(), message };
+                Err((code, message, policy)) => {
+                    let failure = Failure { code: code.as_deref(), message, policy: policy.as_deref() };
                     journal::answer(&asked, outcome, Err(failure));
                 }
             }
@@ -413,13 +439,13 @@ impl Verifier {
         options: &Options,
         asked: &Asked<'_>,
         stage: Option<watch::Sender<Stage>>,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, Undecided> {
         let deadline = Instant::now() + options.timeout;
         let mut request = Request::new(options.question.clone(), self.engine.budget(asker));
         (request.stage, request.reuse) = (stage, !options.no_cache);
         if asked.has_content() || options.auth_file.is_some() {
             // Nothing is read for a call that could not go on.
-            request.turn = Some(self.engine.gatherings().take(asker)?);
+            request.turn = Some(self.engine.gatherings().take(asker).map_err(Error::from)?);
         }
         let handing = HandedOver { asker, budget: request.budget.clone(), deadline };
         let supplied = self.supplied(shown, options, &handing).await?;
@@ -439,11 +465,37 @@ impl Verifier {
                 }
                 Ok(answer)
             }
-            Ok(Some(Ok(Err(undecided)))) => Err(Error::of_engine(&undecided.error)),
-            Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off")),
-            Err(_) => Err(Error::timed_out()),
+            Ok(Some(Ok(Err(undecided)))) => {
+                let policy = undecided.policy.as_deref().and_then(digest_of);
+                Err(Undecided { error: Error::of_engine(&undecided.error), policy })
+            }
+            Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off").into()),
+            Err(_) => Err(Error::timed_out().into()),
         }
     }
+}
+
+/// Why there is no verdict, and the digest of the policy by which there would have been one, if it is known.
+#[derive(Debug)]
+struct Undecided {
+    error: Error,
+    policy: Option<String>,
+}
+
+impl From<Error> for Undecided {
+    fn from(error: Error) -> Self {
+        Self { error, policy: None }
+    }
+}
+
+impl Undecided {
+    fn of_anonymous(self) -> Self {
+        Self { error: self.error.of_anonymous(), ..self }
+    }
+}
+
+fn digest_of(policy: &LoadedPolicy) -> Option<String> {
+    policy.file.as_ref().map(|file| file.digest.to_string())
 }
 
 /// What registries are shown, beside what the caller hands over.
@@ -900,6 +952,24 @@ impl Verifier {
         if self.cookies.cancel(sender, cookie) { Ok(()) } else { Err(Error::unknown_cookie()) }
     }
 
+    /// The last 16 answers that were not yes, the newest last. Only root may ask, because they name images.
+    ///
+    /// Keys of each: time-usec t (since 1970), verdict-id t, verdict s ("rejected" or "failed"), reference s, code s (a
+    /// name of vouchd-codes(7), absent if there is none), message s, caller-uid u, initiator s (absent if the caller gave
+    /// none).
+    #[zbus(out_args("refusals"))]
+    pub async fn last_refusals(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<Dictionary>, Error> {
+        let (caller, _call) = self.admit(connection, &header).await?;
+        match caller.asker {
+            Asker::Owner => Ok(self.refusals.to_dictionaries()),
+            Asker::User(_) => Err(Error::access_denied("only root may see what was refused", "ask as root")),
+        }
+    }
+
     /// The version of the service.
     #[zbus(property(emits_changed_signal = "const"))]
     pub fn version(&self) -> String {
@@ -1032,10 +1102,10 @@ async fn tell_progress(emitter: SignalEmitter<'static>, cookie: String, mut stag
     }
 }
 
-fn outcome(result: &Result<Report, Error>) -> Outcome {
+fn outcome(result: &Result<Report, Undecided>) -> Outcome {
     match result {
         Ok(report) => journal::outcome(report),
-        Err(error) if error.is_of_caller() => Outcome::Cancelled,
+        Err(Undecided { error, .. }) if error.is_of_caller() => Outcome::Cancelled,
         Err(_) => Outcome::Failed,
     }
 }

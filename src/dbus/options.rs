@@ -381,7 +381,7 @@ mod tests {
             with("check-tag", true.into()),
             with("signatures", s("x").into()),
             with("auth-file", s("/x").into()),
-            with("no-cache", true.into()),
+            with("no-cache", s("true").into()),
             with("initiator", s("a").into()).with("initiator", s("a")),
             with("require-signature", true.into()).with("require-signature", false),
         ] {

@@ -7,6 +7,8 @@ use zbus::fdo::{self, DBusProxy};
 use zbus::names::{BusName, WellKnownName};
 use zbus::proxy::CacheProperties;
 
+use crate::report::RefusalReport;
+
 use super::client::{ClientError, bus, bus_address, check_owner, connect};
 use super::{NAME, UNIT, UnitState, VerifierProxy};
 
@@ -31,8 +33,12 @@ pub struct Running {
     pub policy_state: String,
     /// The policy file; empty if there is none.
     pub policy_path: String,
+    /// SHA-256 of the policy file; empty unless it is loaded.
+    pub policy_digest: String,
     /// What it has answered, by outcome, if it tells.
     pub counters: Option<BTreeMap<String, u64>>,
+    /// The last answers that were not yes, the newest last, if it tells: only root (T-34).
+    pub refusals: Option<Vec<RefusalReport>>,
 }
 
 impl DaemonState {
@@ -76,6 +82,17 @@ async fn running(connection: &zbus::Connection) -> Result<Option<Running>, Clien
         version: verifier.version().await.map_err(failed)?,
         policy_state: verifier.policy_state().await.map_err(failed)?,
         policy_path: verifier.policy_path().await.map_err(failed)?,
+        policy_digest: verifier.policy_digest().await.map_err(failed)?,
         counters: counters.map(|counters| counters.into_iter().collect()),
+        refusals: refusals(&verifier).await,
     }))
+}
+
+/// Those that can be read; nothing if this user may not see them, or the daemon is of a version without them.
+async fn refusals(verifier: &VerifierProxy<'_>) -> Option<Vec<RefusalReport>> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let refusals = verifier.last_refusals().await.ok()?;
+    Some(refusals.iter().filter_map(|refusal| refusal.read().ok()).collect())
 }

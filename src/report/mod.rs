@@ -23,7 +23,7 @@ pub use inspect::{
     ExtensionReport, FailureReport, FindingReport, HearsayReport, InspectReport, InspectedManifestReport,
     ItemReport, LogEntryReport, PlaceReport, ProvenReport,
 };
-pub use status::{DaemonReport, FaultReport, Health, PolicyStateReport, StatusReport};
+pub use status::{DaemonReport, FaultReport, Health, PolicyStateReport, RefusalReport, StatusReport};
 pub use trust::{InstanceReport, STALE_AFTER_DAYS, TrustReport, TufReport};
 
 /// The version of the keys.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Environment};
 use crate::engine::{Engine, Error, LoadedFile, LoadedPolicy};
@@ -42,7 +42,7 @@ pub enum Health {
     Healthy,
     /// Images are judged, and something needs attention.
     Attention,
-    /// The daemon cannot be asked how it is.
+    /// The daemon should run and does not, or cannot be asked how it is.
     Undecided,
     /// Images in registries are refused, because the policy or another file cannot be used.
     Unusable,
@@ -103,10 +103,34 @@ pub struct DaemonReport {
     pub policy_state: Option<String>,
     /// The policy file that it sees.
     pub policy_path: Option<String>,
+    /// SHA-256 of that file; absent unless it is loaded.
+    pub policy_digest: Option<String>,
     /// What it has answered, by outcome; absent if it does not tell.
     pub counters: Option<BTreeMap<String, u64>>,
+    /// The last answers that were not yes, the newest last; absent for others than root (T-34).
+    pub refusals: Option<Vec<RefusalReport>>,
     /// Why it cannot be asked.
     pub error: Option<String>,
+}
+
+/// An answer that was not yes. Nothing in it acts on a terminal, because the daemon escapes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RefusalReport {
+    /// When, in microseconds since 1970.
+    pub time_usec: u64,
+    /// `rejected` or `failed`.
+    pub verdict: String,
+    /// The image.
+    pub reference: String,
+    /// A name of vouchd-codes(7).
+    pub code: Option<String>,
+    /// The same in words.
+    pub message: String,
+    /// Who asked.
+    pub caller_uid: u32,
+    /// What for, in the caller's words.
+    pub initiator: Option<String>,
 }
 
 impl StatusReport {
@@ -133,14 +157,16 @@ impl StatusReport {
                 "the clock says {now}, which is before {floor}, as {source} tells: what depends on the time is not decided"
             ));
         }
-        about_daemon(&daemon, &mut attention);
         let policy = PolicyStateReport::of(&policy);
+        about_daemon(&daemon, &policy, &mut attention);
+        let is_down =
+            daemon.error.is_some() || daemon.enabled.as_deref() == Some("enabled") && !daemon.running;
         let unusable = policy.state != "loaded"
             || fault.is_some()
             || daemon.policy_state.as_deref().is_some_and(|state| state != "loaded");
         let health = if unusable {
             Health::Unusable
-        } else if daemon.error.is_some() {
+        } else if is_down {
             Health::Undecided
         } else if attention.is_empty() {
             Health::Healthy
@@ -173,7 +199,7 @@ fn about_policy(policy: &LoadedPolicy, attention: &mut Vec<String>) {
     }
 }
 
-fn about_daemon(daemon: &DaemonReport, attention: &mut Vec<String>) {
+fn about_daemon(daemon: &DaemonReport, policy: &PolicyStateReport, attention: &mut Vec<String>) {
     let enabled = daemon.enabled.as_deref() == Some("enabled");
     if enabled && !daemon.running {
         let unit = daemon.unit.as_deref().unwrap_or("unknown");
@@ -181,6 +207,12 @@ fn about_daemon(daemon: &DaemonReport, attention: &mut Vec<String>) {
     }
     if let Some(state) = daemon.policy_state.as_deref().filter(|state| *state != "loaded") {
         attention.push(format!("to the daemon the policy is {state}"));
+    }
+    let is_other = |digest: &String| policy.digest.as_ref().is_some_and(|own| own != digest);
+    if daemon.policy_digest.as_ref().is_some_and(is_other) {
+        let (path, own) = (daemon.policy_path.as_deref(), policy.path.as_deref());
+        let (path, own) = (path.unwrap_or("unknown"), own.unwrap_or("unknown"));
+        attention.push(format!("the daemon judges by another policy, {path}; this is about {own}"));
     }
     if let Some(version) = daemon.version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
         attention.push(format!("the daemon is of version {version}: run \"systemctl restart vouchd\""));

@@ -147,6 +147,11 @@ impl PublicKey {
         &self.spki
     }
 
+    /// What it has been found to have signed.
+    pub(in crate::verify) fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
     /// Whether it is a key for ECDSA, as those of logs must be (rule C-3).
     pub(in crate::verify) fn is_ecdsa(&self) -> bool {
         match self.kind {
@@ -163,7 +168,7 @@ impl PublicKey {
                 UnparsedPublicKey::new(*algorithm, &self.spki).verify(payload, signature).is_ok()
             }
         };
-        self.facts.established([b"rule C-4", &self.spki, payload], signature, verify)
+        self.facts.established([b"a message by rule C-4", &self.spki, payload], signature, verify)
     }
 }
 
@@ -175,7 +180,7 @@ impl PublicKey {
         certificate: &[u8],
         signature: &[u8],
     ) -> bool {
-        let name = format!("rule C-33 {algorithm:?}");
+        let name = format!("a certificate by {algorithm:?}");
         let algorithm: &'static dyn VerificationAlgorithm = match (self.kind, algorithm) {
             (Kind::Ed25519, SignatureAlgorithm::Ed25519) => &signature::ED25519,
             (Kind::P256, SignatureAlgorithm::Ecdsa(Hash::Sha256)) => &signature::ECDSA_P256_SHA256_ASN1,

@@ -1001,6 +1001,50 @@ async fn signals_reach_those_whom_they_concern() {
     daemon.end();
 }
 
+/// T-34: what was refused is for root, who sees it in `vouchd status` too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_refusals_are_told() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    let verifier = uncached(&bus.connect().await).await;
+    assert!(verifier.last_refusals().await.unwrap().is_empty());
+    let initiator = Dictionary::new().with("initiator", Str::from("a\u{1b}b"));
+    verifier.verify_image(IMAGE, initiator).await.unwrap_err();
+    fs::write(rig.policy(), "{").unwrap();
+    verifier.evaluate_image("docker://h.invalid/other:2", Dictionary::new()).await.unwrap_err();
+    let refusals = verifier.last_refusals().await.unwrap();
+    let text = |number: usize, key: &str| match refusals[number].value(key) {
+        Some(Variant::Str(text)) => Some(text.as_str().to_owned()),
+        _ => None,
+    };
+    for (number, verdict, reference, code, initiator) in [
+        (0, "rejected", IMAGE, "rejected-by-policy", Some("a\\u{1b}b")),
+        (1, "failed", "docker://h.invalid/other:2", "policy-invalid", None),
+    ] {
+        assert_eq!(text(number, "verdict").as_deref(), Some(verdict));
+        assert_eq!(text(number, "reference").as_deref(), Some(reference));
+        assert_eq!(text(number, "code").as_deref(), Some(code));
+        assert_eq!(text(number, "initiator").as_deref(), initiator);
+        assert_eq!(refusals[number].value("caller-uid"), Some(&Variant::U32(geteuid().as_raw())));
+    }
+    fs::write(rig.policy(), REJECT).unwrap();
+    let status = |more: &[&str]| {
+        let policy = rig.policy();
+        let fixed = ["status", "--bus-address", &bus.address, "--policy", policy.to_str().unwrap()];
+        crate::support::vouchd(&[&fixed[..], more].concat())
+    };
+    let (json, printed) = (status(&["--json"]).json(), status(&[]).stdout);
+    if geteuid().is_root() {
+        assert_eq!(json["daemon"]["refusals"][0]["reference"], IMAGE, "{json}");
+        assert_eq!(json["daemon"]["refusals"].as_array().unwrap().len(), 2);
+        assert!(printed.contains(&format!("{IMAGE} [rejected-by-policy]")), "{printed}");
+    } else {
+        assert!(json["daemon"]["refusals"].is_null() && !printed.contains(IMAGE), "{json} {printed}");
+    }
+    daemon.end();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_says_whether_the_configuration_can_be_used() {
     let Some(bus) = Bus::start(Rules::Shipped) else { return };
@@ -1219,7 +1263,8 @@ fn everybody_may_look_and_without_polkit_only_root_may_ask() {
     }
     let call = ["call", dbus::NAME, dbus::PATH, "org.vouchd.Verifier1.Manager"];
     let digest = Digest::sha256(MANIFEST).to_string();
-    let methods: [&[&str]; 5] = [
+    let methods: [&[&str]; 6] = [
+        &["LastRefusals"],
         &["VerifyImage", "sa{sv}", IMAGE, "0"],
         &["EvaluateImage", "sa{sv}", IMAGE, "0"],
         &["VerifyImageDigest", "ssa{sv}", IMAGE, &digest, "0"],
@@ -1374,10 +1419,10 @@ fn the_files_agree_with_each_other() {
         let names = text.split(before).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
         names.collect::<std::collections::BTreeSet<String>>()
     };
-    assert_eq!(
-        members(&rules, r#"send_interface="org.vouchd.Verifier1.Manager" send_member=""#),
-        members(&interface, r#"<method name=""#)
-    );
+    let mut callable = members(&interface, r#"<method name=""#);
+    // Rule T-34: for root alone.
+    assert!(callable.remove("LastRefusals"));
+    assert_eq!(members(&rules, r#"send_interface="org.vouchd.Verifier1.Manager" send_member=""#), callable);
     for (text, line) in [
         (&unit, "User=vouchd"),
         (&unit, "BusName=org.vouchd.Verifier1"),

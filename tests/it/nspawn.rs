@@ -448,7 +448,7 @@ fn the_status_of_a_host_is_that_of_policy_and_daemon() {
     );
     machine.run("systemctl enable vouchd");
     let (exit, report) = status();
-    assert_eq!((exit, attention(&report)), (1, 1), "{report}");
+    assert_eq!((exit, attention(&report)), (3, 1), "{report}");
     assert!(report["attention"][0].as_str().unwrap().contains("its unit is inactive"), "{report}");
     assert_eq!(machine.show("vouchd", "ActiveState"), ["inactive"]);
 

@@ -7,6 +7,7 @@ use nix::unistd::geteuid;
 use serde_json::Value;
 
 use vouchd::config::{Directories, Environment, PolicySource, RegistriesConfSource, ShortNames};
+use vouchd::digest::Digest;
 use vouchd::engine::{self, Engine, Settings};
 use vouchd::fetch::{Configuration, ProxySource, registry};
 use vouchd::report::{DaemonReport, Health, StatusReport};
@@ -93,9 +94,19 @@ fn age_clock_and_daemon_need_attention() {
         enabled: Some("enabled".to_owned()),
         unit: Some("active".to_owned()),
         policy_state: Some("loaded".to_owned()),
+        policy_path: Some("/other.json".to_owned()),
+        policy_digest: Some(Digest::sha256(reject.as_bytes()).to_string()),
         ..DaemonReport::default()
     };
-    let down = DaemonReport { running: false, unit: Some("failed".to_owned()), ..running() };
+    let of_keyless =
+        || DaemonReport { policy_digest: Some(Digest::sha256(keyless.as_bytes()).to_string()), ..running() };
+    let down = DaemonReport {
+        running: false,
+        unit: Some("failed".to_owned()),
+        policy_state: None,
+        policy_digest: None,
+        ..running()
+    };
     let other = DaemonReport { version: Some("0.0.1".to_owned()), ..running() };
     let silent = DaemonReport { error: Some("no answer".to_owned()), ..running() };
     let broken = DaemonReport { policy_state: Some("invalid".to_owned()), ..running() };
@@ -106,10 +117,11 @@ fn age_clock_and_daemon_need_attention() {
         (reject, running(), now, Health::Healthy, ""),
         // A root that nothing is judged with may be as old as it likes.
         (reject, running(), late, Health::Healthy, ""),
-        (keyless, running(), now, Health::Healthy, ""),
-        (keyless, running(), late, Health::Attention, "is stale: run \"vouchd trust update\""),
+        (keyless, of_keyless(), now, Health::Healthy, ""),
+        (reject, of_keyless(), now, Health::Attention, "the daemon judges by another policy, /other.json"),
+        (keyless, of_keyless(), late, Health::Attention, "is stale: run \"vouchd trust update\""),
         (reject, running(), early, Health::Attention, "the clock says "),
-        (reject, down, now, Health::Attention, "its unit is failed"),
+        (reject, down, now, Health::Undecided, "its unit is failed"),
         (reject, other, now, Health::Attention, "of version 0.0.1"),
         (reject, silent, now, Health::Undecided, "no answer"),
         (reject, broken, now, Health::Unusable, "to the daemon the policy is invalid"),
