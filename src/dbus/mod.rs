@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::warn;
 use zbus::Connection;
 use zbus::fdo;
 use zbus::message::Header;
@@ -249,8 +250,22 @@ impl Verifier {
         let admitted = self.admit(connection, header).await?;
         tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
-            authorized = action.authorize(&admitted.0) => authorized.map(|()| admitted),
+            authorized = action.authorize(&admitted.0) => match authorized {
+                Ok(()) => Ok(admitted),
+                Err(error) => Err(self.denied(&admitted.0, error)),
+            },
         }
+    }
+
+    /// Records that somebody may not have something done.
+    fn denied(&self, caller: &Caller<'_>, error: Error) -> Error {
+        if let Some(code) = error.code().map(str::to_owned) {
+            let (uid, message) = (caller.uid, error.message());
+            self.recorder.record(move || {
+                warn!(VOUCHD_CODE = code, VOUCHD_CALLER_UID = uid, "uid {uid} was refused: {message}");
+            });
+        }
+        error
     }
 
     /// From the call to the report. `Ok` is a verdict, whichever.
@@ -268,7 +283,7 @@ impl Verifier {
         let shown = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
             () = cancelled(held.as_ref()) => Err(Error::cancelled()),
-            shown = shown(&caller, &options) => shown,
+            shown = shown(&caller, &options) => shown.map_err(|error| self.denied(&caller, error)),
         }?;
         let stage = held.as_ref().map(|_| watch::Sender::new(Stage::Resolving));
         if let (Some(stage), Some(cookie)) = (&stage, &options.cookie) {

@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tracing::warn;
 use zbus::fdo;
 use zbus::proxy::CacheProperties;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
-use crate::diagnostic::Code;
 use crate::engine::LONGEST_TIMEOUT;
 use crate::fetch::Asker;
 
@@ -61,17 +59,14 @@ impl Action {
 
     /// Whether the caller may, who is perhaps asked for a password. Root may, without polkit.
     pub(super) async fn authorize(self, caller: &Caller<'_>) -> Result<(), Error> {
-        let refused = match self.ask(caller, caller.is_interactive).await? {
-            Answer::Yes => return Ok(()),
-            Answer::Perhaps if !caller.is_interactive => Error::authorization_required(self.id()),
+        match self.ask(caller, caller.is_interactive).await? {
+            Answer::Yes => Ok(()),
+            Answer::Perhaps if !caller.is_interactive => Err(Error::authorization_required(self.id())),
             Answer::No | Answer::Perhaps => {
                 let message = format!("polkit does not allow uid {} the action {}", caller.uid, self.id());
-                Error::access_denied(&message, "ask as root, or see polkit(8) for how to allow it")
+                Err(Error::access_denied(&message, "ask as root, or see polkit(8) for how to allow it"))
             }
-        };
-        let (code, uid) = (Code::AccessDenied.as_str(), caller.uid);
-        warn!(VOUCHD_CODE = code, VOUCHD_CALLER_UID = uid, "uid {uid} may not do {}", self.id());
-        Err(refused)
+        }
     }
 
     /// Whether the caller may without being asked for anything.
@@ -92,13 +87,10 @@ impl Action {
                 "only root may ask: polkit, which says who else may, does not run",
                 "ask as root, or install polkit",
             )),
-            Ok(Err(error)) => {
-                warn!("polkit gave no answer: {error}");
-                Err(Error::access_denied(
-                    "polkit gave no answer",
-                    "ask as root, or see \"systemctl status polkit\"",
-                ))
-            }
+            Ok(Err(error)) => Err(Error::access_denied(
+                &format!("polkit gave no answer: {error}"),
+                "ask as root, or see \"systemctl status polkit\"",
+            )),
             Err(_) => Err(Error::access_denied("polkit gave no answer in time", "try again, or ask as root")),
         }
     }

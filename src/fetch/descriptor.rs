@@ -32,12 +32,22 @@ pub fn read(descriptor: OwnedFd, limit: usize, asker: Asker) -> io::Result<Vec<u
         return Err(refused("it is on a file system of the kernel, or of another process or host"));
     }
     let file = File::from(descriptor);
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(refused("it is not a regular file"));
     }
-    let mut bytes = vec![0; limit.saturating_add(1)];
+    // As much as there is now, and one byte more, to see that there is no more.
+    let expected = usize::try_from(metadata.len()).unwrap_or(limit).min(limit);
+    let mut bytes = vec![0; expected.saturating_add(1)];
     let mut length = 0;
-    while let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) {
+    loop {
+        let Some(rest) = bytes.get_mut(length..).filter(|rest| !rest.is_empty()) else {
+            if length > limit {
+                break;
+            }
+            bytes.resize(limit.saturating_add(1), 0);
+            continue;
+        };
         match file.read_at(rest, u64::try_from(length).unwrap_or(u64::MAX)) {
             Ok(0) => break,
             Ok(count) => length = length.saturating_add(count),

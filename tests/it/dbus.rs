@@ -1138,6 +1138,7 @@ fn a_reload_that_takes_long_stops_nothing() {
             &rig,
             &[("NOTIFY_SOCKET", socket.into_os_string()), ("WATCHDOG_USEC", "200000".into())],
         ),
+        said: None,
     };
     let child = &mut daemon.child;
     while !hear().starts_with("READY=1\n") {}
@@ -1804,8 +1805,10 @@ impl Drop for Listener {
 }
 
 /// The real program.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
+    /// What it writes, which somebody must read.
+    said: Option<std::thread::JoinHandle<String>>,
 }
 
 impl Daemon {
@@ -1819,11 +1822,13 @@ impl Daemon {
         let mut command = mortal(env!("CARGO_BIN_EXE_vouchd"));
         command.args(["daemon", "--bus-address", &bus.address, "--policy"]).arg(rig.policy());
         command.arg("--registries-d").arg(rig.registries_d());
+        // As its unit has it.
+        command.env("MALLOC_ARENA_MAX", "2");
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
 
-    fn start(bus: &Bus, rig: &Rig) -> Self {
+    pub(crate) fn start(bus: &Bus, rig: &Rig) -> Self {
         Self::ready(Self::command(bus, rig))
     }
 
@@ -1833,20 +1838,28 @@ impl Daemon {
         let socket = directory.path().join("notify");
         let heard = UnixDatagram::bind(&socket).unwrap();
         heard.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let child = command.env("NOTIFY_SOCKET", &socket).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.env("NOTIFY_SOCKET", &socket).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let said = std::thread::spawn(move || {
+            let mut said = String::new();
+            let _ = stderr.read_to_string(&mut said);
+            said
+        });
         let mut buffer = [0; 4096];
         let length = heard.recv(&mut buffer).unwrap();
         assert!(buffer[..length].starts_with(b"READY=1\n"));
-        Self { child }
+        Self { child, said: Some(said) }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it properly, and returns what it wrote.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         signal(&self.child, Signal::SIGTERM);
         assert!(wait(&mut self.child, Duration::from_secs(5)).success());
-        let mut said = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        said
+        self.said.take().unwrap().join().unwrap()
     }
 }
 

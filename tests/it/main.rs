@@ -12,6 +12,7 @@ mod credentials;
 mod dbus;
 // The same, for manifests that the caller chooses.
 mod dbus_content;
+mod dbus_stream;
 mod dbus_users;
 // The verdicts of the installed skopeo, and of a later one.
 mod differential;
