@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
@@ -34,7 +34,9 @@ use zbus::wire::Str;
 use crate::config::is_short_name;
 use crate::diagnostic::{Diagnostic, Severity, escape};
 use crate::digest::{Algorithm, Digest};
-use crate::engine::{self, Answer, Content, Engine, Limits, LoadedPolicy, Request, Stage, Turn, Turns};
+use crate::engine::{
+    self, Answer, Content, Engine, Limits, LoadedPolicy, NoTurn, Request, Stage, Turn, Turns,
+};
 use crate::evaluate::evidence::LocatedSignature;
 use crate::evaluate::verdict::{Decision, SubjectVerdict};
 use crate::fetch::credentials::{AUTH_FILE_BYTES, Source};
@@ -82,6 +84,13 @@ const CALLS: Limits = Limits { all: 1024, users: 512, user: 64 };
 /// How long an answer may take beyond its deadline before the work is thrown away; less than clients wait.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Calls that come with descriptors at the same time, at most 16 each, before it is known who makes them; the unit of
+/// the daemon has 4,096 descriptors in all.
+const CARRYING: usize = 128;
+
+/// Those of them that go on, perhaps to wait for polkit. Each descriptor is held three times at most.
+const HANDING: Limits = Limits { all: 64, users: 32, user: 4 };
+
 /// Calls whose descriptors are read at the same time (T-27).
 pub const DESCRIPTORS: Limits = Limits { all: 4, users: 3, user: 2 };
 
@@ -126,10 +135,12 @@ const RECENT: Duration = Duration::from_secs(1);
 pub struct Verifier {
     callers: Callers,
     calls: Arc<Turns>,
+    carrying: Arc<Semaphore>,
     counters: Arc<Counters>,
     cookies: Cookies,
     descriptors: Arc<Turns>,
     engine: Arc<Engine>,
+    handing: Arc<Turns>,
     linting: Arc<Turns>,
     looking: Arc<Semaphore>,
     policies: Arc<PolicyLog>,
@@ -148,10 +159,12 @@ impl Verifier {
         Self {
             callers: Callers::default(),
             calls: turns(CALLS),
+            carrying: Arc::new(Semaphore::new(CARRYING)),
             counters: Arc::default(),
             cookies: Cookies::default(),
             descriptors: turns(DESCRIPTORS),
             engine,
+            handing: turns(HANDING),
             linting: turns(LINTING),
             looking: Arc::new(Semaphore::new(LOOKING)),
             policies: Arc::default(),
@@ -224,20 +237,24 @@ impl Verifier {
         self.policy_status_within(RECENT).await.ok_or_else(late)
     }
 
-    /// Who asks, if not too often.
+    /// Who asks, if not too often, and what the call takes as long as it is answered.
     async fn admit<'c>(
         &self,
         connection: &'c Connection,
         header: &'c Header<'c>,
-    ) -> Result<(Caller<'c>, Turn), Error> {
+    ) -> Result<(Caller<'c>, Admission), Error> {
+        let has_descriptors = header.unix_fds().is_some_and(|count| count > 0);
+        let carried = has_descriptors.then(|| Arc::clone(&self.carrying).try_acquire_owned());
+        let carried = carried.transpose().map_err(|_| NoTurn { most: CARRYING })?;
         let caller = Caller::of(connection, header).await?;
-        match caller.asker {
-            Asker::User(uid) if !self.rate.allows(uid, Instant::now()) => Err(Error::too_often()),
-            Asker::Owner | Asker::User(_) => {
-                let turn = self.calls.take(caller.asker)?;
-                Ok((caller, turn))
-            }
+        if let Asker::User(uid) = caller.asker
+            && !self.rate.allows(uid, Instant::now())
+        {
+            return Err(Error::too_often());
         }
+        let call = self.calls.take(caller.asker)?;
+        let handing = has_descriptors.then(|| self.handing.take(caller.asker)).transpose()?;
+        Ok((caller, Admission { _call: call, _handing: handing, _carried: carried }))
     }
 
     /// As [`Verifier::admit`], who may have this done. Nobody waits for a caller who has left.
@@ -246,7 +263,7 @@ impl Verifier {
         action: Action,
         connection: &'c Connection,
         header: &'c Header<'c>,
-    ) -> Result<(Caller<'c>, Turn), Error> {
+    ) -> Result<(Caller<'c>, Admission), Error> {
         let admitted = self.admit(connection, header).await?;
         tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
@@ -511,6 +528,13 @@ impl Undecided {
 
 fn digest_of(policy: &LoadedPolicy) -> Option<String> {
     policy.file.as_ref().map(|file| file.digest.to_string())
+}
+
+/// What a call takes as long as it is answered.
+struct Admission {
+    _call: Turn,
+    _handing: Option<Turn>,
+    _carried: Option<OwnedSemaphorePermit>,
 }
 
 /// What registries are shown, beside what the caller hands over.

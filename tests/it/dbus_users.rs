@@ -419,6 +419,34 @@ async fn a_flood_of_one_user_is_slowed_down() {
     }
 }
 
+/// Rule T-27: descriptors that wait for polkit are few.
+#[tokio::test]
+async fn a_user_holds_few_descriptors() {
+    let Some(host) = Host::start(Rig::new(REJECT)).await else { return };
+    host.polkit.set([(VERIFY, Answer::Never)]);
+    let user = host.user(NOBODY).await;
+    let verifier = uncached(&user.connection).await;
+    let mut waiting = JoinSet::new();
+    for _ in 0..10 {
+        let verifier = verifier.clone();
+        waiting.spawn(async move {
+            verifier.verify_manifest(IMAGE, sealed(MANIFEST), Dictionary::new()).await.unwrap_err()
+        });
+    }
+    for _ in 0..6 {
+        let error = waiting.join_next().await.unwrap().unwrap();
+        assert_eq!(error.code(), Some("too-many-requests"), "{error}");
+    }
+    assert_eq!(host.polkit.count(), 4);
+    // Those without any go on, and so do root's.
+    host.polkit.set([(VERIFY, Answer::Yes)]);
+    let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+    assert_eq!(error.code(), Some("rejected-by-policy"));
+    let root = host.root().await;
+    let error = root.verify_manifest(IMAGE, sealed(MANIFEST), Dictionary::new()).await.unwrap_err();
+    assert_eq!(error.code(), Some("rejected-by-policy"));
+}
+
 #[tokio::test]
 async fn a_call_that_is_too_large_is_not_looked_at() {
     let Some(host) = Host::start(Rig::new(REJECT)).await else { return };

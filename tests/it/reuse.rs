@@ -25,7 +25,7 @@ use vouchd::fetch::{Asker, Principal};
 use vouchd::manifest::Platform;
 use vouchd::verify::Timestamp;
 
-use crate::dbus::Rig;
+use crate::dbus::{Rig, Silent};
 use crate::live::SigningKey;
 use crate::server::{self, OCI, Reply, Server};
 use crate::support::simple_signing;
@@ -310,6 +310,37 @@ async fn more_may_wait_for_one_image_than_gather() {
         answer.unwrap();
     }
     assert_eq!(world.state.manifests.load(Ordering::SeqCst), 1);
+}
+
+/// Thirty-two callers at once, half of them for a registry that hangs: the others have their verdicts meanwhile.
+#[tokio::test]
+async fn a_registry_that_hangs_holds_up_only_those_who_ask_for_it() {
+    let (world, silent) = (World::new().await, Silent::start().await);
+    let verifier = world.rig.verifier().await;
+    let ask = |image: String, seconds: u64| {
+        let verifier = verifier.clone();
+        async move {
+            let options = Dictionary::new().with("timeout-usec", seconds * 1_000_000).with("no-cache", true);
+            verifier.verify_image(&image, options).await.map(drop)
+        }
+    };
+    let mut hanging = JoinSet::new();
+    for number in 0..engine::GATHERINGS.all / 2 {
+        hanging.spawn(ask(silent.numbered(number), 20));
+    }
+    while silent.connections.load(Ordering::SeqCst) < engine::GATHERINGS.all / 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for _ in 0..3 {
+        let mut good = JoinSet::new();
+        for _ in 0..engine::GATHERINGS.all / 2 {
+            good.spawn(ask(world.tagged(), 20));
+        }
+        for answer in good.join_all().await {
+            answer.unwrap();
+        }
+    }
+    assert!(hanging.try_join_next().is_none(), "all of them still hang");
 }
 
 // What the tests stand on.
