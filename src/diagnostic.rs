@@ -284,6 +284,39 @@ impl Span {
     }
 }
 
+/// Where many offsets of one document are, found in one pass over it.
+#[derive(Clone, Debug, Default)]
+pub struct Positions(Vec<(usize, Position)>);
+
+impl Positions {
+    /// The positions of `offsets` in `document`; each is where [`Span::position`] finds it.
+    pub fn of(document: &[u8], mut offsets: Vec<usize>) -> Self {
+        offsets.sort_unstable();
+        offsets.dedup();
+        let (mut at, mut line, mut column) = (0, 1_usize, 1_usize);
+        let mut found = Vec::with_capacity(offsets.len());
+        for offset in offsets {
+            let mut passed = document.get(at..offset).or_else(|| document.get(at..)).unwrap_or_default();
+            at = at.saturating_add(passed.len());
+            let newlines = passed.iter().filter(|byte| **byte == b'\n').count();
+            if newlines > 0 {
+                line = line.saturating_add(newlines);
+                column = 1;
+                passed = passed.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+            }
+            column = column.saturating_add(String::from_utf8_lossy(passed).chars().count());
+            found.push((offset, Position { line, column }));
+        }
+        Self(found)
+    }
+
+    /// The position of one of the offsets.
+    pub fn at(&self, offset: usize) -> Option<Position> {
+        let index = self.0.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
+        self.0.get(index).map(|(_, position)| *position)
+    }
+}
+
 /// One thing to say about a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
@@ -313,6 +346,38 @@ pub fn escape(text: &str) -> String {
         }
     }
     out
+}
+
+/// The known name that is at most two edits away, letter case aside.
+pub fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let lower = name.to_lowercase();
+    known
+        .iter()
+        .map(|known| (distance(&lower, &known.to_lowercase()), *known))
+        .filter(|(distance, _)| *distance <= 2)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, known)| known)
+}
+
+/// Levenshtein distance; more than 64 characters are too far from anything.
+fn distance(a: &str, b: &str) -> usize {
+    if a.len() > 64 || b.len() > 64 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut corner = i;
+        let mut left = i.saturating_add(1);
+        let mut next = vec![left];
+        for (above, y) in row.iter().skip(1).zip(b.chars()) {
+            let substituted = corner.saturating_add(usize::from(x != y));
+            left = substituted.min(above.saturating_add(1)).min(left.saturating_add(1));
+            corner = *above;
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(usize::MAX)
 }
 
 /// The beginning of a text from outside, at most 256 characters, to be kept for a message (T-28).
@@ -377,11 +442,38 @@ mod tests {
     }
 
     #[test]
+    fn many_positions_are_those_of_each() {
+        for text in ["", "a", "a\nbé c\n", "\n\n", "\u{1f600}é\r\nx", "no end"] {
+            let bytes = text.as_bytes();
+            let starts: Vec<usize> =
+                (0..=bytes.len() + 1).filter(|at| text.is_char_boundary(*at) || *at > bytes.len()).collect();
+            for step in 1..4 {
+                let offsets: Vec<usize> = starts.iter().copied().step_by(step).collect();
+                let positions = Positions::of(bytes, offsets.iter().rev().copied().collect());
+                for start in offsets {
+                    let wanted = Span { start, end: start }.position(bytes);
+                    assert_eq!(positions.at(start), Some(wanted), "{text:?} {start}");
+                }
+                assert_eq!(positions.at(99), None);
+            }
+        }
+    }
+
+    #[test]
     fn control_and_direction_characters_are_escaped() {
         assert_eq!(escape("a\x1b[31m\u{202e}é\n"), "a\\u{1b}[31m\\u{202e}é\\u{a}");
         let hostile = "\u{9b}31m\u{202e}\u{e0041}é";
         let json = escape_json(&serde_json::to_string(hostile).unwrap());
         assert_eq!(json, "\"\\u009b31m\\u202e\\udb40\\udc41é\"");
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), hostile);
+    }
+
+    #[test]
+    fn distances_are_edits() {
+        for (a, b, wanted) in
+            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("keypaths", "keypath", 1)]
+        {
+            assert_eq!(distance(a, b), wanted, "{a} {b}");
+        }
     }
 }

@@ -88,7 +88,7 @@ impl Requirement {
     }
 
     /// Whether other tools know every member of it.
-    fn is_common(&self) -> bool {
+    pub fn is_common(&self) -> bool {
         match self {
             Self::InsecureAcceptAnything | Self::Reject => true,
             Self::SignedBaseLayer(identity) | Self::SignedBy(SignedBy { identity, .. }) => {
@@ -295,7 +295,7 @@ pub struct Match<'p> {
 }
 
 /// A scope of policy.json.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// `default`
     Default,

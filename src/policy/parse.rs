@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::diagnostic::{Code, Diagnostic, Severity, Span, escape};
+use crate::diagnostic::{Code, Diagnostic, Severity, Span, closest, escape};
 use crate::json::{self, Data, Limits, Value};
 use crate::nonempty::NonEmpty;
 use crate::reference::Named;
@@ -19,7 +19,7 @@ use super::{
 
 /// A valid policy nests seven levels, and the reference allows 10,000 (rule P-4). The administrator wrote it, so
 /// that only its size limits how much it says.
-const LIMITS: Limits = Limits { depth: 64, values: usize::MAX };
+pub const LIMITS: Limits = Limits { depth: 64, values: usize::MAX };
 
 impl Policy {
     /// Reads a policy. On failure all problems are reported, causes before their consequences.
@@ -38,8 +38,13 @@ impl Policy {
                 help: None,
             })
         })?;
-        let mut parser = Parser { problems: Vec::new(), is_full: false };
-        let policy = parser.policy(&root);
+        Self::of_json(&root, PROBLEMS)
+    }
+
+    /// As [`Policy::parse`] for what is JSON already; of more problems than `most` the first that are found are told.
+    pub fn of_json(root: &Value<'_>, most: usize) -> Result<Self, NonEmpty<Diagnostic>> {
+        let mut parser = Parser { problems: Vec::new(), most, is_full: false };
+        let policy = parser.policy(root);
         // What is missing is often what was misspelt.
         let consequence = |code| matches!(code, Code::InvalidRequirement | Code::MissingKey);
         parser.problems.sort_by_key(|problem| (consequence(problem.code), problem.span.start));
@@ -57,10 +62,23 @@ impl Policy {
     }
 }
 
+impl Requirement {
+    /// The requirement in a part of a policy that may be faulty elsewhere; none if it is faulty itself.
+    ///
+    /// Only for advice about the text: no verdict may come of it, because a policy with problems is never used.
+    pub fn of_json(value: &Value<'_>) -> Option<Self> {
+        let mut parser = Parser { problems: Vec::new(), most: 1, is_full: false };
+        let requirement = parser.requirement(value);
+        requirement.filter(|_| parser.problems.is_empty())
+    }
+}
+
 /// Collects problems. A reader that returns `None` has recorded why; one that returns something may have
 /// recorded problems too, so that what stands deeper is read as well. A policy with problems is never used.
 struct Parser {
     problems: Vec<Diagnostic>,
+    /// How many are kept.
+    most: usize,
     /// Whether there are more than are kept.
     is_full: bool,
 }
@@ -83,7 +101,7 @@ impl<'v, 'a> Object<'v, 'a> {
 
 impl Parser {
     fn problem(&mut self, code: Code, span: Span, message: String) {
-        self.is_full |= self.problems.len() == PROBLEMS;
+        self.is_full |= self.problems.len() == self.most;
         if self.is_full {
             return;
         }
@@ -663,38 +681,6 @@ fn list(names: &[&str]) -> String {
     }
 }
 
-/// The known name that is at most two edits away, letter case aside.
-fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let lower = name.to_lowercase();
-    known
-        .iter()
-        .map(|known| (distance(&lower, &known.to_lowercase()), *known))
-        .filter(|(distance, _)| *distance <= 2)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
-}
-
-/// Levenshtein distance; more than 64 characters are too far from anything.
-fn distance(a: &str, b: &str) -> usize {
-    if a.len() > 64 || b.len() > 64 {
-        return usize::MAX;
-    }
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut corner = i;
-        let mut left = i.saturating_add(1);
-        let mut next = vec![left];
-        for (above, y) in row.iter().skip(1).zip(b.chars()) {
-            let substituted = corner.saturating_add(usize::from(x != y));
-            left = substituted.min(above.saturating_add(1)).min(left.saturating_add(1));
-            corner = *above;
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -735,14 +721,5 @@ mod tests {
         );
         assert_eq!(found[0].3.as_deref(), Some("did you mean \"reject\"?"));
         assert_eq!(found[2].3.as_deref(), Some("did you mean \"keyType\"?"));
-    }
-
-    #[test]
-    fn distances_are_edits() {
-        for (a, b, wanted) in
-            [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("keypaths", "keypath", 1)]
-        {
-            assert_eq!(distance(a, b), wanted, "{a} {b}");
-        }
     }
 }

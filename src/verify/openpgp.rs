@@ -3,6 +3,8 @@
 //! Sequoia reads packets, checks self-signatures and does the arithmetic. What a message may look like, and when a
 //! key counts, is decided here, because it must be what gpgme decides, or stricter.
 
+mod audit;
+
 use std::borrow::Cow;
 use std::iter;
 use std::ptr;
@@ -28,33 +30,44 @@ use super::facts::Facts;
 use super::trust::KeyMaterial;
 use super::{Claim, Payload, Rejection, SIGNATURE_BYTES, Signer, Timestamp, Verified};
 
+pub use audit::Audit;
+
 /// The OpenPGP certificates of one key file (rule G-8).
 #[derive(Debug)]
 pub struct Certificates {
     certs: Vec<Cert>,
     /// There were more than [`CERTIFICATES`]. None is kept: one left out could have held a revocation.
     too_many: bool,
+    /// Whether one came with its secret part, which is not kept.
+    have_secrets: bool,
     facts: Facts,
 }
 
 impl Certificates {
     /// Reads a binary keyring, or any number of armored blocks; what is neither holds no certificate (rule G-8).
     pub fn parse(bytes: &[u8]) -> Self {
-        let mut certs = Vec::new();
+        let (mut certs, mut have_secrets) = (Vec::new(), false);
         for ring in keyrings(bytes) {
             // A certificate that Sequoia cannot represent is skipped, as gpg does.
             let read = CertParser::from_iter(packets(&ring)).filter_map(Result::ok);
+            let read = read.inspect(|cert| have_secrets |= cert.is_tsk());
             certs.extend(read.take(CERTIFICATES + 1).map(Cert::strip_secret_key_material));
             if certs.len() > CERTIFICATES {
-                return Self { certs: Vec::new(), too_many: true, facts: Facts::default() };
+                return Self { certs: Vec::new(), too_many: true, have_secrets, facts: Facts::default() };
             }
         }
-        Self { certs, too_many: false, facts: Facts::default() }
+        Self { certs, too_many: false, have_secrets, facts: Facts::default() }
     }
 
     /// Whether no signature can be verified with it.
     pub fn is_empty(&self) -> bool {
         self.certs.is_empty()
+    }
+
+    /// How many armored blocks `bytes` are, if they are no binary keyring: not all tools read more than the first
+    /// (rule G-8).
+    pub fn armored_blocks(bytes: &[u8]) -> usize {
+        if is_binary(bytes) { 0 } else { keyrings(bytes).len() }
     }
 
     /// Fingerprints of the primary keys, upper-case hexadecimal.

@@ -6,6 +6,7 @@ use super::Timestamp;
 use super::certificate::{self, Certificate};
 use super::key::{KeyError, PublicKey};
 use super::openpgp::Certificates;
+use super::pem;
 use super::trusted_root::{TrustedRoot, TrustedRootError};
 
 /// The bytes that a policy gives as keys, from a file or from the policy itself.
@@ -21,6 +22,21 @@ pub struct KeyMaterial {
     authorities: OnceLock<Result<Vec<Certificate>, certificate::Error>>,
     intermediates: OnceLock<Result<Vec<Certificate>, certificate::Error>>,
     trusted_root: OnceLock<Result<TrustedRoot, TrustedRootError>>,
+}
+
+/// What is to be known of a certificate before there is a signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When it ends.
+    pub not_after: Timestamp,
+    /// Whether it may issue certificates at all (rule C-33).
+    pub is_authority: bool,
+}
+
+impl Life {
+    fn of(certificate: &Certificate) -> Self {
+        Self { not_after: certificate.not_after, is_authority: certificate.may_sign_certificates() }
+    }
 }
 
 impl KeyMaterial {
@@ -78,8 +94,23 @@ impl KeyMaterial {
         self.trusted_root.get_or_init(|| TrustedRoot::parse(&self.bytes)).as_ref()
     }
 
+    /// The labels of its PEM blocks, such as `PUBLIC KEY`, in order. Escape before printing.
+    pub fn labels(&self) -> Vec<String> {
+        pem::blocks(&self.bytes).map(|block| String::from_utf8_lossy(block.label).into_owned()).collect()
+    }
+
+    /// How long each of the authorities in it is valid, or why there is none (rules C-30, C-33).
+    pub fn authority_lives(&self) -> Result<Vec<Life>, &'static str> {
+        self.authorities().map(|all| all.iter().map(Life::of).collect()).map_err(certificate::Error::detail)
+    }
+
+    /// As [`KeyMaterial::authority_lives`] for certificates that are no authorities by themselves (rule C-40).
+    pub fn intermediate_lives(&self) -> Result<Vec<Life>, &'static str> {
+        self.intermediates().map(|all| all.iter().map(Life::of).collect()).map_err(certificate::Error::detail)
+    }
+
     /// The public key of a transparency log in it (rule C-3).
-    pub(in crate::verify) fn log_key(&self) -> Result<&PublicKey, KeyError> {
+    pub fn log_key(&self) -> Result<&PublicKey, KeyError> {
         self.public_key().and_then(|key| if key.is_ecdsa() { Ok(key) } else { Err(KeyError::NotEcdsa) })
     }
 
