@@ -145,6 +145,17 @@ impl Environment {
         self.user_path("certs.d").into_iter().chain(system).chain([last]).collect()
     }
 
+    /// Where a policy.json may be, each counting before the next: our own, the user's, the system's and the vendor's
+    /// (design decision 3.2, rule L-3).
+    pub fn policies(&self) -> PolicyPaths {
+        PolicyPaths {
+            own: self.system_path("/etc/vouchd/policy.json"),
+            user: self.user_path("policy.json"),
+            system: self.system_path("/etc/containers/policy.json"),
+            vendor: self.system_path("/usr/share/containers/policy.json"),
+        }
+    }
+
     /// A path of the system, below [`Environment::root`].
     fn system_path(&self, path: &str) -> PathBuf {
         self.root.join(path.trim_start_matches('/'))
@@ -156,6 +167,19 @@ impl Environment {
         let base = user.xdg_config_home.clone().unwrap_or_else(|| user.home.join(".config"));
         Some(base.join("containers").join(name))
     }
+}
+
+/// Where a policy.json may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyPaths {
+    /// Of vouchd alone.
+    pub own: PathBuf,
+    /// Of the user, where the user's files count.
+    pub user: Option<PathBuf>,
+    /// Of the administrator.
+    pub system: PathBuf,
+    /// Of the vendor.
+    pub vendor: PathBuf,
 }
 
 /// Which policy.json is meant; design decision 3.2.
@@ -188,7 +212,7 @@ impl PolicySource {
         let is_absent = |path: &Path| {
             is_absent(path).map_err(|detail| Error::PolicyUnreadable { path: path.to_owned(), detail })
         };
-        let own = environment.system_path("/etc/vouchd/policy.json");
+        let PolicyPaths { own, user, system, vendor } = environment.policies();
         if !is_absent(&own)? {
             let file = open_policy(&own)?;
             check_owner(&environment.root, &own, &file)
@@ -199,12 +223,7 @@ impl PolicySource {
             return read_policy(path, &open_policy(path)?);
         }
         let mut searched = vec![own];
-        let rest = [
-            environment.user_path("policy.json"),
-            Some(environment.system_path("/etc/containers/policy.json")),
-            Some(environment.system_path("/usr/share/containers/policy.json")),
-        ];
-        for path in rest.into_iter().flatten() {
+        for path in user.into_iter().chain([system, vendor]) {
             if !is_absent(&path)? {
                 return read_policy(&path, &open_policy(&path)?);
             }
@@ -264,6 +283,19 @@ fn check_owner(root: &Path, path: &Path, file: &RegularFile) -> Result<(), Strin
         check(place, &metadata)?;
     }
     Ok(())
+}
+
+/// The file, or the directory on the way to it, that everybody can change, links followed.
+pub fn writable_by_all(path: &Path) -> Option<PathBuf> {
+    const STICKY: u32 = 0o1000;
+    let real = fs::canonicalize(path).ok()?;
+    let is_open = |place: &&Path| {
+        let Ok(metadata) = fs::metadata(place) else { return false };
+        // In a sticky directory nobody can replace what is another's.
+        let counts = if *place == real { metadata.is_file() } else { metadata.mode() & STICKY == 0 };
+        counts && metadata.mode() & 0o002 != 0
+    };
+    real.ancestors().find(is_open).map(Path::to_owned)
 }
 
 /// Why the configuration cannot be used: nothing has been decided.
@@ -419,6 +451,25 @@ impl Error {
             | Self::StorageConf { .. }
             | Self::TrustedRoot { .. }
             | Self::VouchdToml { .. } => None,
+        }
+    }
+
+    /// The file, other than a policy, that cannot be used, and where in it, if that is the cause.
+    pub fn place(&self) -> Option<(&Path, Option<Position>)> {
+        match self {
+            Self::RegistriesConf { path, at, .. } | Self::VouchdToml { path, at, .. } => Some((path, *at)),
+            Self::RegistriesConfVersion { path, at, .. } => Some((path, Some(*at))),
+            Self::Conflict { second: path, .. }
+            | Self::LookasideUrl { origin: Origin { file: path, .. }, .. }
+            | Self::RegistriesD { path, .. }
+            | Self::StorageConf { path, .. }
+            | Self::TrustedRoot { path, .. } => Some((path, None)),
+            Self::Endpoint { .. }
+            | Self::PolicyMissing { .. }
+            | Self::PolicyUnreadable { .. }
+            | Self::PolicyUntrusted { .. }
+            | Self::RegistryBlocked { .. }
+            | Self::ShortName { .. } => None,
         }
     }
 

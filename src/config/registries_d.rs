@@ -173,6 +173,36 @@ impl RegistriesD {
         self.find(image, |section| section.attachments).map(|(_, origin)| origin)
     }
 
+    /// Whether sigstore attachments are looked for of some images within a docker scope of the policy.
+    pub fn use_attachments_within(&self, scope: &str) -> bool {
+        self.within(scope).any(|section| section.attachments == Some(true))
+    }
+
+    /// Whether there is a lookaside store to read from for some images within a docker scope of the policy.
+    pub fn has_lookaside_within(&self, scope: &str) -> bool {
+        self.within(scope).any(|section| section.read.is_some())
+    }
+
+    /// The sections of a scope and of those below it; the empty scope has all.
+    fn within<'a>(&'a self, scope: &'a str) -> impl Iterator<Item = &'a Section> {
+        let is_within = move |name: &str| match scope.strip_prefix('*') {
+            Some(domain) => {
+                let host = name.split(['/', ':']).next().unwrap_or_default();
+                host.ends_with(domain)
+            }
+            None => name
+                .strip_prefix(scope)
+                .is_some_and(|rest| scope.is_empty() || rest.is_empty() || rest.starts_with(['/', ':', '@'])),
+        };
+        self.scopes.iter().filter(move |(name, _)| is_within(name)).map(|(_, section)| section)
+    }
+
+    /// Whether somebody has put signatures into the store that is read where none is set (rule D-12).
+    pub fn has_builtin_signatures(&self) -> bool {
+        let entries = self.builtin.file_path().and_then(|path| std::fs::read_dir(path).ok());
+        entries.is_some_and(|mut entries| entries.next().is_some())
+    }
+
     /// The lookaside store to read from, with the repository's path (rules D-8, K-1).
     pub fn lookaside_read(&self, image: &Named) -> Result<LookasideUrl, Error> {
         self.lookaside(image, |section| section.read.as_deref())

@@ -118,6 +118,11 @@ impl RegistriesConf {
         &self.credential_helpers
     }
 
+    /// The prefixes of its entries.
+    pub fn prefixes(&self) -> impl Iterator<Item = &str> {
+        self.registries.keys().map(String::as_str)
+    }
+
     /// The file that says so, if it is not the default.
     pub fn credential_helpers_file(&self) -> &[PathBuf] {
         self.credential_helpers_file.as_slice()
