@@ -36,6 +36,10 @@ codes! {
     AttachmentsDisabled = "attachments-disabled",
     /// An authentication file cannot be read or understood.
     AuthFileInvalid = "auth-file-invalid",
+    /// An authority of the policy has expired, or soon will.
+    AuthorityExpired = "authority-expired",
+    /// The policy trusts authorities that vouch for anybody.
+    AuthorityTooBroad = "authority-too-broad",
     /// Who asks the daemon must prove who that is.
     AuthorizationRequired = "authorization-required",
     /// The cryptographic check failed with every key the requirement accepts.
@@ -60,8 +64,12 @@ codes! {
     CertificatesInvalid = "certificates-invalid",
     /// The clock of this host says a time that has passed.
     ClockImplausible = "clock-implausible",
+    /// The policy wants a signed tag, which cosign does not write.
+    CosignSignsNoTag = "cosign-signs-no-tag",
     /// A credential helper gave no answer, or may not be asked.
     CredentialHelperFailed = "credential-helper-failed",
+    /// Images that no scope names are accepted unsigned.
+    DefaultAcceptsAnything = "default-accepts-anything",
     /// What a caller handed over cannot be read.
     DescriptorInvalid = "descriptor-invalid",
     /// The manifest is not the one a digest names.
@@ -70,6 +78,10 @@ codes! {
     DuplicateKey = "duplicate-key",
     /// More was sent than one verification may hold.
     EvidenceTooLarge = "evidence-too-large",
+    /// A member of the policy is vouchd's own.
+    ExtensionKey = "extension-key",
+    /// There is more to say about a policy than is said.
+    FindingsOmitted = "findings-omitted",
     /// The certificate does not say what the requirement asks about.
     IdentityExtensionMissing = "identity-extension-missing",
     /// Another repository called the workflow that signed.
@@ -100,6 +112,8 @@ codes! {
     IdentityMismatchWorkflow = "identity-mismatch-workflow",
     /// The signature names no image.
     IdentityNotSigned = "identity-not-signed",
+    /// A requirement adds nothing to those beside it.
+    IdleRequirement = "idle-requirement",
     /// The registry has no such image.
     ImageNotFound = "image-not-found",
     /// A fault of vouchd itself.
@@ -126,12 +140,16 @@ codes! {
     InvalidValue = "invalid-value",
     /// The signing key has expired.
     KeyExpired = "key-expired",
+    /// A key of the policy expires within weeks.
+    KeyExpiresSoon = "key-expires-soon",
     /// A file of keys or certificates holds none that can be used.
     KeyFileInvalid = "key-file-invalid",
     /// A key file cannot be read.
     KeyFileUnreadable = "key-file-unreadable",
     /// The signing key has been revoked.
     KeyRevoked = "key-revoked",
+    /// A member of the policy is newer than a tool that reads it.
+    KeyTooNew = "key-too-new",
     /// The signature was made by a key that the requirement does not name.
     KeyUnknown = "key-unknown",
     /// The key may not make this kind of signature.
@@ -144,8 +162,12 @@ codes! {
     LogEntryMismatch = "log-entry-mismatch",
     /// A signature has no proof that it was logged.
     LogEntryMissing = "log-entry-missing",
+    /// Nothing says where the signatures of a scope are.
+    LookasideMissing = "lookaside-missing",
     /// A signature in a lookaside store cannot be read.
     LookasideUnavailable = "lookaside-unavailable",
+    /// A regular expression matches more than it seems to.
+    LoosePattern = "loose-pattern",
     /// The manifest cannot be used for this question.
     ManifestInvalid = "manifest-invalid",
     /// The signed payload is not well formed.
@@ -154,18 +176,28 @@ codes! {
     MalformedSignature = "malformed-signature",
     /// A mandatory member is missing.
     MissingKey = "missing-key",
+    /// No image can satisfy the requirements of a scope.
+    NeverSatisfied = "never-satisfied",
     /// The image index has no image for the platform.
     NoMatchingPlatform = "no-matching-platform",
     /// What is attached is an attestation or something else, not a signature.
     NotASignature = "not-a-signature",
+    /// vouchd and other tools have policies with different meanings.
+    PoliciesDiffer = "policies-differ",
     /// The policy file cannot be used.
     PolicyInvalid = "policy-invalid",
     /// No policy file was found.
     PolicyMissing = "policy-missing",
+    /// Another policy counts in place of the system's.
+    PolicyOverridden = "policy-overridden",
     /// The policy file cannot be read.
     PolicyUnreadable = "policy-unreadable",
     /// A proxy is set that cannot be used.
     ProxyInvalid = "proxy-invalid",
+    /// A scope says what the wider scope says already.
+    RedundantScope = "redundant-scope",
+    /// A certificate may be for any branch or pull request.
+    RefsOpen = "refs-open",
     /// A file of registries.conf cannot be used.
     RegistriesConfInvalid = "registries-conf-invalid",
     /// A file under registries.d cannot be used.
@@ -180,10 +212,30 @@ codes! {
     RegistryProtocol = "registry-protocol",
     /// The registry cannot be reached, or failed.
     RegistryUnavailable = "registry-unavailable",
+    /// Images are refused although a wider scope accepts signed ones.
+    RejectUnderSigned = "reject-under-signed",
     /// The policy has a reject requirement for this image.
     RejectedByPolicy = "rejected-by-policy",
+    /// A file of the policy depends on the working directory.
+    RelativePath = "relative-path",
+    /// A scope has the same requirement twice.
+    RepeatedRequirement = "repeated-requirement",
+    /// A certificate is to be for a repository, where only a workflow can be named.
+    RepositoryAsSubject = "repository-as-subject",
+    /// A scope matches only names with the same upper-case letters in the host.
+    ScopeHostCase = "scope-host-case",
+    /// A scope can match no image.
+    ScopeNeverMatches = "scope-never-matches",
     /// No log of certificates vouches for a certificate.
     SctInvalid = "sct-invalid",
+    /// A file of the policy holds a secret key.
+    SecretKey = "secret-key",
+    /// A key file holds more keys than all tools read.
+    SeveralKeys = "several-keys",
+    /// A key depends on a self-signature with SHA-1.
+    Sha1BoundKey = "sha1-bound-key",
+    /// One signer counts in several scopes, by signatures that name no image.
+    SharedSigner = "shared-signer",
     /// A short name does not lead to exactly one image.
     ShortName = "short-name",
     /// Nothing was verified although it was asked for.
@@ -200,8 +252,16 @@ codes! {
     SigningCertificateMissing = "signing-certificate-missing",
     /// The certificate of a signature is not from an authority that the policy trusts.
     SigningCertificateUntrusted = "signing-certificate-untrusted",
+    /// A certificate for a workflow may be for any repository that calls it.
+    SourceRepositoryOpen = "source-repository-open",
+    /// The system's policy is older than the vendor's.
+    StalePolicyCopy = "stale-policy-copy",
     /// A file of storage.conf cannot be used.
     StorageConfInvalid = "storage-conf-invalid",
+    /// An e-mail address of the policy is none.
+    SubjectNotEmail = "subject-not-email",
+    /// Any signed image of a repository counts for every tag of it.
+    TagSubstitution = "tag-substitution",
     /// The deadline passed.
     TimedOut = "timed-out",
     /// A timestamp does not prove a time.
@@ -222,10 +282,14 @@ codes! {
     UnknownCookie = "unknown-cookie",
     /// A member is not known.
     UnknownKey = "unknown-key",
+    /// Scopes stand under a transport that does not exist.
+    UnknownTransport = "unknown-transport",
     /// The type of a requirement or identity is not known.
     UnknownType = "unknown-type",
     /// The image has no signature that could count.
     Unsigned = "unsigned",
+    /// Images are accepted unsigned within a scope that wants signatures.
+    UnsignedException = "unsigned-exception",
     /// The policy asks for something that this version cannot check.
     Unsupported = "unsupported",
     /// Images of this transport cannot be read.
@@ -236,6 +300,8 @@ codes! {
     VouchdTomlInvalid = "vouchd-toml-invalid",
     /// The signature uses an algorithm that is too weak.
     WeakAlgorithm = "weak-algorithm",
+    /// Everybody can change a file that decides.
+    WritableFile = "writable-file",
 }
 
 impl fmt::Display for Code {

@@ -29,6 +29,7 @@
 //! | [`policy`] | policy.json: scopes, requirements, signed identities |
 //! | [`evaluate`] | plan and judge: evidence in, verdict out |
 //! | [`inspect`] | what is attached to an image, proven or only said; never a verdict |
+//! | [`lint`] | what is wrong with a policy, or likely not what was meant |
 //! | | *everything above is pure: no file, no network, no clock* |
 //! | [`config`] | where things are on this host; registries.conf, registries.d |
 //! | [`fetch`] | the only input and output: registries, lookaside stores, local images, key files |
@@ -68,6 +69,8 @@ pub mod policy;
 pub mod evaluate;
 
 pub mod inspect;
+
+pub mod lint;
 
 pub mod config;
 

@@ -14,6 +14,7 @@ const ORDER: &[&str] = &[
     "policy",
     "evaluate",
     "inspect",
+    "lint",
     "config",
     "fetch",
     "engine",
@@ -37,6 +38,7 @@ const PURE: &[&str] = &[
     "policy",
     "evaluate",
     "inspect",
+    "lint",
 ];
 
 fn sources(dir: &Path, files: &mut Vec<PathBuf>) {
