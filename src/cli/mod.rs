@@ -2,6 +2,7 @@
 
 mod explain;
 mod inspect;
+mod policy_lint;
 mod print;
 mod reload;
 mod signer;
@@ -74,6 +75,8 @@ enum Command {
     Explain(explain::Explain),
     /// Show what is attached to an image and which signatures are good; no verdict
     Inspect(inspect::Inspect),
+    /// Say what is wrong with a policy, or likely not what was meant
+    PolicyLint(policy_lint::PolicyLint),
     /// Verify a file with a Sigstore bundle, offline and without a policy
     VerifyBlob(verify_blob::VerifyBlob),
     /// Show or replace the Sigstore trusted root of this host
@@ -248,6 +251,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => runtime.block_on(verify::run(*command)),
         Command::Explain(command) => explain::run(command),
         Command::Inspect(command) => runtime.block_on(inspect::run(command)),
+        Command::PolicyLint(command) => policy_lint::run(command),
         Command::VerifyBlob(command) => verify_blob::run(command),
         Command::Trust(command) => runtime.block_on(trust::run(command)),
         Command::Status(command) => runtime.block_on(status::run(command)),

@@ -43,6 +43,12 @@ pub(super) fn line(text: &str) -> Exit {
     out(&format!("{}\n", escape(text)))
 }
 
+/// Text of several lines, which is escaped already.
+#[must_use]
+pub(super) fn text(text: &str) -> Exit {
+    out(text)
+}
+
 /// What to know besides, where the answer itself must stand alone.
 pub(super) fn warnings(report: &Report) {
     for warning in &report.warnings {

@@ -4,6 +4,7 @@
 
 mod explain;
 mod inspect;
+mod lint;
 mod status;
 mod trust;
 
@@ -23,6 +24,7 @@ pub use inspect::{
     ExtensionReport, FailureReport, FindingReport, HearsayReport, InspectReport, InspectedManifestReport,
     ItemReport, LogEntryReport, PlaceReport, ProvenReport,
 };
+pub use lint::{LintFailure, LintFinding, LintPlace, LintRelated, LintReport, Linted};
 pub use status::{DaemonReport, FaultReport, Health, PolicyStateReport, RefusalReport, StatusReport};
 pub use trust::{InstanceReport, STALE_AFTER_DAYS, TrustReport, TufReport};
 

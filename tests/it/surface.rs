@@ -132,8 +132,8 @@ pub(crate) mod manual {
             assert!(read("man/vouchd.1").replace("\\-", "-").contains(&title), "{title}has no section");
             let signatures =
                 !["reload", "verify-blob"].contains(&name.as_str()) && !name.starts_with("trust ");
-            let policy = signatures && name != "inspect";
-            let registries = signatures && name != "explain" && name != "status";
+            let policy = signatures && name != "inspect" && name != "policy-lint";
+            let registries = signatures && !["explain", "policy-lint", "status"].contains(&name.as_str());
             let mut written = flags(&entries, |entry| {
                 own(entry)
                     || policy && entry.subsection == POLICY
@@ -255,7 +255,10 @@ pub(crate) mod manual {
         fs::write(&bad, r#"{"default":[{"type":"rejekt"}]}"#).unwrap();
         let open = directory.path().join("open.json");
         fs::write(&open, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+        let twice = directory.path().join("twice.json");
+        fs::write(&twice, r#"{"default":[{"type":"reject"},{"type":"reject"}]}"#).unwrap();
         let (bad, open) = (bad.display().to_string(), open.display().to_string());
+        let twice = twice.display().to_string();
         let missing = directory.path().join("missing").display().to_string();
         let status = |policy, stores| {
             vec!["status", "--json", "--bus-address", nowhere, "--policy", policy, "--registries-d", stores]
@@ -269,6 +272,10 @@ pub(crate) mod manual {
                 ]],
             ),
             ("Keys of trust show --json", vec![vec!["trust", "show", "--json"]]),
+            (
+                "Keys of policy-lint --format json",
+                vec![vec!["policy-lint", "--format", "json", "--registries-d", &stores, &twice, &missing]],
+            ),
             (
                 "Keys of explain --json",
                 vec![
@@ -297,6 +304,7 @@ pub(crate) mod manual {
             &["verify-blob", "--help"],
             &["explain", "--help"],
             &["inspect", "--help"],
+            &["policy-lint", "--help"],
             &["daemon", "--help"],
             &["status", "--help"],
             &["reload", "--help"],
@@ -313,7 +321,7 @@ pub(crate) mod manual {
         }
         let mut command = vouchd::cli::command();
         command.build();
-        assert_eq!(leaves(&command).len(), 11, "try the help of the new command too");
+        assert_eq!(leaves(&command).len(), 12, "try the help of the new command too");
     }
 }
 

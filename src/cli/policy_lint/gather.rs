@@ -1,0 +1,360 @@
+//! [`Gatherer`]: what a policy names, looked at on this host.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::config::{
+    self, Environment, PolicyPaths, RegistriesConf, RegistriesD, RegularFile, writable_by_all,
+};
+use crate::digest::Digest;
+use crate::fetch::host_root::{HostRoots, written};
+use crate::fetch::{self, Configuration, KEY_FILE_BYTES, Locations};
+use crate::lint::{Fault, Host, NamedFile, Needs, Store, Surroundings};
+use crate::reference::Named;
+use crate::verify::trust::KeyMaterial;
+
+/// Reads what policies name.
+pub(super) struct Gatherer {
+    environment: Environment,
+    configuration: Configuration,
+    with_files: bool,
+    /// Whether other configuration is read although the policy needs none of it.
+    whole: bool,
+}
+
+impl Gatherer {
+    pub(super) fn new(
+        environment: Environment,
+        configuration: Configuration,
+        with_files: bool,
+        whole: bool,
+    ) -> Self {
+        Self { environment, configuration, with_files, whole }
+    }
+
+    pub(super) fn gather(&self, needs: &Needs) -> Surroundings {
+        let mut surroundings = Surroundings::default();
+        if self.with_files {
+            let read = |path: &String| (path.clone(), named_file(Path::new(path)));
+            surroundings.files = needs.files.iter().map(read).collect();
+        }
+        if self.whole || !needs.stores.is_empty() {
+            self.locate(&needs.stores, &mut surroundings);
+        }
+        if self.whole {
+            let toml = config::VouchdToml::load(&self.environment);
+            surroundings.faults.extend(toml.err().as_ref().and_then(fault));
+        }
+        if needs.host_root {
+            match HostRoots::new(self.environment.clone()).load() {
+                Ok(root) => surroundings.host_root = Some(root),
+                Err(fetch::Error::Config(error)) => surroundings.faults.extend(fault(&error)),
+                Err(_) => {}
+            }
+        }
+        surroundings.faults.dedup();
+        surroundings
+    }
+
+    fn locate(&self, scopes: &BTreeSet<String>, surroundings: &mut Surroundings) {
+        let Locations { registries_d, registries_conf } = match self.configuration.load() {
+            Ok(locations) => locations,
+            Err(error) => {
+                // The other one may have a fault, too.
+                let others = [
+                    RegistriesD::load(&self.configuration.registries_d).err(),
+                    RegistriesConf::load(&self.configuration.registries_conf).err(),
+                ];
+                surroundings.faults.extend(others.iter().flatten().filter_map(fault));
+                if let (true, fetch::Error::Config(error)) = (surroundings.faults.is_empty(), error) {
+                    surroundings.faults.extend(fault(&error));
+                }
+                return;
+            }
+        };
+        let has_builtin = registries_d.has_builtin_signatures();
+        for scope in scopes {
+            let mut stores = HashMap::new();
+            for probe in probes(scope, &registries_conf) {
+                // What is blocked is asked nowhere, and what cannot be used is told when it is.
+                let Ok(endpoints) = registries_conf.endpoints(&probe.image) else { continue };
+                for endpoint in endpoints.iter() {
+                    let there = &endpoint.image;
+                    let name = probe.stripped(there);
+                    let lookaside = match registries_d.lookaside_usable(there) {
+                        Ok(_) => registries_d.lookaside_read_origin(there).is_some(),
+                        Err(error) => {
+                            surroundings.faults.extend(fault(&error));
+                            true
+                        }
+                    };
+                    let store = Store {
+                        is_mirror: endpoint.is_mirror,
+                        attachments: registries_d.use_attachments(there)
+                            || registries_d.use_attachments_within(&name),
+                        attachments_origin: registries_d
+                            .attachments_origin(there)
+                            .map(|origin| origin.to_string()),
+                        lookaside: lookaside || has_builtin || registries_d.has_lookaside_within(&name),
+                        name: name.clone(),
+                    };
+                    stores.entry(name).or_insert(store);
+                }
+            }
+            let mut stores: Vec<Store> = stores.into_values().collect();
+            stores.sort_by(|one, other| (one.is_mirror, &one.name).cmp(&(other.is_mirror, &other.name)));
+            surroundings.stores.insert(scope.clone(), stores);
+        }
+    }
+}
+
+/// A relative path begins in the working directory (rule P-14).
+fn named_file(path: &Path) -> NamedFile {
+    let read = |file: RegularFile| {
+        let material = KeyMaterial::new(path.to_string_lossy().into_owned(), file.read(KEY_FILE_BYTES)?);
+        Ok(Arc::new(match written(&file) {
+            Some(time) => material.written_at(time),
+            None => material,
+        }))
+    };
+    let material = RegularFile::open(path).and_then(read).map_err(|error: std::io::Error| error.to_string());
+    let writable = material.is_ok().then(|| writable_by_all(path)).flatten();
+    NamedFile { material, writable }
+}
+
+/// What is to be known of the policy that was found at `path`.
+pub(super) fn host(environment: &Environment, path: &Path, bytes: &[u8]) -> Host {
+    let PolicyPaths { own, user, system, vendor } = environment.policies();
+    let mut host = Host { path: path.to_owned(), writable: writable_by_all(path), ..Host::default() };
+    if path == own {
+        let mut others = user.into_iter().chain([system, vendor]);
+        host.others = others.find_map(|path| Some((path.clone(), read(&path)?)));
+        return host;
+    }
+    // podman lets the user's file count for root, too, where we do not.
+    let user = user.or_else(|| {
+        let home = (environment.uid == 0).then(|| nix::unistd::User::from_uid(0.into()).ok().flatten())??;
+        Some(home.dir.join(".config/containers/policy.json"))
+    });
+    host.overridden_by = user.filter(|user| user != path && user.exists());
+    if path == system
+        && let (Some(ours), Some(theirs)) = (modified(&system), modified(&vendor))
+        && ours < theirs
+        && read(&vendor).is_some_and(|theirs| theirs != bytes)
+    {
+        host.newer = Some(vendor);
+    }
+    host
+}
+
+/// The policies of a host that are read by others than vouchd, if vouchd has its own.
+pub(super) fn others(environment: &Environment) -> Option<PathBuf> {
+    let PolicyPaths { user, system, vendor, .. } = environment.policies();
+    user.into_iter().chain([system, vendor]).find(|path| path.exists())
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    RegularFile::open(path).ok()?.read(config::POLICY_BYTES).ok()
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
+}
+
+fn fault(error: &config::Error) -> Option<Fault> {
+    let (path, at) = error.place()?;
+    let (message, help) = (error.to_string(), error.help().to_owned());
+    Some(Fault { code: error.code(), path: path.to_owned(), at, message, help })
+}
+
+/// An image that stands for all of a scope.
+struct Probe {
+    image: Named,
+    suffix: &'static str,
+    host: &'static str,
+}
+
+impl Probe {
+    /// The scope that the image stands for, by the name that it has at an endpoint.
+    fn stripped(&self, there: &Named) -> String {
+        let text = there.to_string();
+        // The tag or digest of the probe is no part of the scope.
+        let text = if self.suffix.is_empty() { text } else { there.name() };
+        let text = text.strip_suffix(self.suffix).unwrap_or(&text);
+        match text.strip_prefix(self.host) {
+            Some("") => String::new(),
+            Some(rest) if !self.host.is_empty() => format!("*{rest}"),
+            Some(_) | None => text.to_owned(),
+        }
+    }
+}
+
+/// Images that are fetched from every place from which images of the scope may come.
+fn probes(scope: &str, registries_conf: &RegistriesConf) -> Vec<Probe> {
+    let is_below = |prefix: &&str| {
+        prefix.strip_prefix(scope).is_some_and(|rest| rest.starts_with('/')) && !scope.is_empty()
+    };
+    let bases = std::iter::once(scope).chain(registries_conf.prefixes().filter(is_below));
+    bases.flat_map(probes_of).collect()
+}
+
+fn probes_of(scope: &str) -> Vec<Probe> {
+    if let Ok(image) = Named::parse(scope)
+        && !image.is_name_only()
+        && scope.contains('/')
+    {
+        return vec![Probe { image, suffix: "", host: "" }];
+    }
+    let (name, host) = match scope.strip_prefix('*') {
+        _ if scope.is_empty() => (format!("{HOST}{SUFFIX}"), HOST),
+        Some(domain) => (format!("{HOST}{domain}{SUFFIX}"), HOST),
+        None => (format!("{scope}{SUFFIX}"), ""),
+    };
+    let tagged = Named::parse(&name).ok().map(Named::with_default_tag);
+    // Some mirrors are for digests only.
+    let digest = Digest::sha256(b"");
+    let pinned = tagged.as_ref().and_then(|tagged| Named::parse(&format!("{}@{digest}", tagged.name())).ok());
+    let probe = |image| Probe { image, suffix: SUFFIX, host };
+    tagged.into_iter().chain(pinned).map(probe).collect()
+}
+
+/// What makes an image of a scope that may be a host, a namespace or a repository.
+const SUFFIX: &str = "/vouchd-policy-lint";
+
+/// What makes a host of a wildcard, or stands for every host.
+const HOST: &str = "vouchd-policy-lint.invalid";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn environment(root: &Path, uid: u32) -> Environment {
+        Environment { root: root.to_owned(), uid, user: None }
+    }
+
+    fn put(root: &Path, path: &str, text: &str, age: u64) -> PathBuf {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000 - age);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        path
+    }
+
+    const SYSTEM: &str = "etc/containers/policy.json";
+    const VENDOR: &str = "usr/share/containers/policy.json";
+
+    // Rule L-3.
+    #[test]
+    fn a_copy_is_old_if_the_vendors_is_newer_and_another() {
+        for (ours, theirs, wanted) in [
+            (("a", 9), Some(("b", 1)), true),
+            (("a", 1), Some(("b", 9)), false),
+            (("a", 9), Some(("a", 1)), false),
+            (("a", 9), None, false),
+        ] {
+            let tmp = tempfile::tempdir().unwrap();
+            let root = tmp.path();
+            let path = put(root, SYSTEM, ours.0, ours.1);
+            theirs.map(|(text, age)| put(root, VENDOR, text, age));
+            let host = host(&environment(root, 1000), &path, ours.0.as_bytes());
+            assert_eq!(host.newer.is_some(), wanted, "{ours:?} {theirs:?}");
+            assert_eq!((host.others, host.overridden_by), (None, None));
+        }
+    }
+
+    // Design decision 3.2.
+    #[test]
+    fn vouchds_own_policy_is_held_against_the_one_that_podman_reads() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path();
+        let own = put(root, "etc/vouchd/policy.json", "own", 0);
+        let environment = environment(root, 1000);
+        assert_eq!(host(&environment, &own, b"own").others, None);
+        let vendor = put(root, VENDOR, "vendor", 0);
+        assert_eq!(host(&environment, &own, b"own").others, Some((vendor.clone(), b"vendor".to_vec())));
+        assert_eq!(others(&environment), Some(vendor));
+        let system = put(root, SYSTEM, "system", 0);
+        assert_eq!(host(&environment, &own, b"own").others, Some((system.clone(), b"system".to_vec())));
+        assert_eq!(others(&environment), Some(system));
+    }
+
+    // Rule L-3; T-23.
+    #[test]
+    fn what_counts_in_place_of_a_policy_or_can_be_changed_is_found() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path();
+        let path = put(root, SYSTEM, "system", 0);
+        let home = put(root, "home/.config/containers/policy.json", "user", 0);
+        let user = Some(config::User::at_home(root.join("home")));
+        let environment = Environment { user, ..environment(root, 1000) };
+        let found = host(&environment, &path, b"system");
+        assert_eq!((found.overridden_by, found.writable), (Some(home.clone()), None));
+        assert_eq!(host(&environment, &home, b"user").overridden_by, None);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
+        assert_eq!(host(&environment, &path, b"system").writable, Some(path.canonicalize().unwrap()));
+    }
+
+    // Rules D-8 to D-10, M-4 and M-5: by the names of all places, digests and deeper entries included.
+    #[test]
+    fn scopes_are_looked_for_by_every_name_that_their_images_have() {
+        let tmp = tempfile::tempdir().unwrap();
+        let conf = put(
+            tmp.path(),
+            "r.conf",
+            "[[registry]]\nprefix = \"h.example/a\"\nlocation = \"other.example/x\"\n\
+             [[registry.mirror]]\nlocation = \"m.example\"\npull-from-mirror = \"digest-only\"\n\
+             [[registry]]\nprefix = \"*.wild.example\"\n\
+             [[registry.mirror]]\nlocation = \"w.example/copies\"\n",
+            0,
+        );
+        put(
+            tmp.path(),
+            "d/a.yaml",
+            "docker:\n  m.example: {use-sigstore-attachments: true}\n  other.example/x/deep: {lookaside: file:///s}\n  c.wild.example: {use-sigstore-attachments: true}\n",
+            0,
+        );
+        let user = Some(config::User::at_home(tmp.path()));
+        let environment = Environment { user, ..environment(tmp.path(), 1000) };
+        let configuration = Configuration {
+            registries_d: config::Directories::explicit(tmp.path().join("d"), &environment),
+            registries_conf: config::RegistriesConfSource::Explicit(conf),
+            proxies: fetch::ProxySource::VouchdToml(environment.clone()),
+        };
+        let gatherer = Gatherer::new(environment, configuration, true, false);
+        for (scope, wanted) in [
+            (
+                "h.example",
+                &[
+                    ("h.example", false, false, false),
+                    ("other.example/x", false, false, true),
+                    ("m.example", true, true, false),
+                ][..],
+            ),
+            ("h.example/a", &[("other.example/x", false, false, true), ("m.example", true, true, false)]),
+            ("h.example/a:1", &[("other.example/x:1", false, false, false)]),
+            ("h.example:5000", &[("h.example:5000", false, false, false)]),
+            (
+                "*.wild.example",
+                &[("*.wild.example", false, true, false), ("w.example/copies", true, false, false)],
+            ),
+            ("m.example/b", &[("m.example/b", false, true, false)]),
+            ("", &[("", false, true, true)]),
+        ] {
+            let stores = [scope.to_owned()].into();
+            let found = gatherer.gather(&Needs { stores, ..Needs::default() });
+            assert_eq!(found.faults, []);
+            let found: Vec<_> = found.stores[scope]
+                .iter()
+                .map(|store| (store.name.as_str(), store.is_mirror, store.attachments, store.lookaside))
+                .collect();
+            assert_eq!(found, wanted, "{scope}");
+        }
+    }
+}
