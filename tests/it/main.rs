@@ -30,6 +30,8 @@ mod keys;
 mod keyless;
 // Imports between modules go only one way.
 mod layering;
+// Policies that can be used, but hardly say what was meant.
+mod lint;
 // What starts a real registry, and keys that sign for it.
 mod live;
 // Archives, stores of containers-storage, transports that cannot be read.
