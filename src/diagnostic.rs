@@ -192,6 +192,8 @@ codes! {
     PolicyOverridden = "policy-overridden",
     /// The policy file cannot be read.
     PolicyUnreadable = "policy-unreadable",
+    /// Others may not read a file that the policy names.
+    PrivateFile = "private-file",
     /// A proxy is set that cannot be used.
     ProxyInvalid = "proxy-invalid",
     /// A scope says what the wider scope says already.

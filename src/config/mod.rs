@@ -298,6 +298,16 @@ pub fn writable_by_all(path: &Path) -> Option<PathBuf> {
     real.ancestors().find(is_open).map(Path::to_owned)
 }
 
+/// The file, or the directory on the way to it, that not everybody may read, links followed.
+pub fn unreadable_for_others(path: &Path) -> Option<PathBuf> {
+    let real = fs::canonicalize(path).ok()?;
+    let is_closed = |place: &&Path| {
+        let wanted = if *place == real { 0o004 } else { 0o001 };
+        fs::metadata(place).is_ok_and(|metadata| metadata.mode() & wanted == 0)
+    };
+    real.ancestors().find(is_closed).map(Path::to_owned)
+}
+
 /// Why the configuration cannot be used: nothing has been decided.
 ///
 /// Texts from outside are kept raw and escaped where they are printed; no variant holds credentials.

@@ -44,10 +44,10 @@ pub(super) fn writable_file(case: &Case<'_>, out: &mut Findings) {
 /// Rule L-3.
 pub(super) fn policy_overridden(case: &Case<'_>, out: &mut Findings) {
     let Some(host) = &case.surroundings.host else { return };
-    if let Some(path) = &host.overridden_by {
+    if let Some((path, system)) = &host.overridden {
         let message = format!(
             "this counts in place of \"{}\" for podman and skopeo of the same user",
-            host.path.display()
+            system.display()
         );
         out.add(Place::File { path: path.clone(), at: None }, message)
             .help("remove it, so that the system's policy counts for everybody");

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::diagnostic::{Code, Span};
+use crate::diagnostic::{Code, Severity, Span};
 use crate::json::Value;
 use crate::policy::Requirement;
 use crate::policy::certificate::RootSource;
@@ -28,6 +28,7 @@ pub(super) struct Key<'v> {
     material: Option<Arc<KeyMaterial>>,
     failure: Option<String>,
     writable: Option<PathBuf>,
+    private: Option<PathBuf>,
     /// Of OpenPGP keys.
     audits: Vec<Audit>,
 }
@@ -108,6 +109,7 @@ pub(super) fn collect<'v>(draft: &Draft<'v>, surroundings: &Surroundings, now: T
             material: None,
             failure: None,
             writable: None,
+            private: None,
             audits: Vec::new(),
             source,
         };
@@ -121,6 +123,7 @@ pub(super) fn collect<'v>(draft: &Draft<'v>, surroundings: &Surroundings, now: T
                     None => {}
                 }
                 key.writable = file.and_then(|file| file.writable.clone());
+                key.private = file.and_then(|file| file.private.clone());
             }
         }
         if let (Purpose::OpenPgp, Some(material)) = (purpose, &key.material) {
@@ -398,7 +401,11 @@ fn by_fault(case: &Case<'_>, out: &mut Findings, code: Code) {
                 format!("{}: {fault}", key.name())
             };
             let message = format!("{what}{consequence}{}", key.elsewhere());
-            out.at(key.span, message).help(fault.help());
+            let finding = out.at(key.span, message);
+            finding.help(fault.help());
+            if !is_last {
+                finding.severity(Severity::Note);
+            }
         }
     }
 }
@@ -535,6 +542,24 @@ pub(super) fn writable_keys(case: &Case<'_>, out: &mut Findings) {
                 key.elsewhere()
             );
             out.at(key.span, message).help("take the permission to write from others: chmod o-w");
+        }
+    }
+}
+
+/// The daemon, and users, can read what everybody may read.
+///
+/// Rule E-16 and systemd unit: the daemon runs as a user of its own, without capabilities.
+pub(super) fn private_file(case: &Case<'_>, out: &mut Findings) {
+    for key in &case.keys {
+        if let Some(path) = &key.private {
+            let message = format!(
+                "not everybody may read \"{}\", so that the daemon and other users cannot read {}{}",
+                path.display(),
+                key.name(),
+                key.elsewhere()
+            );
+            out.at(key.span, message)
+                .help("give the permission to read to others: chmod o+rX; it is no secret");
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct Needs {
     pub files: BTreeSet<String>,
     /// The docker scopes of which it matters where signatures are looked for.
     pub stores: BTreeSet<String>,
+    /// The paths that are scopes.
+    pub paths: BTreeSet<String>,
     /// Whether certificates are judged with the trusted root of the host.
     pub host_root: bool,
 }
@@ -112,6 +114,8 @@ pub struct Surroundings {
     pub files: HashMap<String, NamedFile>,
     /// Where the signatures of docker scopes are looked for.
     pub stores: HashMap<String, Vec<Store>>,
+    /// Where paths that are scopes lead, links resolved, if elsewhere.
+    pub links: HashMap<String, PathBuf>,
     /// The trusted root of the host, if it can be used.
     pub host_root: Option<Arc<HostRoot>>,
     /// Configuration beside the policy that cannot be used.
@@ -127,6 +131,8 @@ pub struct NamedFile {
     pub material: Result<Arc<KeyMaterial>, String>,
     /// The file, or the directory on the way to it, that everybody can change.
     pub writable: Option<PathBuf>,
+    /// The file, or the directory on the way to it, that others may not read, where that matters.
+    pub private: Option<PathBuf>,
 }
 
 /// A place where the images of a docker scope are fetched from.
@@ -166,8 +172,8 @@ pub struct Host {
     pub path: PathBuf,
     /// The file, or the directory on the way to it, that everybody can change.
     pub writable: Option<PathBuf>,
-    /// The file that counts in place of this one for the user who asks, or for root.
-    pub overridden_by: Option<PathBuf>,
+    /// The user's file, and the system's in place of which it counts.
+    pub overridden: Option<(PathBuf, PathBuf)>,
     /// The vendor's file, if it is newer and says something else.
     pub newer: Option<PathBuf>,
     /// The policy that podman and other tools read, if it is another one.
@@ -176,7 +182,12 @@ pub struct Host {
 
 /// What has to be looked at besides the policy.
 pub fn needs(draft: &Draft<'_>) -> Needs {
-    Needs { files: key::files(draft), stores: store::scopes(draft), host_root: key::needs_host_root(draft) }
+    Needs {
+        files: key::files(draft),
+        stores: store::scopes(draft),
+        paths: scope::paths(draft),
+        host_root: key::needs_host_root(draft),
+    }
 }
 
 /// Everything that is judged together.
@@ -347,6 +358,8 @@ rules! {
         "vouchd and other tools have policies with different meanings";
     Warning PolicyOverridden host::policy_overridden,
         "another policy counts in place of the system's";
+    Warning PrivateFile key::private_file,
+        "others may not read a file that the policy names";
     Note RedundantScope scope::redundant_scope,
         "a scope says what the wider scope says already";
     Note RefsOpen identity::refs_open,

@@ -90,7 +90,12 @@ fn hopeless(scope: &Scope<'_>, requirement: &Requirement) -> Option<(&'static st
         | SignedIdentity::MatchRepository
         | SignedIdentity::RemapIdentity(_) => true,
     };
+    let is_simple = matches!(requirement, Requirement::SignedBy(_));
     match Transport::from_name(scope.transport?)? {
+        Transport::Oci | Transport::OciArchive if is_simple => Some((
+            "a layout has no place for simple signing",
+            "write \"sigstoreSigned\", \"insecureAcceptAnything\" or \"reject\", whichever is meant",
+        )),
         Transport::Dir | Transport::Oci | Transport::OciArchive if needs_name => Some((
             "such an image has no name that could be the signed one",
             "say which name must be signed, with an exactReference or exactRepository as \"signedIdentity\"",

@@ -1,15 +1,17 @@
 //! Rules about scopes: which images they are for (rules S-1 to S-22).
 
+use std::collections::BTreeSet;
+
 use crate::diagnostic::closest;
 use crate::policy::Requirement;
 use crate::reference::{Named, Transport, is_domain, is_path};
 
-use super::draft::Scope;
+use super::draft::{Draft, Scope};
 use super::{Case, Findings, Place};
 
 /// Scopes that are in none of the forms in which the images of their transport are looked up never match.
 ///
-/// Rules S-2 to S-4, S-10 and S-21: comparison is byte by byte, with names in full.
+/// Rules S-2 to S-4, S-10, S-13 and S-21: comparison is byte by byte, with names in full.
 pub(super) fn scope_never_matches(case: &Case<'_>, out: &mut Findings) {
     for scope in &case.draft.scopes {
         let Some(transport) = scope.transport.and_then(Transport::from_name) else { continue };
@@ -19,13 +21,15 @@ pub(super) fn scope_never_matches(case: &Case<'_>, out: &mut Findings) {
                 reason: "\":\" ends the path of such an image",
                 instead: scope.name.split(':').next().map(str::to_owned),
             }),
+            Transport::Dir | Transport::Oci | Transport::OciArchive | Transport::Sif => {
+                case.surroundings.links.get(scope.name).map(|real| Why {
+                    reason: "it leads through a symbolic link, and images are looked up by where they are",
+                    instead: Some(real.to_string_lossy().into_owned()),
+                })
+            }
             Transport::ContainersStorage
-            | Transport::Dir
             | Transport::DockerArchive
-            | Transport::Oci
-            | Transport::OciArchive
             | Transport::Ostree
-            | Transport::Sif
             | Transport::Tarball => None,
         };
         let Some(Why { reason, instead }) = why else { continue };
@@ -245,6 +249,18 @@ fn is_registry(transport: &str) -> bool {
         Transport::from_name(transport),
         Some(Transport::Docker | Transport::Atomic | Transport::DockerDaemon)
     )
+}
+
+/// The scopes that are paths.
+pub(super) fn paths(draft: &Draft<'_>) -> BTreeSet<String> {
+    let is_path = |scope: &&Scope<'_>| {
+        matches!(
+            scope.transport.and_then(Transport::from_name),
+            Some(Transport::Dir | Transport::Oci | Transport::OciArchive | Transport::Sif)
+        )
+    };
+    let all = draft.scopes.iter().filter(is_path).map(|scope| scope.name.to_owned());
+    all.filter(|name| name.starts_with('/')).collect()
 }
 
 /// A name under which an image of the scope could be asked for, if there can be one.

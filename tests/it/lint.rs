@@ -24,10 +24,11 @@ use crate::support::{Ran, say, skip, write};
 const NOW: Timestamp = Timestamp(1_780_272_000);
 
 /// What is found only in a host's surroundings, or at a certain time; the tables below have it.
-const WITHOUT_A_CASE: [Code; 9] = [
+const WITHOUT_A_CASE: [Code; 10] = [
     Code::KeyExpiresSoon,
     Code::PoliciesDiffer,
     Code::PolicyOverridden,
+    Code::PrivateFile,
     Code::RegistriesConfInvalid,
     Code::RegistriesDInvalid,
     Code::StalePolicyCopy,
@@ -439,7 +440,11 @@ fn sarif_is_what_the_standard_demands() {
 /// A file that a policy names, as it is when it can be read.
 fn file(name: &str) -> NamedFile {
     let bytes = fs::read(cases().join("keys").join(name)).unwrap();
-    NamedFile { material: Ok(Arc::new(KeyMaterial::new(name.to_owned(), bytes))), writable: None }
+    NamedFile {
+        material: Ok(Arc::new(KeyMaterial::new(name.to_owned(), bytes))),
+        writable: None,
+        private: None,
+    }
 }
 
 // Rule G-5.
@@ -525,7 +530,10 @@ fn a_hosts_policies_are_held_against_each_other() {
     let path = |text: &str| Some(PathBuf::from(text));
     for (host, wanted) in [
         (Host::default(), vec![]),
-        (Host { overridden_by: path("/home/u/p.json"), ..Host::default() }, vec!["policy-overridden"]),
+        (
+            Host { overridden: path("/home/u/p.json").zip(path("/etc/p.json")), ..Host::default() },
+            vec!["policy-overridden"],
+        ),
         (Host { newer: path("/usr/share/p.json"), ..Host::default() }, vec!["stale-policy-copy"]),
         (Host { writable: path("/etc/containers"), ..Host::default() }, vec!["writable-file"]),
     ] {
@@ -571,6 +579,43 @@ fn files_that_everybody_can_change_are_errors() {
             "{mode:o}: {ran:?}"
         );
         fs::set_permissions(&path, before).unwrap();
+    }
+}
+
+// Rule S-13.
+#[test]
+fn paths_that_lead_through_links_match_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    fs::create_dir(root.join("real")).unwrap();
+    std::os::unix::fs::symlink("real", root.join("link")).unwrap();
+    for (path, is_told) in [
+        (root.join("real"), false),
+        (root.join("real/absent"), false),
+        (root.join("absent/absent"), false),
+        (root.join("link"), true),
+        (root.join("link/absent"), true),
+    ] {
+        for transport in ["dir", "oci"] {
+            let scopes = json!({path.to_str().unwrap(): [{"type": "reject"}]});
+            let policy = json!({"default": [{"type": "reject"}], "transports": {transport: scopes}});
+            let ran = lint_stdin(&["-"], policy.to_string().as_bytes());
+            assert_eq!(ran.stdout.contains("[scope-never-matches]"), is_told, "{path:?}: {ran:?}");
+            let ran = lint_stdin(&["--no-paths", "-"], policy.to_string().as_bytes());
+            assert!(!ran.stdout.contains("[scope-never-matches]"), "{path:?}: {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn files_that_others_cannot_read_are_told_of() {
+    let document = br#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]}"#;
+    for private in [None, Some(PathBuf::from("/k"))] {
+        let named = NamedFile { private: private.clone(), ..file("good.gpg") };
+        let files = [("/k".to_owned(), named)].into_iter().collect();
+        let surroundings = Surroundings { files, ..Surroundings::default() };
+        let found = findings(document, &[Target::Vouchd], &surroundings, NOW);
+        assert_eq!(has(&found, Code::PrivateFile), private.is_some(), "{found:?}");
     }
 }
 

@@ -1,12 +1,14 @@
 //! [`Gatherer`]: what a policy names, looked at on this host.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config::{
-    self, Environment, PolicyPaths, RegistriesConf, RegistriesD, RegularFile, writable_by_all,
+    self, Environment, PolicyPaths, RegistriesConf, RegistriesD, RegularFile, unreadable_for_others,
+    writable_by_all,
 };
 use crate::digest::Digest;
 use crate::fetch::host_root::{HostRoots, written};
@@ -15,13 +17,23 @@ use crate::lint::{Fault, Host, NamedFile, Needs, Store, Surroundings};
 use crate::reference::Named;
 use crate::verify::trust::KeyMaterial;
 
+/// What is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// A host, of which all configuration counts, and which others use.
+    Host,
+    /// A policy, and what it needs.
+    Policy,
+    /// A policy, and a registries.d or registries.conf that somebody named with it.
+    PolicyAndStores,
+}
+
 /// Reads what policies name.
 pub(super) struct Gatherer {
     environment: Environment,
     configuration: Configuration,
     with_files: bool,
-    /// Whether other configuration is read although the policy needs none of it.
-    whole: bool,
+    subject: Subject,
 }
 
 impl Gatherer {
@@ -29,21 +41,26 @@ impl Gatherer {
         environment: Environment,
         configuration: Configuration,
         with_files: bool,
-        whole: bool,
+        subject: Subject,
     ) -> Self {
-        Self { environment, configuration, with_files, whole }
+        Self { environment, configuration, with_files, subject }
     }
 
     pub(super) fn gather(&self, needs: &Needs) -> Surroundings {
         let mut surroundings = Surroundings::default();
         if self.with_files {
-            let read = |path: &String| (path.clone(), named_file(Path::new(path)));
+            let read = |path: &String| (path.clone(), self.file(Path::new(path)));
             surroundings.files = needs.files.iter().map(read).collect();
+            let real = |path: &String| {
+                let real = real(Path::new(path))?;
+                (real != Path::new(path)).then(|| (path.clone(), real))
+            };
+            surroundings.links = needs.paths.iter().filter_map(real).collect();
         }
-        if self.whole || !needs.stores.is_empty() {
+        if self.subject != Subject::Policy || !needs.stores.is_empty() {
             self.locate(&needs.stores, &mut surroundings);
         }
-        if self.whole {
+        if self.subject == Subject::Host {
             let toml = config::VouchdToml::load(&self.environment);
             surroundings.faults.extend(toml.err().as_ref().and_then(fault));
         }
@@ -54,8 +71,30 @@ impl Gatherer {
                 Err(_) => {}
             }
         }
-        surroundings.faults.dedup();
         surroundings
+    }
+
+    /// A relative path begins in the working directory (rule P-14).
+    fn file(&self, path: &Path) -> NamedFile {
+        let read = |file: RegularFile| {
+            let material = KeyMaterial::new(path.to_string_lossy().into_owned(), file.read(KEY_FILE_BYTES)?);
+            Ok(Arc::new(match written(&file) {
+                Some(time) => material.written_at(time),
+                None => material,
+            }))
+        };
+        let material = RegularFile::open(path).and_then(read).map_err(|error: io::Error| error.to_string());
+        let is_read = material.is_ok();
+        NamedFile {
+            material,
+            writable: if is_read { writable_by_all(path) } else { None },
+            // Of a policy that is only tried out, nobody else needs the files.
+            private: if is_read && self.subject == Subject::Host {
+                unreadable_for_others(path)
+            } else {
+                None
+            },
+        }
     }
 
     fn locate(&self, scopes: &BTreeSet<String>, surroundings: &mut Surroundings) {
@@ -86,7 +125,8 @@ impl Gatherer {
                     let lookaside = match registries_d.lookaside_usable(there) {
                         Ok(_) => registries_d.lookaside_read_origin(there).is_some(),
                         Err(error) => {
-                            surroundings.faults.extend(fault(&error));
+                            let fault = fault(&error).filter(|fault| !surroundings.faults.contains(fault));
+                            surroundings.faults.extend(fault);
                             true
                         }
                     };
@@ -110,18 +150,12 @@ impl Gatherer {
     }
 }
 
-/// A relative path begins in the working directory (rule P-14).
-fn named_file(path: &Path) -> NamedFile {
-    let read = |file: RegularFile| {
-        let material = KeyMaterial::new(path.to_string_lossy().into_owned(), file.read(KEY_FILE_BYTES)?);
-        Ok(Arc::new(match written(&file) {
-            Some(time) => material.written_at(time),
-            None => material,
-        }))
-    };
-    let material = RegularFile::open(path).and_then(read).map_err(|error: std::io::Error| error.to_string());
-    let writable = material.is_ok().then(|| writable_by_all(path)).flatten();
-    NamedFile { material, writable }
+/// Where a path leads, of which the last part need not be there (rule S-13).
+fn real(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok().or_else(|| {
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        Some(std::fs::canonicalize(parent).ok()?.join(name))
+    })
 }
 
 /// What is to be known of the policy that was found at `path`.
@@ -138,7 +172,8 @@ pub(super) fn host(environment: &Environment, path: &Path, bytes: &[u8]) -> Host
         let home = (environment.uid == 0).then(|| nix::unistd::User::from_uid(0.into()).ok().flatten())??;
         Some(home.dir.join(".config/containers/policy.json"))
     });
-    host.overridden_by = user.filter(|user| user != path && user.exists());
+    let beside = [&system, &vendor].into_iter().find(|path| path.exists()).cloned();
+    host.overridden = user.filter(|user| user.exists()).zip(beside);
     if path == system
         && let (Some(ours), Some(theirs)) = (modified(&system), modified(&vendor))
         && ours < theirs
@@ -265,7 +300,7 @@ mod tests {
             theirs.map(|(text, age)| put(root, VENDOR, text, age));
             let host = host(&environment(root, 1000), &path, ours.0.as_bytes());
             assert_eq!(host.newer.is_some(), wanted, "{ours:?} {theirs:?}");
-            assert_eq!((host.others, host.overridden_by), (None, None));
+            assert_eq!((host.others, host.overridden), (None, None));
         }
     }
 
@@ -295,8 +330,11 @@ mod tests {
         let user = Some(config::User::at_home(root.join("home")));
         let environment = Environment { user, ..environment(root, 1000) };
         let found = host(&environment, &path, b"system");
-        assert_eq!((found.overridden_by, found.writable), (Some(home.clone()), None));
-        assert_eq!(host(&environment, &home, b"user").overridden_by, None);
+        let overridden = Some((home.clone(), path.clone()));
+        assert_eq!((found.overridden, found.writable), (overridden.clone(), None));
+        assert_eq!(host(&environment, &home, b"user").overridden, overridden);
+        fs::remove_file(&home).unwrap();
+        assert_eq!(host(&environment, &path, b"system").overridden, None);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
         assert_eq!(host(&environment, &path, b"system").writable, Some(path.canonicalize().unwrap()));
     }
@@ -327,7 +365,7 @@ mod tests {
             registries_conf: config::RegistriesConfSource::Explicit(conf),
             proxies: fetch::ProxySource::VouchdToml(environment.clone()),
         };
-        let gatherer = Gatherer::new(environment, configuration, true, false);
+        let gatherer = Gatherer::new(environment, configuration, true, Subject::Policy);
         for (scope, wanted) in [
             (
                 "h.example",

@@ -16,7 +16,7 @@ use crate::lint::{self, Case, FAULTS, Finding, RULES};
 use crate::report::{LintFailure, LintReport, Linted};
 
 use super::{Exit, LocationArguments, print};
-use gather::Gatherer;
+use gather::{Gatherer, Subject};
 
 /// Say what is wrong with a policy, or likely not what was meant
 #[derive(Args, Debug)]
@@ -110,7 +110,12 @@ pub(super) fn run(command: PolicyLint) -> Exit {
         command.locations.clone().settings(environment.clone(), policy.clone());
     let is_named = command.locations.registries_d.is_some() || command.locations.registries_conf.is_some();
     let is_host = command.files.is_empty();
-    let gatherer = Gatherer::new(environment.clone(), configuration, !command.no_paths, is_host || is_named);
+    let subject = match (is_host, is_named) {
+        (true, _) => Subject::Host,
+        (false, true) => Subject::PolicyAndStores,
+        (false, false) => Subject::Policy,
+    };
+    let gatherer = Gatherer::new(environment.clone(), configuration, !command.no_paths, subject);
     let (mut linted, mut failures) = (Vec::new(), Vec::new());
     let read = if is_host { command.read_host(&environment, &policy) } else { command.read_files() };
     for read in read {
