@@ -280,6 +280,7 @@ pub const PROBLEMS: usize = 20_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference::Named;
 
     fn faults(document: &str) -> Vec<(usize, usize, Option<String>)> {
         let text = Text::read(document.as_bytes());
@@ -326,6 +327,16 @@ mod tests {
             ("", &[]),
         ] {
             assert_eq!(wider_names(name), wanted, "{name}");
+        }
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for image in
+            ["busybox", "a.b.c:5000/n/r:t", "localhost/x", "localhost:5000/n/x", "127.0.0.1/a/b/c/d:1"]
+        {
+            let image = Named::parse(image).unwrap().with_default_tag();
+            let pinned = Named::parse(&format!("{}@{digest}", image.name())).unwrap();
+            for image in [image, pinned] {
+                assert_eq!(wider_names(&image.to_string()), image.namespaces(), "{image}");
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use vouchd::diagnostic::{Code, Severity};
 use vouchd::lint::draft::{Draft, PROBLEMS, Text};
 use vouchd::lint::target::{Release, Target};
 use vouchd::lint::{Case, FAULTS, Fault, Finding, Host, NamedFile, Place, RULES, Store, Surroundings, needs};
+use vouchd::policy::Policy;
 use vouchd::verify::Timestamp;
 use vouchd::verify::trust::KeyMaterial;
 use vouchd::verify::trusted_root::HostRoot;
@@ -169,6 +170,82 @@ fn errors_are_exactly_what_the_reference_refuses() {
         }
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+// Rules S-2 to S-4, S-10 and S-21: what the reference looks up is never called a scope that matches nothing.
+#[test]
+fn scopes_that_the_reference_looks_up_can_match() {
+    let vectors = |name: &str| -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let (matches, names) = (vectors("scope-match.json"), vectors("reference-normalize.json"));
+    let mut scopes = BTreeSet::new();
+    let mut add = |transport: &Value, identity: &Value, namespaces: &Value| {
+        let namespaces = namespaces.as_array().cloned().unwrap_or_default();
+        for scope in namespaces.iter().chain([identity]).filter_map(Value::as_str) {
+            scopes.insert((transport.as_str().unwrap().to_owned(), scope.to_owned()));
+        }
+    };
+    for case in matches["cases"].as_array().unwrap().iter().filter(|case| case["verdict"] == "ok") {
+        add(&case["transport"], &case["identity"], &case["namespaces"]);
+    }
+    for case in names["cases"].as_array().unwrap() {
+        let named = &case["docker_transport"];
+        add(&json!("docker"), &named["policy_identity"], &named["policy_namespaces"]);
+    }
+    // Rule R-9: a name whose host is none, by which nothing can be fetched, and which is refused here.
+    assert!(
+        ["x_y.com", "x_y.com/z", "x_y.com/z:latest"]
+            .iter()
+            .all(|scope| scopes.remove(&("docker".to_owned(), (*scope).to_owned())))
+    );
+    assert!(scopes.len() > 300, "{}", scopes.len());
+    for (transport, scope) in scopes {
+        let list = json!({ scope.as_str(): [{"type": "reject"}] });
+        let policy =
+            json!({"default": [{"type": "reject"}], "transports": {transport.as_str(): list}}).to_string();
+        let found = findings(policy.as_bytes(), &[Target::Vouchd], &Surroundings::default(), NOW);
+        assert!(!has(&found, Code::ScopeNeverMatches), "{transport} {scope}: {found:?}");
+    }
+}
+
+/// A fault is told exactly if the policy cannot be used, wherever a byte has changed, and in its place.
+#[test]
+fn a_fault_is_told_exactly_if_the_policy_cannot_be_used() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/policy-parse.json");
+    let vectors: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let targets = [Target::Vouchd, Target::Podman(Release::Numbered(4, 9))];
+    let faults: BTreeSet<Code> = FAULTS.iter().map(|(code, _)| *code).collect();
+    let (mut state, mut usable) = (1_u32, 0);
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        usize::try_from(state >> 8).unwrap() % below.max(1)
+    };
+    for case in vectors["cases"].as_array().unwrap() {
+        let document = vouchd::json::decode_base64(case["policy_b64"].as_str().unwrap()).unwrap();
+        for round in 0..4 {
+            let mut changed = document.clone();
+            match (round, random(changed.len())) {
+                (0, _) => {}
+                (1, at) => changed.truncate(at),
+                (2, at) => changed.insert(at, b" ,}{/*\"1"[random(8)]),
+                (_, at) => {
+                    changed.iter_mut().skip(at).take(1).for_each(|byte| *byte = b" ,:]\"x\\\xff"[random(8)])
+                }
+            }
+            let found = findings(&changed, &targets, &Surroundings::default(), NOW);
+            let text = String::from_utf8_lossy(&changed);
+            let is_usable = Policy::parse(&changed).is_ok();
+            assert_eq!(found.iter().all(|finding| !faults.contains(&finding.code)), is_usable, "{text}");
+            usable += usize::from(is_usable);
+            for finding in &found {
+                let Place::Policy(span) = &finding.place else { panic!("{finding:?}") };
+                assert!(span.start <= span.end && span.end <= changed.len(), "{text}: {finding:?}");
+            }
+        }
+    }
+    assert!(usable > 500, "{usable}");
 }
 
 #[test]
