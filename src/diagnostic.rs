@@ -290,6 +290,8 @@ codes! {
     UnknownType = "unknown-type",
     /// The image has no signature that could count.
     Unsigned = "unsigned",
+    /// A setting beside the policy is not read.
+    UnreadSetting = "unread-setting",
     /// Images are accepted unsigned within a scope that wants signatures.
     UnsignedException = "unsigned-exception",
     /// The policy asks for something that this version cannot check.

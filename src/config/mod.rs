@@ -8,6 +8,7 @@ mod lookaside_url;
 mod registries_conf;
 mod registries_d;
 mod storage_conf;
+mod stray;
 mod trusted_root;
 mod vouchd_toml;
 
@@ -30,6 +31,7 @@ pub use registries_conf::{
 };
 pub use registries_d::{Directories, Origin, RegistriesD};
 pub use storage_conf::{StorageConf, StorageVariables};
+pub use stray::{Stray, What, strays};
 pub use trusted_root::{TrustedRootFiles, TufRepository};
 pub use vouchd_toml::{MetricsSettings, ProxySettings, TrustedRootSettings, VouchdToml};
 

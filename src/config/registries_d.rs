@@ -55,6 +55,11 @@ impl Directories {
         Self { required: true, ..self }
     }
 
+    /// The directories themselves, the most important first.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     /// The files to read by base name: of several with one name the first directory's counts.
     fn files(&self) -> Result<BTreeMap<OsString, PathBuf>, Error> {
         let mut files = BTreeMap::new();
@@ -86,6 +91,7 @@ pub struct RegistriesD {
     default: Option<Section>,
     scopes: BTreeMap<String, Section>,
     builtin: LookasideUrl,
+    files: Vec<PathBuf>,
 }
 
 /// The settings of one scope; an absent one is looked for in the next wider scope.
@@ -119,16 +125,29 @@ impl fmt::Display for Origin {
 impl RegistriesD {
     /// Reads every file; one that cannot be used makes all unusable (rule D-11).
     pub fn load(directories: &Directories) -> Result<Self, Error> {
-        let mut all = Self { default: None, scopes: BTreeMap::new(), builtin: directories.builtin.clone() };
+        let mut all = Self {
+            default: None,
+            scopes: BTreeMap::new(),
+            builtin: directories.builtin.clone(),
+            files: Vec::new(),
+        };
         for path in directories.files()?.into_values() {
             // Rule D-1: a file may vanish between the listing and the reading.
             match RegularFile::find(&path) {
-                Ok(Some(file)) => all.add(&path, &file)?,
+                Ok(Some(file)) => {
+                    all.add(&path, &file)?;
+                    all.files.push(path);
+                }
                 Ok(None) => {}
                 Err(error) => return Err(Error::RegistriesD { path, detail: error.to_string() }),
             }
         }
         Ok(all)
+    }
+
+    /// The files that were read.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Rule D-6: a setting stands in one file only.

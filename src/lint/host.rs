@@ -22,6 +22,13 @@ pub(super) fn registries_d_invalid(case: &Case<'_>, out: &mut Findings) {
     faults(case, out, Code::RegistriesDInvalid);
 }
 
+/// A misspelt key, or a file with a wrong ending, is passed over in silence, and what it should say is not so.
+///
+/// Rules D-3, D-4 and M-1.
+pub(super) fn unread_setting(case: &Case<'_>, out: &mut Findings) {
+    faults(case, out, Code::UnreadSetting);
+}
+
 /// vouchd.toml can be used.
 pub(super) fn vouchd_toml_invalid(case: &Case<'_>, out: &mut Findings) {
     faults(case, out, Code::VouchdTomlInvalid);

@@ -402,6 +402,8 @@ rules! {
         "a trusted root is old";
     Warning UnknownTransport scope::unknown_transport,
         "scopes stand under a transport that does not exist";
+    Warning UnreadSetting host::unread_setting,
+        "a setting of registries.d or registries.conf is not read";
     Warning UnsignedException scope::unsigned_exception,
         "images are accepted unsigned within a scope that wants signatures";
     Warning Unsupported requirement::unsupported,

@@ -25,7 +25,7 @@ use crate::support::{Ran, say, skip, write};
 const NOW: Timestamp = Timestamp(1_780_272_000);
 
 /// What is found only in a host's surroundings, or at a certain time; the tables below have it.
-const WITHOUT_A_CASE: [Code; 10] = [
+const WITHOUT_A_CASE: [Code; 11] = [
     Code::KeyExpiresSoon,
     Code::PoliciesDiffer,
     Code::PolicyOverridden,
@@ -34,6 +34,7 @@ const WITHOUT_A_CASE: [Code; 10] = [
     Code::RegistriesDInvalid,
     Code::StalePolicyCopy,
     Code::TrustedRootStale,
+    Code::UnreadSetting,
     Code::VouchdTomlInvalid,
     Code::WritableFile,
 ];
@@ -719,9 +720,24 @@ fn broken_configuration_beside_the_policy_is_placed() {
     for part in ["a.yaml: error: ", "[registries-d-invalid]", "r.conf:1:", "[registries-conf-invalid]"] {
         assert!(ran.stdout.contains(part), "{part}: {ran:?}");
     }
+    // Rules D-3, D-4 and M-3: what is passed over in silence.
+    write(stores.join("a.yaml"), "docker:\n  a.example: {use-sigstore-attachment: true}\n");
+    write(stores.join("b.yml"), "docker: {}\n");
+    write(&conf, "[[registry]]\nlocation = \"a.example\"\nblokced = true\n");
+    let ran = run(&stores, &conf);
+    assert_eq!(ran.exit, 0, "{ran:?}");
+    for part in [
+        "a.yaml:2:15: warning: \"use-sigstore-attachment\" means nothing here [unread-setting]",
+        "did you mean \"use-sigstore-attachments\"?",
+        "b.yml: warning: this file is not read",
+        "r.conf:3:1: warning: \"blokced\" means nothing here",
+        "did you mean \"blocked\"?",
+    ] {
+        assert!(ran.stdout.contains(part), "{part}: {ran:?}");
+    }
     let cases = cases();
     let ran = run(&cases.join("registries.d"), &cases.join("registries.conf"));
-    assert_eq!(ran.exit, 0, "{ran:?}");
+    assert!(ran.exit == 0 && !ran.stdout.contains("[unread-setting]"), "{ran:?}");
 }
 
 // Rules A-1 and D-10: what is said of stores is said of those that do not look.

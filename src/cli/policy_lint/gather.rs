@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::config::{
-    self, Environment, PolicyPaths, RegistriesConf, RegistriesD, RegularFile, unreadable_for_others,
-    writable_by_all,
+    self, Environment, PolicyPaths, RegistriesConf, RegistriesD, RegularFile, Stray, What,
+    unreadable_for_others, writable_by_all,
 };
+use crate::diagnostic::{Code, closest};
 use crate::digest::Digest;
 use crate::fetch::host_root::{HostRoots, written};
 use crate::fetch::{self, Configuration, KEY_FILE_BYTES, Locations};
@@ -113,6 +114,8 @@ impl Gatherer {
                 return;
             }
         };
+        let strays = config::strays(&self.configuration.registries_d, &registries_d, &registries_conf);
+        surroundings.faults.extend(strays.into_iter().map(stray));
         let has_builtin = registries_d.has_builtin_signatures();
         for scope in scopes {
             let mut stores = HashMap::new();
@@ -202,6 +205,23 @@ fn fault(error: &config::Error) -> Option<Fault> {
     let (path, at) = error.place()?;
     let (message, help) = (error.to_string(), error.help().to_owned());
     Some(Fault { code: error.code(), path: path.to_owned(), at, message, help })
+}
+
+fn stray(Stray { path, at, what }: Stray) -> Fault {
+    let (message, help) = match what {
+        What::File => (
+            "this file is not read: files of registries.d end in \".yaml\"".to_owned(),
+            "rename it".to_owned(),
+        ),
+        What::Key { name, known } => (
+            format!("\"{name}\" means nothing here"),
+            match closest(&name, known) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("the keys here are {}", known.join(", ")),
+            },
+        ),
+    };
+    Fault { code: Code::UnreadSetting, path, at, message, help }
 }
 
 /// An image that stands for all of a scope.

@@ -29,6 +29,7 @@ pub enum RegistriesConfSource {
 /// All files of registries.conf as one (rule M-2).
 #[derive(Clone, Debug)]
 pub struct RegistriesConf {
+    files: Vec<PathBuf>,
     /// By prefix.
     registries: BTreeMap<String, (Registry, PathBuf)>,
     /// The registries to complete short names with, and the file that names them.
@@ -74,6 +75,7 @@ impl RegistriesConf {
     /// Only a path that is truly absent is passed over; whatever else is wrong is an error (T-23).
     pub fn load(source: &RegistriesConfSource) -> Result<Self, Error> {
         let mut all = Self {
+            files: Vec::new(),
             registries: BTreeMap::new(),
             search: None,
             credential_helpers: vec![AUTH_FILES.to_owned()],
@@ -118,6 +120,11 @@ impl RegistriesConf {
         &self.credential_helpers
     }
 
+    /// The files that were read, but for the cache of short names.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// The prefixes of its entries.
     pub fn prefixes(&self) -> impl Iterator<Item = &str> {
         self.registries.keys().map(String::as_str)
@@ -131,6 +138,7 @@ impl RegistriesConf {
     /// Rule M-2: what a later file sets counts.
     fn add(&mut self, path: &Path, file: &RegularFile) -> Result<(), Error> {
         let document = Document::parse(path, &read(path, file)?)?;
+        self.files.push(path.to_owned());
         for registry in document.registries {
             self.registries.insert(registry.prefix.clone(), (registry, path.to_owned()));
         }
