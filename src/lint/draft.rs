@@ -153,17 +153,14 @@ pub struct Written<'v> {
 impl<'v> Draft<'v> {
     /// What there is in `tree`, which is that of `text`.
     pub fn of(text: &Text, tree: Option<&'v Value<'v>>) -> Self {
-        let problems = match tree.map(|tree| Policy::of_json(tree, PROBLEMS)) {
-            Some(Err(problems)) => problems.iter().cloned().collect(),
-            Some(Ok(_)) | None => Vec::new(),
-        };
-        let mut draft = Self {
-            are_more: problems.len() >= PROBLEMS,
-            problems: text.faults.iter().cloned().chain(problems).collect(),
-            scopes: Vec::new(),
-            transports: Vec::new(),
-            by_name: HashMap::new(),
-        };
+        let mut problems = text.faults.clone();
+        if let Some(Err(more)) = tree.map(|tree| Policy::of_json(tree, PROBLEMS.saturating_add(1))) {
+            problems.extend(more.iter().cloned());
+        }
+        let are_more = problems.len() > PROBLEMS;
+        problems.truncate(PROBLEMS);
+        let mut draft =
+            Self { are_more, problems, scopes: Vec::new(), transports: Vec::new(), by_name: HashMap::new() };
         let Some(tree) = tree else { return draft };
         if let Some(default) = member(tree, "default") {
             draft.add(None, "", default.key_span, &default.value);
@@ -218,7 +215,7 @@ impl Scope<'_> {
     pub fn words(&self) -> String {
         match self.transport {
             None => "\"default\"".to_owned(),
-            Some(transport) => format!("scope {} \"{}\"", transport.escape_debug(), self.name.escape_debug()),
+            Some(transport) => format!("scope {transport} \"{}\"", self.name),
         }
     }
 }

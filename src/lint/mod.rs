@@ -242,16 +242,18 @@ struct Findings {
     code: Code,
     severity: Severity,
     list: Vec<Finding>,
-    /// Takes what is beyond [`FINDINGS`].
+    /// Takes what is beyond [`FINDINGS`]; before, it says that there is more.
     spare: Finding,
     are_more: bool,
 }
 
 impl Findings {
     fn new() -> Self {
-        let (code, severity) = (Code::FindingsOmitted, Severity::Note);
+        let (code, severity) = (Code::FindingsOmitted, Severity::Error);
+        let message = "there is more to say about this policy than is said at once".to_owned();
+        let help = Some("correct what is said, and ask again".to_owned());
         let place = Place::Policy(Span::default());
-        let spare = Finding { code, severity, place, message: String::new(), help: None, related: None };
+        let spare = Finding { code, severity, place, message, help, related: None };
         Self { code, severity, list: Vec::new(), spare, are_more: false }
     }
 
@@ -274,13 +276,8 @@ impl Findings {
 
     fn in_order(mut self) -> Vec<Finding> {
         if self.are_more {
-            (self.code, self.severity) = (Code::FindingsOmitted, Severity::Note);
-            self.spare.code = self.code;
-            let place = Place::Policy(Span::default());
-            let message = "there is more to say about this policy than is said at once".to_owned();
-            let help = Some("correct what is said, and ask again".to_owned());
-            let (code, severity) = (self.code, self.severity);
-            self.list.push(Finding { code, severity, place, message, help, related: None });
+            // Among what is left out there may be errors.
+            self.list.push(Self::new().spare);
         }
         self.list.sort_by_key(|finding| match &finding.place {
             Place::File { .. } => None,

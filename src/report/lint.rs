@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::diagnostic::{Position, Positions, Severity, Span, escape};
+use crate::diagnostic::{Code, Position, Positions, Severity, Span, escape};
 use crate::lint::{FAULTS, Finding, Place, RULES};
 
 use super::SCHEMA;
@@ -163,6 +163,9 @@ impl LintReport {
     /// As workflow commands of GitHub Actions; docs.github.com, "Workflow commands for GitHub Actions".
     pub fn github(&self) -> String {
         let mut text = String::new();
+        for LintFailure { file, code, message, .. } in &self.failures {
+            text.push_str(&format!("::error file={},title={code}::{}\n", property(file), data(message)));
+        }
         for LintFinding { code, severity, place, message, help, .. } in &self.findings {
             let command = match *severity {
                 "note" => "notice",
@@ -195,8 +198,7 @@ impl LintReport {
         let level = |severity| name(severity);
         let faults = FAULTS.iter().map(|(code, summary)| (*code, Severity::Error, *summary));
         let rules = RULES.iter().map(|rule| (rule.code, rule.severity, rule.summary));
-        let omitted =
-            (crate::diagnostic::Code::FindingsOmitted, Severity::Note, "there is more to say than is said");
+        let omitted = (Code::FindingsOmitted, Severity::Error, "there is more to say than is said");
         let rules: Vec<(&str, Severity, &str)> = faults
             .chain(rules)
             .chain([omitted])
