@@ -29,7 +29,7 @@ pub(super) fn cosign_signs_no_tag(case: &Case<'_>, out: &mut Findings) {
         };
         let default = if member(written.value, "signedIdentity").is_none() { ", the default," } else { "" };
         let message = format!(
-            "with \"{kind}\"{default} a signature must name a tag or digest, and those by cosign do not"
+            "with \"{kind}\"{default} a signature must name a tag or digest, and cosign by default names none"
         );
         out.at(place_of(written, "signedIdentity"), message).help(
             "for images that cosign signs write \"signedIdentity\": {\"type\": \"matchRepository\"}; podman and skopeo sign tags",
@@ -304,6 +304,15 @@ pub(super) fn shared_signer(case: &Case<'_>, out: &mut Findings) {
             if !signed.identity.accepts_unnamed() {
                 continue;
             }
+            // A host, all hosts of a domain, or everything.
+            if !scope.name.contains('/') {
+                let message = format!(
+                    "whoever serves images of {} can serve each of them for every other: signatures without a name count for all",
+                    scope.words()
+                );
+                out.at(scope.span, message).help(TELL_APART);
+                continue;
+            }
             let signer: Vec<&[u8]> = SIGNER
                 .iter()
                 .filter_map(|name| member(written.value, name))
@@ -315,13 +324,13 @@ pub(super) fn shared_signer(case: &Case<'_>, out: &mut Findings) {
                     "whoever serves images of {} can serve those of another scope for them: signatures without a name, by the same signer, count in both",
                     scope.words()
                 );
-                out.at(scope.span, message).see(Place::Policy(span), "the other scope").help(
-                    "use another key or workflow for each, a signed name, or \"manifestAnnotations\" that tell them apart",
-                );
+                out.at(scope.span, message).see(Place::Policy(span), "the other scope").help(TELL_APART);
             }
         }
     }
 }
+
+const TELL_APART: &str = "name each repository in a scope of its own, with another key or workflow, a signed name, or \"manifestAnnotations\" that tell them apart";
 
 /// Members that say who signs.
 const SIGNER: [&str; 7] =

@@ -13,7 +13,7 @@ use crate::config::{
 use crate::diagnostic::{Code, closest};
 use crate::digest::Digest;
 use crate::fetch::host_root::{HostRoots, written};
-use crate::fetch::{self, Configuration, KEY_FILE_BYTES, Locations};
+use crate::fetch::{self, Configuration, KEY_FILE_BYTES};
 use crate::lint::{Fault, Host, NamedFile, Needs, Store, Surroundings};
 use crate::reference::Named;
 use crate::verify::trust::KeyMaterial;
@@ -99,23 +99,15 @@ impl Gatherer {
     }
 
     fn locate(&self, scopes: &BTreeSet<String>, surroundings: &mut Surroundings) {
-        let Locations { registries_d, registries_conf } = match self.configuration.load() {
-            Ok(locations) => locations,
-            Err(error) => {
-                // The other one may have a fault, too.
-                let others = [
-                    RegistriesD::load(&self.configuration.registries_d).err(),
-                    RegistriesConf::load(&self.configuration.registries_conf).err(),
-                ];
-                surroundings.faults.extend(others.iter().flatten().filter_map(fault));
-                if let (true, fetch::Error::Config(error)) = (surroundings.faults.is_empty(), error) {
-                    surroundings.faults.extend(fault(&error));
-                }
-                return;
-            }
-        };
-        let strays = config::strays(&self.configuration.registries_d, &registries_d, &registries_conf);
-        surroundings.faults.extend(strays.into_iter().map(stray));
+        let registries_d = RegistriesD::load(&self.configuration.registries_d);
+        let registries_conf = RegistriesConf::load(&self.configuration.registries_conf);
+        let errors = [registries_d.as_ref().err(), registries_conf.as_ref().err()];
+        surroundings.faults.extend(errors.into_iter().flatten().filter_map(fault));
+        let (Ok(registries_d), Ok(registries_conf)) = (registries_d, registries_conf) else { return };
+        if self.subject != Subject::Policy {
+            let strays = config::strays(&self.configuration.registries_d, &registries_d, &registries_conf);
+            surroundings.faults.extend(strays.into_iter().map(stray));
+        }
         let has_builtin = registries_d.has_builtin_signatures();
         for scope in scopes {
             let mut stores = HashMap::new();
