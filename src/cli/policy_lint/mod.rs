@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::config::{self, Environment, POLICY_BYTES, PolicyFile, PolicySource, RegularFile};
+use crate::config::{self, Environment, POLICY_BYTES, PolicyFile, PolicyPaths, PolicySource, RegularFile};
 use crate::diagnostic::{Code, Severity, closest};
 use crate::engine::{self, Settings};
 use crate::lint::draft::{Draft, Text};
@@ -117,7 +117,8 @@ pub(super) fn run(command: PolicyLint) -> Exit {
     };
     let gatherer = Gatherer::new(environment.clone(), configuration, !command.no_paths, subject);
     let (mut linted, mut failures) = (Vec::new(), Vec::new());
-    let read = if is_host { command.read_host(&environment, &policy) } else { command.read_files() };
+    let read =
+        if is_host { command.read_host(&environment, &policy) } else { command.read_files(&environment) };
     for read in read {
         match read {
             Ok(document) => linted.push(command.lint(document, &gatherer, &environment)),
@@ -145,7 +146,7 @@ struct Document {
 }
 
 impl PolicyLint {
-    fn read_files(&self) -> Vec<Result<Document, LintFailure>> {
+    fn read_files(&self, environment: &Environment) -> Vec<Result<Document, LintFailure>> {
         let read = |path: &PathBuf| {
             let name = path.to_string_lossy().into_owned();
             let bytes = if name == "-" {
@@ -160,7 +161,7 @@ impl PolicyLint {
                 help: "name a regular file of at most 32 MiB that you may read".to_owned(),
             };
             let bytes = bytes.map_err(failed)?;
-            Ok(Document { name, bytes, host: None, targets: vec![Target::Vouchd] })
+            Ok(Document { name, bytes, host: None, targets: readers(environment, path) })
         };
         self.files.iter().map(read).collect()
     }
@@ -173,11 +174,7 @@ impl PolicyLint {
     ) -> Vec<Result<Document, LintFailure>> {
         let read = |source: &PolicySource| match source.read() {
             Ok(PolicyFile { path, bytes }) => {
-                let is_own = path == environment.policies().own;
-                let mut targets = vec![Target::Vouchd];
-                if !is_own {
-                    targets.push(Target::ContainersImage(Release::Latest));
-                }
+                let targets = readers(environment, &path);
                 Ok(Document { name: path.to_string_lossy().into_owned(), bytes, host: Some(path), targets })
             }
             Err(error) => Err(failure(&error)),
@@ -237,6 +234,15 @@ impl PolicyLint {
     }
 }
 
+/// Who reads a policy in this place: podman and others, too, where they look for theirs.
+fn readers(environment: &Environment, path: &Path) -> Vec<Target> {
+    let PolicyPaths { own: _, user, system, vendor } = environment.policies();
+    let named = environment.user.as_ref().and_then(|user| user.policy_json.clone());
+    let is_common = [user, named, Some(system), Some(vendor)].iter().flatten().any(|common| common == path);
+    let other = is_common.then_some(Target::ContainersImage(Release::Latest));
+    std::iter::once(Target::Vouchd).chain(other).collect()
+}
+
 /// At most as much as a file may have.
 fn read_stdin() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -258,5 +264,34 @@ fn failure(error: &config::Error) -> LintFailure {
         code: error.code().as_str(),
         message: error.to_string(),
         help: error.help().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Design decision 3.3.
+    #[test]
+    fn where_podman_looks_for_its_policy_podman_reads_it() {
+        let environment = Environment {
+            root: PathBuf::from("/r"),
+            uid: 1000,
+            user: Some(config::User {
+                policy_json: Some(PathBuf::from("/named.json")),
+                ..config::User::at_home("/home/u")
+            }),
+        };
+        for (path, count) in [
+            ("/r/etc/vouchd/policy.json", 1),
+            ("/r/etc/containers/policy.json", 2),
+            ("/r/usr/share/containers/policy.json", 2),
+            ("/home/u/.config/containers/policy.json", 2),
+            ("/named.json", 2),
+            ("policy.json", 1),
+            ("-", 1),
+        ] {
+            assert_eq!(readers(&environment, Path::new(path)).len(), count, "{path}");
+        }
     }
 }
