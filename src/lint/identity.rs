@@ -330,12 +330,6 @@ pub(super) fn shared_signer(case: &Case<'_>, out: &mut Findings) {
     }
 }
 
-const TELL_APART: &str = "name each repository in a scope of its own, with another key or workflow, a signed name, or \"manifestAnnotations\" that tell them apart";
-
-/// Members that say who signs.
-const SIGNER: [&str; 7] =
-    ["keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "keyless", "manifestAnnotations"];
-
 /// Where a member is best shown: an object by its type or its name. Without the member, the requirement.
 fn place_of(written: &Written<'_>, name: &str) -> Span {
     let Some(found) = member(written.value, name) else { return written.span() };
@@ -345,6 +339,13 @@ fn place_of(written: &Written<'_>, name: &str) -> Span {
         (None, None) => found.value.span,
     }
 }
+
+/// What to do about signatures without a name.
+const TELL_APART: &str = "name each repository in a scope of its own, with another key or workflow, a signed name, or \"manifestAnnotations\" that tell them apart";
+
+/// Members that say who signs.
+const SIGNER: [&str; 7] =
+    ["keyPath", "keyPaths", "keyData", "keyDatas", "fulcio", "keyless", "manifestAnnotations"];
 
 #[cfg(test)]
 mod tests {

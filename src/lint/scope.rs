@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::diagnostic::closest;
+use crate::diagnostic::{Severity, closest};
 use crate::policy::Requirement;
 use crate::reference::{Named, Transport, is_domain, is_path};
 
@@ -163,30 +163,42 @@ pub(super) fn unknown_transport(case: &Case<'_>, out: &mut Findings) {
 
 /// A default that accepts anything leaves every image unprotected of which nobody thought.
 ///
-/// rpm-ostree refuses such a policy (ostree-ext, container image proxy).
+/// rpm-ostree refuses such a policy (ostree-ext, container image proxy). Of all registries it may be meant.
 pub(super) fn default_accepts_anything(case: &Case<'_>, out: &mut Findings) {
-    for scope in case.draft.scopes.iter().filter(|scope| scope.transport.is_none() && accepts_anything(scope))
-    {
-        let message =
-            "images that no scope names are accepted without a signature; rpm-ostree refuses such a policy";
-        out.at(scope.span, message.to_owned())
-            .help("make the default [{\"type\": \"reject\"}], and name what needs no signature under \"transports\"");
+    const HELP: &str =
+        "write [{\"type\": \"reject\"}], and name what needs no signature in scopes under \"transports\"";
+    for scope in case.draft.scopes.iter().filter(|scope| scope.name.is_empty() && accepts_anything(scope)) {
+        match scope.transport {
+            None => {
+                let message = "images that no scope names are accepted without a signature; rpm-ostree refuses such a policy";
+                out.at(scope.span, message.to_owned()).help(HELP);
+            }
+            Some("docker") => {
+                let message = "images of registries that no scope names are accepted without a signature";
+                out.at(scope.span, message.to_owned()).help(HELP).severity(Severity::Note);
+            }
+            Some(_) => {}
+        }
     }
 }
 
 /// A scope within one that wants signatures lifts that for its images: nothing is inherited.
 ///
-/// Rule S-20: the first hit is used alone.
+/// Rule S-20: the first hit is used alone. Images of other transports than docker are often on the host already.
 pub(super) fn unsigned_exception(case: &Case<'_>, out: &mut Findings) {
-    for (scope, wider) in within(case) {
+    let default = case.draft.scopes.iter().find(|scope| scope.transport.is_none());
+    for scope in &case.draft.scopes {
+        let default = default.filter(|_| scope.transport == Some("docker"));
+        let Some(wider) = case.draft.wider(scope).or(default) else { continue };
         if accepts_anything(scope) && verifies(wider) {
-            let message = format!(
-                "images of \"{}\" are accepted unsigned, although {} wants signatures",
-                scope.name,
-                wider.words()
-            );
+            let images = match scope.name {
+                "" => "images of every registry".to_owned(),
+                name => format!("images of \"{name}\""),
+            };
+            let message =
+                format!("{images} are accepted unsigned, although {} wants signatures", wider.words());
             out.at(scope.span, message)
-                .see(Place::Policy(wider.span), "the scope that wants them")
+                .see(Place::Policy(wider.span), "where they are wanted")
                 .help("remove the scope, or repeat the requirements of the wider one in it");
         }
     }
