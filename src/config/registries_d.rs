@@ -125,12 +125,7 @@ impl fmt::Display for Origin {
 impl RegistriesD {
     /// Reads every file; one that cannot be used makes all unusable (rule D-11).
     pub fn load(directories: &Directories) -> Result<Self, Error> {
-        let mut all = Self {
-            default: None,
-            scopes: BTreeMap::new(),
-            builtin: directories.builtin.clone(),
-            files: Vec::new(),
-        };
+        let mut all = Self::empty(directories);
         for path in directories.files()?.into_values() {
             // Rule D-1: a file may vanish between the listing and the reading.
             match RegularFile::find(&path) {
@@ -143,6 +138,25 @@ impl RegistriesD {
             }
         }
         Ok(all)
+    }
+
+    /// Every reason for which [`RegistriesD::load`] fails: of each file the first, else of all together.
+    pub fn faults(directories: &Directories) -> Vec<Error> {
+        let files = match directories.files() {
+            Ok(files) => files.into_values(),
+            Err(error) => return vec![error],
+        };
+        let fault = |path: PathBuf| match RegularFile::find(&path) {
+            Ok(file) => Self::empty(directories).add(&path, &file?).err(),
+            Err(error) => Some(Error::RegistriesD { path, detail: error.to_string() }),
+        };
+        let faults: Vec<Error> = files.filter_map(fault).collect();
+        if faults.is_empty() { Self::load(directories).err().into_iter().collect() } else { faults }
+    }
+
+    fn empty(directories: &Directories) -> Self {
+        let builtin = directories.builtin.clone();
+        Self { default: None, scopes: BTreeMap::new(), builtin, files: Vec::new() }
     }
 
     /// The files that were read.

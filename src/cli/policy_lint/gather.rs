@@ -101,8 +101,14 @@ impl Gatherer {
     fn locate(&self, scopes: &BTreeSet<String>, surroundings: &mut Surroundings) {
         let registries_d = RegistriesD::load(&self.configuration.registries_d);
         let registries_conf = RegistriesConf::load(&self.configuration.registries_conf);
-        let errors = [registries_d.as_ref().err(), registries_conf.as_ref().err()];
-        surroundings.faults.extend(errors.into_iter().flatten().filter_map(fault));
+        if registries_d.is_err() {
+            let errors = RegistriesD::faults(&self.configuration.registries_d);
+            surroundings.faults.extend(errors.iter().filter_map(fault));
+        }
+        if registries_conf.is_err() {
+            let errors = RegistriesConf::faults(&self.configuration.registries_conf);
+            surroundings.faults.extend(errors.iter().filter_map(fault));
+        }
         let (Ok(registries_d), Ok(registries_conf)) = (registries_d, registries_conf) else { return };
         if self.subject != Subject::Policy {
             let strays = config::strays(&self.configuration.registries_d, &registries_d, &registries_conf);
@@ -349,6 +355,35 @@ mod tests {
         assert_eq!(host(&environment, &path, b"system").overridden, None);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
         assert_eq!(host(&environment, &path, b"system").writable, Some(path.canonicalize().unwrap()));
+    }
+
+    // Rules D-6, D-11 and M-1.
+    #[test]
+    fn every_broken_file_is_told_of() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path();
+        let environment = environment(root, 0);
+        let configuration = Configuration {
+            registries_d: config::Directories::search(&environment),
+            registries_conf: config::RegistriesConfSource::Search(environment.clone()),
+            proxies: fetch::ProxySource::VouchdToml(environment.clone()),
+        };
+        let gatherer = Gatherer::new(environment, configuration, true, Subject::Host);
+        let faults = || -> Vec<String> {
+            let found = gatherer.gather(&Needs::default()).faults;
+            found.iter().map(|fault| fault.path.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        };
+        assert!(faults().is_empty());
+        put(root, "etc/containers/registries.d/a.yaml", "docker: {a: {}}", 0);
+        put(root, "etc/containers/registries.d/b.yaml", "docker: {a: {}}", 0);
+        assert_eq!(faults(), ["b.yaml"], "one scope in two files");
+        put(root, "etc/containers/registries.d/a.yaml", "docker: [", 0);
+        put(root, "etc/containers/registries.d/c.yaml", "docker: {c: {lookaside: [x]}}", 0);
+        put(root, "etc/containers/registries.conf", "x = ", 0);
+        put(root, "etc/containers/registries.conf.d/1.conf", "short-name-mode = 1", 0);
+        put(root, "etc/containers/registries.conf.d/2.conf", "short-name-mode = \"disabled\"", 0);
+        put(root, "etc/containers/registries.conf.d/3.conf", "registry = 1", 0);
+        assert_eq!(faults(), ["a.yaml", "c.yaml", "registries.conf", "1.conf", "3.conf"]);
     }
 
     // Rules D-8 to D-10, M-4 and M-5: by the names of all places, digests and deeper entries included.

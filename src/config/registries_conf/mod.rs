@@ -115,6 +115,26 @@ impl RegistriesConf {
         Ok(all)
     }
 
+    /// Every reason for which [`RegistriesConf::load`] fails: the first, and the first of each drop-in.
+    pub fn faults(source: &RegistriesConfSource) -> Vec<Error> {
+        let Err(first) = Self::load(source) else { return Vec::new() };
+        let drop_ins = match source {
+            RegistriesConfSource::Search(environment)
+                if environment.user.as_ref().is_none_or(|user| user.registries_conf.is_none()) =>
+            {
+                drop_ins(environment).ok()
+            }
+            RegistriesConfSource::Explicit(_) | RegistriesConfSource::Search(_) => None,
+        };
+        let fault = |path: PathBuf| match find(&path) {
+            Ok(file) => read(&path, &file?).and_then(|text| Document::parse(&path, &text)).err(),
+            Err(error) => Some(error),
+        };
+        let others = drop_ins.into_iter().flatten().filter_map(fault).filter(|error| *error != first);
+        let others: Vec<Error> = others.collect();
+        std::iter::once(first).chain(others).collect()
+    }
+
     /// Where credentials are asked for, in this order; `containers-auth.json` stands for the files (rule U-3).
     pub fn credential_helpers(&self) -> &[String] {
         &self.credential_helpers
