@@ -8,6 +8,13 @@ use crate::policy::{Match, Policy, Requirement, Requirements, Scope};
 use super::key::{faults, writable_keys};
 use super::{Case, Findings, Place};
 
+/// Certificates for registries can be used.
+///
+/// Rule T-2: half a pair breaks every pull from the registry.
+pub(super) fn certificates_invalid(case: &Case<'_>, out: &mut Findings) {
+    faults(case, out, Code::CertificatesInvalid);
+}
+
 /// registries.conf can be used.
 ///
 /// Rules M-1 to M-3.

@@ -323,6 +323,8 @@ rules! {
         "the authorities of a requirement have expired, or soon will";
     Warning AuthorityTooBroad key::authority_too_broad,
         "a requirement trusts authorities that vouch for anybody";
+    Error CertificatesInvalid host::certificates_invalid,
+        "certificates for a registry cannot be used";
     Warning CosignSignsNoTag identity::cosign_signs_no_tag,
         "a requirement wants a signed tag, which cosign does not write";
     Warning DefaultAcceptsAnything scope::default_accepts_anything,

@@ -25,7 +25,8 @@ use crate::support::{Ran, say, skip, write};
 const NOW: Timestamp = Timestamp(1_780_272_000);
 
 /// What is found only in a host's surroundings, or at a certain time; the tables below have it.
-const WITHOUT_A_CASE: [Code; 11] = [
+const WITHOUT_A_CASE: [Code; 12] = [
+    Code::CertificatesInvalid,
     Code::KeyExpiresSoon,
     Code::PoliciesDiffer,
     Code::PolicyOverridden,
@@ -622,6 +623,7 @@ fn a_hosts_policies_are_held_against_each_other() {
         assert_eq!(codes(&found), wanted);
     }
     for code in [
+        Code::CertificatesInvalid,
         Code::RegistriesConfInvalid,
         Code::RegistriesDInvalid,
         Code::VouchdTomlInvalid,

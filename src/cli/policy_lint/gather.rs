@@ -1,6 +1,7 @@
 //! [`Gatherer`]: what a policy names, looked at on this host.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,6 +65,7 @@ impl Gatherer {
         if self.subject == Subject::Host {
             let toml = config::VouchdToml::load(&self.environment);
             surroundings.faults.extend(toml.err().as_ref().and_then(fault));
+            surroundings.faults.extend(certificates(&self.environment));
         }
         if needs.host_root {
             match HostRoots::new(self.environment.clone()).load() {
@@ -203,6 +205,52 @@ fn fault(error: &config::Error) -> Option<Fault> {
     let (path, at) = error.place()?;
     let (message, help) = (error.to_string(), error.help().to_owned());
     Some(Fault { code: error.code(), path: path.to_owned(), at, message, help })
+}
+
+/// What is wrong in the directories with the certificates of registries, of which the first of a registry counts
+/// (rules T-1 and T-2).
+fn certificates(environment: &Environment) -> Vec<Fault> {
+    let mut registries = BTreeSet::new();
+    let mut faults = Vec::new();
+    for base in environment.certs_d() {
+        for registry in entries(&base) {
+            if registry.is_dir() && registries.insert(registry.file_name().map(OsStr::to_owned)) {
+                faults.extend(entries(&registry).into_iter().filter_map(certificate));
+            }
+        }
+    }
+    faults
+}
+
+fn certificate(path: PathBuf) -> Option<Fault> {
+    let lacks = |half: &str| !path.with_extension(half).exists();
+    let (code, message, help) = match path.extension()?.to_str()? {
+        "cert" if lacks("key") => (
+            Code::CertificatesInvalid,
+            "the key of this client certificate is missing, so that the registry is not asked",
+            "put the key beside it, named *.key; certificates of authorities are named *.crt",
+        ),
+        "key" if lacks("cert") => (
+            Code::CertificatesInvalid,
+            "the certificate of this key is missing, so that the registry is not asked",
+            "put the client certificate beside it, named *.cert",
+        ),
+        "pem" => (
+            Code::UnreadSetting,
+            "this file is not read: certificates of authorities are named *.crt",
+            "rename it, or remove it",
+        ),
+        _ => return None,
+    };
+    Some(Fault { code, path, at: None, message: message.to_owned(), help: help.to_owned() })
+}
+
+/// What is in a directory, by name.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().take(config::FILES);
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    paths
 }
 
 fn stray(Stray { path, at, what }: Stray) -> Fault {
@@ -355,6 +403,33 @@ mod tests {
         assert_eq!(host(&environment, &path, b"system").overridden, None);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o646)).unwrap();
         assert_eq!(host(&environment, &path, b"system").writable, Some(path.canonicalize().unwrap()));
+    }
+
+    // Rules T-1 and T-2.
+    #[test]
+    fn certificates_of_registries_are_in_pairs() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path();
+        let environment = environment(root, 0);
+        for name in
+            ["a/ca.crt", "a/client.cert", "a/client.key", "a/README", "b/x.cert", "b/ca.pem", "b/y.key"]
+        {
+            put(root, &format!("etc/containers/certs.d/{name}"), "", 0);
+        }
+        // The first directory of a registry counts alone.
+        put(root, "usr/share/containers/certs.d/a/z.key", "", 0);
+        put(root, "usr/share/containers/certs.d/c/z.key", "", 0);
+        let found: Vec<(String, Code)> = certificates(&environment)
+            .into_iter()
+            .map(|fault| (fault.path.file_name().unwrap().to_str().unwrap().to_owned(), fault.code))
+            .collect();
+        let wanted = [
+            ("ca.pem", Code::UnreadSetting),
+            ("x.cert", Code::CertificatesInvalid),
+            ("y.key", Code::CertificatesInvalid),
+            ("z.key", Code::CertificatesInvalid),
+        ];
+        assert_eq!(found, wanted.map(|(name, code)| (name.to_owned(), code)));
     }
 
     // Rules D-6, D-11 and M-1.
