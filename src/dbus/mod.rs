@@ -24,15 +24,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::warn;
-use zbus::Connection;
 use zbus::fdo;
 use zbus::message::Header;
 use zbus::names::BusName;
 use zbus::object_server::SignalEmitter;
 use zbus::wire::Str;
+use zbus::{Connection, Variant};
 
 use crate::config::is_short_name;
-use crate::diagnostic::{Diagnostic, Severity, escape};
+use crate::diagnostic::{Severity, escape};
 use crate::digest::{Algorithm, Digest};
 use crate::engine::{
     self, Answer, Content, Engine, Limits, LoadedPolicy, NoTurn, Request, Stage, Turn, Turns,
@@ -43,9 +43,8 @@ use crate::fetch::credentials::{AUTH_FILE_BYTES, Source};
 use crate::fetch::{self, Asker, Budget, MANIFEST_BYTES, Principal, SIGNATURE_BYTES, descriptor};
 use crate::journal::{self, Failure, PolicyLog, Recorder, SeenPolicy};
 use crate::metrics::{Counters, Outcome};
-use crate::policy::Policy;
 use crate::reference::{self, ImageName, REFERENCE_BYTES, Transport};
-use crate::report::{ExplainReport, Report, Route};
+use crate::report::{ExplainReport, LintReport, Linted, Report, Route};
 use crate::verify::UntrustedSignature;
 
 use caller::Caller;
@@ -105,6 +104,9 @@ const LINTING: Limits = Limits { all: 2, users: 1, user: 1 };
 
 /// Largest policy of a caller: 4 MiB, as other configuration (design decision 6).
 const LINT_BYTES: usize = 4 << 20;
+
+/// Most findings that are told of one.
+const LINT_FINDINGS: usize = 1_000;
 
 /// Most JSON values in one: 500,000, which is more than 10,000 scopes have.
 const LINT_VALUES: usize = 500_000;
@@ -925,16 +927,22 @@ impl Verifier {
         Dictionary::of(&ExplainReport::of(reference, &explanation))
     }
 
-    /// Whether a policy.json that the caller has could be used, and every fault that keeps it from that.
+    /// What is wrong with a policy.json that the caller has, or likely not what was meant; nothing of it is used.
     ///
     /// policy is a regular file or memfd of at most 4 MiB, read from its beginning; what cannot be read is
-    /// .Error.BadFileDescriptor, and what is larger .Error.ManifestTooLarge. There are no options yet: each is
-    /// InvalidArgs. Nothing that the policy names is opened, and nothing of it is used.
+    /// .Error.BadFileDescriptor, and what is larger .Error.ManifestTooLarge.
     ///
-    /// ok is whether it could be used. Keys of findings, at most 1,000, causes before their consequences: severity s
-    /// ("error", "warning" or "note"), code s (a name of vouchd-codes(7)), line u and column u (from 1), message s,
-    /// help s (absent if there is none).
-    #[zbus(out_args("ok", "findings"))]
+    /// options:
+    ///
+    ///   check-paths b  open the files that the policy names, as the user of the service; default false. Users other
+    ///     than root need the leave of polkit for org.vouchd.Verifier1.inspect-paths
+    ///
+    /// ok is whether no finding is an error, so that the policy could be used. findings are those of "vouchd
+    /// policy-lint", at most 1,000, errors first if there are more. Keys of each: severity s ("error", "warning" or
+    /// "note"), code s (a name of vouchd-codes(7)), message s, file s ("policy", or another file), line t, column t,
+    /// end-line t, end-column t (from 1; absent for a file as a whole), help s (absent if there is none), related a{sv}
+    /// (another place: file, line, column, end-line, end-column and message; absent if there is none).
+    #[zbus(out_args("ok", "findings"), proxy(allow_interactive_auth))]
     pub async fn lint_policy(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -942,18 +950,25 @@ impl Verifier {
         policy: zbus::wire::Fd<'_>,
         options: Dictionary,
     ) -> Result<(bool, Vec<Dictionary>), Error> {
-        let (caller, _call) = self.admit_to(Action::Explain, connection, &header).await?;
-        no_options("LintPolicy", &options)?;
+        let with_files = check_paths(&options)?;
+        let action = if with_files { Action::InspectPaths } else { Action::Explain };
+        let (caller, _call) = self.admit_to(action, connection, &header).await?;
         let asker = caller.asker;
         let (turn, policy) = (self.linting.take(asker)?, Descriptor::of(&policy)?.duplicate()?);
+        let engine = Arc::clone(&self.engine);
         let lint = move || {
             let _turn = turn;
-            let text = read_all(policy, "the policy", LINT_BYTES, asker)?;
-            let problems = Policy::parse_within(&text, LINT_VALUES).err();
-            Ok(problems.map(|all| all.iter().map(|problem| finding(problem, &text)).collect()))
+            let bytes = read_all(policy, "the policy", LINT_BYTES, asker)?;
+            let mut findings = engine.lint(&bytes, with_files, LINT_VALUES, engine::now());
+            if findings.len() > LINT_FINDINGS {
+                findings.sort_by_key(|finding| finding.severity != Severity::Error);
+                findings.truncate(LINT_FINDINGS);
+            }
+            let report = LintReport::of(&[Linted { name: "policy".to_owned(), bytes, findings }], Vec::new());
+            let findings: Result<_, _> = report.findings.iter().map(Dictionary::of).collect();
+            Ok((report.errors == 0, findings?))
         };
-        let findings: Option<Vec<Dictionary>> = self.read(asker, Instant::now() + READING_TIME, lint).await?;
-        Ok((findings.is_none(), findings.unwrap_or_default()))
+        self.read(asker, Instant::now() + READING_TIME, lint).await
     }
 
     /// Reads policy, registries.d, registries.conf and vouchd.toml now, and says whether they can be used.
@@ -1156,23 +1171,13 @@ fn no_options(method: &str, options: &Dictionary) -> Result<(), Error> {
     }
 }
 
-fn finding(problem: &Diagnostic, text: &[u8]) -> Dictionary {
-    let severity = match problem.severity {
-        Severity::Error => "error",
-        Severity::Note => "note",
-        Severity::Warning => "warning",
-    };
-    let position = problem.span.position(text);
-    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    let finding = Dictionary::new()
-        .with("severity", Str::from(severity))
-        .with("code", Str::from(problem.code.as_str()))
-        .with("line", number(position.line))
-        .with("column", number(position.column))
-        .with("message", Str::from(problem.message.replace('\0', "\u{fffd}")));
-    match &problem.help {
-        Some(help) => finding.with("help", Str::from(help.replace('\0', "\u{fffd}"))),
-        None => finding,
+/// The only option of LintPolicy.
+fn check_paths(options: &Dictionary) -> Result<bool, Error> {
+    match options.iter().collect::<Vec<_>>().as_slice() {
+        [] => Ok(false),
+        [("check-paths", Variant::Bool(check))] => Ok(*check),
+        [("check-paths", _)] => Err(Error::invalid_args("option \"check-paths\" must be of type b")),
+        [(key, _), ..] => Err(Error::invalid_args(&format!("option {key:?} is not one of LintPolicy"))),
     }
 }
 

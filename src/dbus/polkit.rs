@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub enum Action {
     /// What applies to an image, and whether a policy can be used: nothing that is secret.
     Explain,
+    /// Opening the files that a policy of the caller names, which tells whether they exist.
+    InspectPaths,
     /// Reading the configuration now.
     Reload,
     /// Showing registries the credentials of this host.
@@ -43,13 +45,20 @@ enum Answer {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 5] =
-        [Self::Explain, Self::Reload, Self::UseCredentials, Self::Verify, Self::VerifyInsecure];
+    pub const ALL: [Self; 6] = [
+        Self::Explain,
+        Self::InspectPaths,
+        Self::Reload,
+        Self::UseCredentials,
+        Self::Verify,
+        Self::VerifyInsecure,
+    ];
 
     /// Its name.
     pub fn id(self) -> &'static str {
         match self {
             Self::Explain => "org.vouchd.Verifier1.explain",
+            Self::InspectPaths => "org.vouchd.Verifier1.inspect-paths",
             Self::Reload => "org.vouchd.Verifier1.reload",
             Self::UseCredentials => "org.vouchd.Verifier1.use-credentials",
             Self::Verify => "org.vouchd.Verifier1.verify",

@@ -16,17 +16,21 @@ use tokio::time::Instant;
 use crate::config::{
     self, Endpoint, Environment, Origin, PolicySource, RegistriesConf, ShortNames, is_short_name,
 };
-use crate::diagnostic::{Code, Diagnostic, Position, Span, escape};
+use crate::diagnostic::{Code, Diagnostic, Position, Positions, Span, escape};
 use crate::digest::Digest;
 use crate::evaluate;
 use crate::evaluate::evidence::{Evidence, LocatedSignature, ManifestEvidence, Needs, Question};
 use crate::evaluate::verdict::{Decision, Others, Role, Verdict};
 use crate::fetch::keys::KeyFiles;
+use crate::fetch::surroundings::{Gatherer, Subject};
 use crate::fetch::{
     self, Asker, Budget, Client, Configuration, Gathered, Locations, Principal, SurveyedManifest, Ways,
     credentials, local, registry,
 };
 use crate::inspect::{self, Failure, Finding, Signed, Store, Trust};
+use crate::lint;
+use crate::lint::draft::{Draft, Text};
+use crate::lint::target::Target;
 use crate::manifest::{self, Platform};
 use crate::nonempty::NonEmpty;
 use crate::policy::{Match, Policy, Scope};
@@ -589,7 +593,11 @@ impl Engine {
             return Ok(known);
         }
         let policy = Policy::parse(&file.bytes).map_err(|problems| {
-            let place = |problem: &Diagnostic| (problem.span.position(&file.bytes), problem.clone());
+            let positions = Positions::of(&file.bytes, problems.iter().map(|p| p.span.start).collect());
+            let place = |problem: &Diagnostic| {
+                let position = positions.at(problem.span.start);
+                (position.unwrap_or_else(|| problem.span.position(&file.bytes)), problem.clone())
+            };
             let first = NonEmpty::one(place(problems.first()));
             let problems = NonEmpty::from_vec(problems.iter().map(place).collect()).unwrap_or(first);
             Error::PolicyInvalid { path: file.path.clone(), problems: Box::new(problems) }
@@ -1038,6 +1046,19 @@ impl Engine {
             Ok(policy)
         };
         blocking([&self.reading], check, "the configuration", Instant::now() + timeout).await
+    }
+
+    /// What is wrong with a policy that is not in force, or likely not what was meant, as vouchd reads it. It blocks.
+    ///
+    /// `with_files` says whether files that it names are opened; of more JSON values than `most` nothing is said.
+    pub fn lint(&self, document: &[u8], with_files: bool, most: usize, now: Timestamp) -> Vec<lint::Finding> {
+        let text = Text::read_within(document, most);
+        let tree = text.tree();
+        let draft = Draft::of(&text, tree.as_ref());
+        let Settings { environment, configuration, .. } = &self.settings;
+        let gatherer = Gatherer::new(environment.clone(), configuration.clone(), with_files, Subject::Policy);
+        let around = gatherer.gather(&lint::needs(&draft));
+        lint::Case::new(&draft, document, &[Target::Vouchd], &around, now).findings()
     }
 
     /// Which requirements apply, and where signatures would be looked for. Never touches the network.

@@ -16,6 +16,7 @@ mod principal;
 pub mod referrers;
 pub mod registry;
 mod source;
+pub mod surroundings;
 pub mod trust_update;
 
 use std::fmt;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::diagnostic::{Code, Diagnostic, Severity, Span};
-use crate::json::{self, Error, Member, Value};
+use crate::json::{self, Error, Limits, Member, Value};
 use crate::policy::parse::LIMITS;
 use crate::policy::{Policy, Requirement};
 
@@ -15,13 +15,20 @@ use crate::policy::{Policy, Requirement};
 pub struct Text {
     mended: Vec<u8>,
     faults: Vec<Diagnostic>,
+    limits: Limits,
 }
 
 impl Text {
     /// Mends a document up to [`MENDS`] times.
     pub fn read(document: &[u8]) -> Self {
-        let mut text = Self { mended: document.to_vec(), faults: Vec::new() };
-        while let Err(error) = json::parse(&text.mended, LIMITS) {
+        Self::read_within(document, LIMITS.values)
+    }
+
+    /// As [`Text::read`] for a document that anybody may have written, with at most this number of JSON values.
+    pub fn read_within(document: &[u8], values: usize) -> Self {
+        let limits = Limits { values, ..LIMITS };
+        let mut text = Self { mended: document.to_vec(), faults: Vec::new(), limits };
+        while let Err(error) = json::parse(&text.mended, limits) {
             let mend = Mend::of(&text.mended, &error);
             let (span, help) = match &mend {
                 Some(mend) => (mend.fault, Some(mend.help.to_owned())),
@@ -46,7 +53,7 @@ impl Text {
 
     /// The document as JSON, if it could be mended.
     pub fn tree(&self) -> Option<Value<'_>> {
-        json::parse(&self.mended, LIMITS).ok()
+        json::parse(&self.mended, self.limits).ok()
     }
 }
 

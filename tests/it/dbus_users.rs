@@ -33,6 +33,7 @@ const IMAGE: &str = "docker://registry.invalid/a/b:1";
 const MANIFEST: &[u8] = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json"}"#;
 
 const EXPLAIN: &str = "org.vouchd.Verifier1.explain";
+const INSPECT_PATHS: &str = "org.vouchd.Verifier1.inspect-paths";
 const RELOAD: &str = "org.vouchd.Verifier1.reload";
 const USE_CREDENTIALS: &str = "org.vouchd.Verifier1.use-credentials";
 const VERIFY: &str = "org.vouchd.Verifier1.verify";
@@ -62,6 +63,7 @@ async fn each_method_wants_the_leave_of_polkit() {
             ("VerifyManifest", lax(), &[VERIFY, VERIFY_INSECURE]),
             ("ExplainImage", strict(), &[EXPLAIN]),
             ("LintPolicy", strict(), &[EXPLAIN]),
+            ("LintPolicy", strict().with("check-paths", true), &[INSPECT_PATHS]),
             ("Reload", strict(), &[RELOAD]),
         ] {
             for flags in [MethodFlags::empty(), MethodFlags::ALLOW_INTERACTIVE_AUTH] {

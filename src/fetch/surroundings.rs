@@ -21,7 +21,7 @@ use crate::verify::trust::KeyMaterial;
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub enum Subject {
     /// A host, of which all configuration counts, and which others use.
     Host,
     /// A policy, and what it needs.
@@ -31,7 +31,8 @@ pub(super) enum Subject {
 }
 
 /// Reads what policies name.
-pub(super) struct Gatherer {
+#[derive(Debug)]
+pub struct Gatherer {
     environment: Environment,
     configuration: Configuration,
     with_files: bool,
@@ -39,7 +40,8 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    pub(super) fn new(
+    /// Of this host, with this configuration; `with_files` says whether files that policies name are opened.
+    pub fn new(
         environment: Environment,
         configuration: Configuration,
         with_files: bool,
@@ -48,7 +50,8 @@ impl Gatherer {
         Self { environment, configuration, with_files, subject }
     }
 
-    pub(super) fn gather(&self, needs: &Needs) -> Surroundings {
+    /// Looks. It blocks.
+    pub fn gather(&self, needs: &Needs) -> Surroundings {
         let mut surroundings = Surroundings::default();
         if self.with_files {
             let read = |path: &String| (path.clone(), self.file(Path::new(path)));
@@ -162,7 +165,7 @@ fn real(path: &Path) -> Option<PathBuf> {
 }
 
 /// What is to be known of the policy that was found at `path`.
-pub(super) fn host(environment: &Environment, path: &Path, bytes: &[u8]) -> Host {
+pub fn host(environment: &Environment, path: &Path, bytes: &[u8]) -> Host {
     let PolicyPaths { own, user, system, vendor } = environment.policies();
     let mut host = Host { path: path.to_owned(), writable: writable_by_all(path), ..Host::default() };
     if path == own {
@@ -188,7 +191,7 @@ pub(super) fn host(environment: &Environment, path: &Path, bytes: &[u8]) -> Host
 }
 
 /// The policies of a host that are read by others than vouchd, if vouchd has its own.
-pub(super) fn others(environment: &Environment) -> Option<PathBuf> {
+pub fn others(environment: &Environment) -> Option<PathBuf> {
     let PolicyPaths { user, system, vendor, .. } = environment.policies();
     user.into_iter().chain([system, vendor]).find(|path| path.exists())
 }

@@ -1,7 +1,5 @@
 //! `vouchd policy-lint`
 
-mod gather;
-
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,13 +8,13 @@ use clap::{Args, ValueEnum};
 use crate::config::{self, Environment, POLICY_BYTES, PolicyFile, PolicyPaths, PolicySource, RegularFile};
 use crate::diagnostic::{Code, Severity, closest};
 use crate::engine::{self, Settings};
+use crate::fetch::surroundings::{self, Gatherer, Subject};
 use crate::lint::draft::{Draft, Text};
 use crate::lint::target::{Release, Target};
 use crate::lint::{self, Case, FAULTS, Finding, RULES};
 use crate::report::{LintFailure, LintReport, Linted};
 
 use super::{Exit, LocationArguments, print};
-use gather::{Gatherer, Subject};
 
 /// Say what is wrong with a policy, or likely not what was meant
 #[derive(Args, Debug)]
@@ -182,7 +180,7 @@ impl PolicyLint {
         let first = read(source);
         let is_own = |document: &Document| document.host.as_ref() == Some(&environment.policies().own);
         let second = match &first {
-            Ok(document) if is_own(document) => gather::others(environment),
+            Ok(document) if is_own(document) => surroundings::others(environment),
             Ok(_) | Err(_) => None,
         };
         let second = second.map(|path| read(&PolicySource::Explicit(path)));
@@ -195,9 +193,9 @@ impl PolicyLint {
         let text = Text::read(&bytes);
         let tree = text.tree();
         let draft = Draft::of(&text, tree.as_ref());
-        let mut surroundings = gatherer.gather(&lint::needs(&draft));
-        surroundings.host = host.map(|path| gather::host(environment, &path, &bytes));
-        let case = Case::new(&draft, &bytes, &targets, &surroundings, engine::now());
+        let mut around = gatherer.gather(&lint::needs(&draft));
+        around.host = host.map(|path| surroundings::host(environment, &path, &bytes));
+        let case = Case::new(&draft, &bytes, &targets, &around, engine::now());
         let findings = case.findings().into_iter().filter_map(|finding| self.judge(finding)).collect();
         Linted { name, bytes, findings }
     }
