@@ -88,7 +88,7 @@ async fn serve(options: Options) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let environment = options.settings.environment.clone();
     let mut seeing = Seeing::new(&environment);
-    let verifier = Verifier::new(Arc::new(Engine::new(options.settings)));
+    let verifier = Verifier::new(Arc::new(Engine::new(options.settings).only_ours()));
     let address = options.bus_address.as_deref().unwrap_or(dbus::SYSTEM_BUS);
     let (connection, mut departures) = connect(address, &verifier).await?;
     let mut watchdog = watchdog();

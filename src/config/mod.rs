@@ -203,6 +203,19 @@ pub struct PolicyFile {
 }
 
 impl PolicySource {
+    /// As [`PolicySource::read`], but a policy that others than root and who runs this process can change is an error
+    /// (T-23).
+    pub fn read_ours(&self) -> Result<PolicyFile, Error> {
+        let file = self.read()?;
+        match writable_by_others(&file.path) {
+            None => Ok(file),
+            Some(place) => {
+                let detail = format!("\"{}\" can be changed by others than root", place.display());
+                Err(Error::PolicyUntrusted { path: file.path, detail })
+            }
+        }
+    }
+
     /// Finds the file and reads it.
     ///
     /// Only a path that is truly absent leads to the next one; whatever else is wrong is an error (T-23).
@@ -287,6 +300,47 @@ fn check_owner(root: &Path, path: &Path, file: &RegularFile) -> Result<(), Strin
     Ok(())
 }
 
+/// The file, or the directory or link on the way to it, that somebody can change who is neither root nor runs this
+/// process (T-23).
+pub fn writable_by_others(path: &Path) -> Option<PathBuf> {
+    let mut path = std::path::absolute(path).ok()?;
+    for _ in 0..LINKS {
+        let mut places: Vec<PathBuf> = path.ancestors().map(Path::to_owned).collect();
+        places.reverse();
+        let mut link = None;
+        for place in places {
+            let Ok(metadata) = fs::symlink_metadata(&place) else { return Some(place) };
+            if is_open_to_others(&metadata) {
+                return Some(place);
+            }
+            if metadata.is_symlink() {
+                link = Some(place);
+                break;
+            }
+        }
+        let Some(link) = link else { return None };
+        let (Ok(target), Ok(rest)) = (fs::read_link(&link), path.strip_prefix(&link)) else {
+            return Some(link);
+        };
+        let target = link.parent().unwrap_or(Path::new("/")).join(target);
+        // Without a slash at its end, if the link is the last part.
+        path = if rest.as_os_str().is_empty() { target } else { target.join(rest) };
+    }
+    Some(path)
+}
+
+fn is_open_to_others(metadata: &fs::Metadata) -> bool {
+    const STICKY: u32 = 0o1000;
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    if metadata.uid() != 0 && metadata.uid() != uid {
+        return true;
+    }
+    // A link has no mode; in a sticky directory nobody can replace what is another's; /dev/null may be written.
+    let has_mode = metadata.is_file() || metadata.is_dir() && metadata.mode() & STICKY == 0;
+    let of_group = metadata.mode() & 0o020 != 0 && metadata.gid() != 0 && metadata.gid() != gid;
+    has_mode && (of_group || metadata.mode() & 0o002 != 0)
+}
+
 /// The file, or the directory on the way to it, that everybody can change, links followed.
 pub fn writable_by_all(path: &Path) -> Option<PathBuf> {
     const STICKY: u32 = 0o1000;
@@ -309,6 +363,9 @@ pub fn unreadable_for_others(path: &Path) -> Option<PathBuf> {
     };
     real.ancestors().find(is_closed).map(Path::to_owned)
 }
+
+/// Most links on the way to a file; path_resolution(7).
+const LINKS: usize = 40;
 
 /// Why the configuration cannot be used: nothing has been decided.
 ///
@@ -598,3 +655,68 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    // Rule T-23.
+    #[test]
+    fn what_others_can_change_is_found_on_every_way() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(tmp.path()).unwrap();
+        let [good, open, other, sticky, ways] = ["good", "open", "other", "sticky", "ways"].map(|name| {
+            let path = root.join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("file"), "").unwrap();
+            for place in [&path, &path.join("file")] {
+                let mode = if place.is_dir() { 0o755 } else { 0o644 };
+                fs::set_permissions(place, fs::Permissions::from_mode(mode)).unwrap();
+            }
+            path
+        });
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(&sticky, fs::Permissions::from_mode(0o1777)).unwrap();
+        let link = |name: &str, target: &Path| symlink(target, ways.join(name)).unwrap();
+        link("good", &good.join("file"));
+        link("directory", &good);
+        link("relative", Path::new("../good/file"));
+        link("open", &open.join("file"));
+        link("by-way-of-open", &open.join("link"));
+        symlink(good.join("file"), open.join("link")).unwrap();
+        link("loop", &ways.join("loop"));
+        link("null", Path::new("/dev/null"));
+        let mut cases = vec![
+            (good.join("file"), None),
+            (sticky.join("file"), None),
+            (open.join("file"), Some(open.clone())),
+            (ways.join("good"), None),
+            (ways.join("directory/file"), None),
+            (ways.join("relative"), None),
+            (ways.join("open"), Some(open.clone())),
+            (ways.join("by-way-of-open"), Some(open.clone())),
+            (ways.join("loop"), Some(ways.join("loop"))),
+            (ways.join("null"), None),
+        ];
+        // Only root can give files away.
+        if nix::unistd::geteuid().is_root() {
+            chown(&other, Some(65534), Some(65534)).unwrap();
+            cases.push((other.join("file"), Some(other)));
+            let (file, group) = (good.join("theirs"), good.join("group"));
+            for (path, uid, gid, mode) in [(&file, 65534, 0, 0o644), (&group, 0, 65534, 0o664)] {
+                fs::write(path, "").unwrap();
+                chown(path, Some(uid), Some(gid)).unwrap();
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+                cases.push((path.clone(), Some(path.clone())));
+            }
+            fs::write(sticky.join("theirs"), "").unwrap();
+            chown(sticky.join("theirs"), Some(65534), Some(65534)).unwrap();
+            cases.push((sticky.join("theirs"), Some(sticky.join("theirs"))));
+        }
+        for (path, wanted) in cases {
+            assert_eq!(writable_by_others(&path), wanted, "{}", path.display());
+        }
+    }
+}

@@ -71,6 +71,8 @@ pub struct Settings {
 pub struct Engine {
     settings: Settings,
     client: Client,
+    /// Whether a policy that others than root can change is an error.
+    only_ours: bool,
     gatherings: Turns,
     sharing: Sharing,
     /// What was found for root, and for other users, so that nobody crowds out what is root's.
@@ -569,6 +571,7 @@ impl Engine {
         Self {
             settings,
             client,
+            only_ours: false,
             gatherings: Turns::new(GATHERINGS),
             sharing: Sharing::default(),
             kept: Kept::default(),
@@ -580,9 +583,16 @@ impl Engine {
         }
     }
 
+    /// The same for others than who runs this process: a policy and key files that neither root nor that user alone can
+    /// change are errors (T-23).
+    pub fn only_ours(self) -> Self {
+        Self { client: self.client.only_ours(), only_ours: true, ..self }
+    }
+
     /// The policy as it is on disk now. Its text is read each time, and parsed only when it has changed.
     pub fn policy(&self) -> Result<Arc<LoadedPolicy>, Error> {
         let file = match &self.settings.policy {
+            PolicyChoice::File(source) if self.only_ours => source.read_ours()?,
             PolicyChoice::File(source) => source.read()?,
             PolicyChoice::Made(policy) => return Ok(Arc::clone(policy)),
         };

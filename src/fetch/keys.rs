@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::{Environment, Identity, RegularFile};
+use crate::config::{Environment, Identity, RegularFile, writable_by_others};
 use crate::evaluate::evidence::{Evidence, Needs};
 use crate::fetch::host_root::{HostRoots, written};
 use crate::fetch::{Error, KEY_FILE_BYTES};
@@ -18,6 +18,7 @@ const KEPT: usize = 256;
 #[derive(Debug)]
 pub struct KeyFiles {
     host_roots: HostRoots,
+    only_ours: bool,
     kept: Mutex<HashMap<String, (Identity, Arc<KeyMaterial>)>>,
     of_policy: Mutex<HashMap<Arc<[u8]>, Arc<KeyMaterial>>>,
 }
@@ -26,12 +27,17 @@ impl KeyFiles {
     /// Those of the host with this environment; keeps nothing yet.
     pub fn new(environment: Environment) -> Self {
         let (kept, of_policy) = (Mutex::default(), Mutex::default());
-        Self { host_roots: HostRoots::new(environment), kept, of_policy }
+        Self { host_roots: HostRoots::new(environment), only_ours: false, kept, of_policy }
     }
 
     /// The same files and keys, as if none had been read.
     pub fn afresh(&self) -> Self {
-        Self::new(self.host_roots.environment().clone())
+        Self { only_ours: self.only_ours, ..Self::new(self.host_roots.environment().clone()) }
+    }
+
+    /// The same, but files that others than root and who runs this process can change are errors (T-23).
+    pub fn only_ours(self) -> Self {
+        Self { only_ours: true, ..self }
     }
 
     /// Reads everything again when it is needed, and verifies it again.
@@ -77,6 +83,14 @@ impl KeyFiles {
 
     fn load_changed(&self, path: &str) -> io::Result<Arc<KeyMaterial>> {
         let file = RegularFile::open(Path::new(path))?;
+        if self.only_ours
+            && let Some(place) = writable_by_others(Path::new(path))
+        {
+            return Err(io::Error::other(format!(
+                "\"{}\" can be changed by others than root",
+                place.display()
+            )));
+        }
         let before = file.settled_identity()?;
         if let Some(identity) = before
             && let Some(material) = self.kept(path, identity)

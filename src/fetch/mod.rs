@@ -167,6 +167,11 @@ impl Client {
         self.reserve.budget(asker)
     }
 
+    /// The same, but key files that others than root and who runs this process can change are errors (T-23).
+    pub fn only_ours(self) -> Self {
+        Self { keys: Arc::new(self.keys.afresh().only_ours()), ..self }
+    }
+
     /// The key files, for what is judged without gathering.
     pub fn keys(&self) -> &Arc<keys::KeyFiles> {
         &self.keys

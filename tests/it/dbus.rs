@@ -1300,6 +1300,42 @@ async fn the_daemon_reads_no_variable() {
     daemon.end();
 }
 
+/// Rule T-23: what others can change decides nothing.
+#[tokio::test]
+async fn the_daemon_uses_no_policy_or_key_that_others_can_change() {
+    let Some(bus) = Bus::start(Rules::Shipped) else { return };
+    let rig = Rig::new(REJECT);
+    let daemon = Daemon::start(&bus, &rig);
+    let verifier = uncached(&bus.connect().await).await;
+    let code = async || {
+        let error = verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
+        (error.code().unwrap().to_owned(), error.message())
+    };
+    let keys = rig.path().join("keys");
+    fs::create_dir(&keys).unwrap();
+    let key = keys.join("key.pub");
+    fs::write(&key, rcgen::KeyPair::generate().unwrap().public_key_pem()).unwrap();
+    let signed = format!(r#"{{"default":[{{"type":"sigstoreSigned","keyPath":"{}"}}]}}"#, key.display());
+    for (text, path, wanted) in [
+        (REJECT, rig.policy(), "policy-invalid"),
+        (&signed, key.clone(), "key-file-unreadable"),
+        (&signed, keys.clone(), "key-file-unreadable"),
+        (&signed, rig.path().to_owned(), "policy-invalid"),
+    ] {
+        fs::write(rig.policy(), text).unwrap();
+        let good = fs::metadata(&path).unwrap().permissions();
+        let before = code().await;
+        assert!(matches!(before.0.as_str(), "rejected-by-policy" | "registry-unavailable"), "{before:?}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(good.mode() | 0o002)).unwrap();
+        let (found, message) = code().await;
+        assert_eq!(found, wanted, "{message}");
+        assert!(message.contains("can be changed by others than root"), "{message}");
+        fs::set_permissions(&path, good).unwrap();
+        assert_eq!(code().await.0, before.0);
+    }
+    daemon.end();
+}
+
 #[test]
 fn everybody_may_look_and_without_polkit_only_root_may_ask() {
     if !geteuid().is_root() {
