@@ -23,7 +23,7 @@ use zbus::connection::Builder;
 use zbus::fdo::{RequestNameFlags, RequestNameReply};
 
 use crate::config::{Environment, LastSeen};
-use crate::dbus::{self, PolicyStatus, Verifier};
+use crate::dbus::{self, PolicyStatus, Served, Verifier};
 use crate::engine::{self, Engine, Settings};
 use crate::metrics;
 
@@ -156,7 +156,8 @@ async fn connect(address: &str, verifier: &Verifier) -> Result<(Connection, Join
 
 /// The object is there before the name is; nobody is replaced, and nobody may replace us.
 async fn appear(address: &str, verifier: &Verifier) -> zbus::Result<(Connection, JoinSet<()>)> {
-    let connection = Builder::address(address).serve_at(dbus::PATH, verifier.clone()).build().await?;
+    let connection =
+        Builder::address(address).serve_at(dbus::PATH, Served::new(verifier.clone())).build().await?;
     let mut departures = JoinSet::new();
     departures.spawn(verifier.departures(&connection).await?.follow());
     match connection.request_name_with_flags(dbus::NAME, RequestNameFlags::DO_NOT_QUEUE).await? {

@@ -318,7 +318,7 @@ pub fn writable_by_others(path: &Path) -> Option<PathBuf> {
                 break;
             }
         }
-        let Some(link) = link else { return None };
+        let link = link?;
         let (Ok(target), Ok(rest)) = (fs::read_link(&link), path.strip_prefix(&link)) else {
             return Some(link);
         };

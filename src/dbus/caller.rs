@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use zbus::Connection;
 use zbus::fdo::{ConnectionCredentials, DBusProxy};
 use zbus::message::{Flags, Header};
@@ -14,9 +15,6 @@ use super::Error;
 
 /// How long the bus may take to say who calls.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Largest call: 64 KiB, which is more than a reference and 32 options can have.
-const CALL_BYTES: usize = 64 << 10;
 
 /// Whose call it is.
 #[derive(Debug)]
@@ -33,16 +31,23 @@ pub(super) struct Caller<'c> {
 }
 
 impl<'c> Caller<'c> {
-    /// Who made a call that is small enough and whose answer is waited for; nothing else is done before.
-    pub(super) async fn of(connection: &'c Connection, header: &'c Header<'c>) -> Result<Self, Error> {
+    /// Who made a call whose answer is waited for; nothing else is done before.
+    ///
+    /// The bus is asked for few at the same time: of one connection it takes only so many questions (T-26).
+    pub(super) async fn of(
+        connection: &'c Connection,
+        header: &'c Header<'c>,
+        asking: &Semaphore,
+    ) -> Result<Self, Error> {
         let flags = header.primary().flags();
         if flags.contains(Flags::NO_REPLY_EXPECTED) {
             return Err(Error::invalid_args("nothing is done for a caller that expects no reply"));
         }
-        if usize::try_from(header.primary().body_len()).map_or(true, |length| length > CALL_BYTES) {
-            return Err(Error::invalid_args("the call is larger than 64 KiB"));
-        }
-        let known = tokio::time::timeout(PATIENCE, credentials(connection, header)).await.ok().flatten();
+        let asking = async {
+            let _turn = asking.acquire().await.ok()?;
+            credentials(connection, header).await
+        };
+        let known = tokio::time::timeout(PATIENCE, asking).await.ok().flatten();
         let unknown = || Error::access_denied("the bus does not say who asks", "try again");
         let known = known.ok_or_else(unknown)?;
         let uid = known.unix_user_id().ok_or_else(unknown)?;

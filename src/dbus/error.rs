@@ -226,6 +226,20 @@ impl Error {
         Self::RegistryAuth(format!("{}{HELP}{help}", split_help(text).0))
     }
 
+    /// The same without the names of files that hold or belong to credentials (T-34).
+    pub(super) fn for_user(self) -> Self {
+        let of_credentials = [Code::AuthFileInvalid, Code::CertificatesInvalid, Code::CredentialHelperFailed];
+        let code = of_credentials.into_iter().find(|code| self.code() == Some(code.as_str()));
+        match code {
+            Some(code) => Self::ConfigurationInvalid(helpful_text(
+                code,
+                "what this host has for the registry cannot be used",
+                "root is told which file it is",
+            )),
+            None => self,
+        }
+    }
+
     /// For the journal; nobody is there to receive it.
     pub(super) fn caller_left() -> Self {
         Self::ZBus(zbus::Error::Failure("the caller left the bus".to_owned()))

@@ -11,6 +11,7 @@ mod polkit;
 mod rate;
 mod recent;
 mod refusals;
+mod served;
 mod state;
 mod status;
 mod systemd;
@@ -61,6 +62,7 @@ pub use dictionary::Dictionary;
 pub use error::Error;
 pub use options::{Descriptor, Method, Options};
 pub use polkit::Action;
+pub use served::Served;
 pub use state::{DaemonState, Running};
 pub use status::PolicyStatus;
 pub use systemd::UnitState;
@@ -83,12 +85,19 @@ const CALLS: Limits = Limits { all: 1024, users: 512, user: 64 };
 /// How long an answer may take beyond its deadline before the work is thrown away; less than clients wait.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Calls that come with descriptors at the same time, at most 16 each, before it is known who makes them; the unit of
-/// the daemon has 4,096 descriptors in all.
-const CARRYING: usize = 128;
+/// Calls that come with descriptors at the same time, at most 16 each, before it is known who makes them. Each
+/// descriptor is held three times for a moment, and the unit of the daemon has 8,192 in all.
+const CARRYING: usize = 48;
 
-/// Those of them that go on, perhaps to wait for polkit. Each descriptor is held three times at most.
-const HANDING: Limits = Limits { all: 64, users: 32, user: 4 };
+/// Those of them that go on, perhaps to wait for polkit.
+const HANDING: Limits = Limits { all: 32, users: 16, user: 4 };
+
+/// Questions to the bus and to systemd at the same time: of one connection the bus takes 128, replies to polkit's
+/// included.
+const ASKING: usize = 16;
+
+/// Questions to polkit at the same time, which somebody may be answering (T-26).
+const ASKING_POLKIT: Limits = Limits { all: 64, users: 64, user: 8 };
 
 /// Calls whose descriptors are read at the same time (T-27).
 pub const DESCRIPTORS: Limits = Limits { all: 4, users: 3, user: 2 };
@@ -135,6 +144,8 @@ const RECENT: Duration = Duration::from_secs(1);
 /// The object behind the interface. Clones are the same object.
 #[derive(Clone, Debug)]
 pub struct Verifier {
+    asking: Arc<Semaphore>,
+    asking_polkit: Arc<Turns>,
     callers: Callers,
     calls: Arc<Turns>,
     carrying: Arc<Semaphore>,
@@ -159,6 +170,8 @@ impl Verifier {
     pub fn new(engine: Arc<Engine>) -> Self {
         let turns = |limits| Arc::new(Turns::new(limits));
         Self {
+            asking: Arc::new(Semaphore::new(ASKING)),
+            asking_polkit: turns(ASKING_POLKIT),
             callers: Callers::default(),
             calls: turns(CALLS),
             carrying: Arc::new(Semaphore::new(CARRYING)),
@@ -245,18 +258,22 @@ impl Verifier {
         connection: &'c Connection,
         header: &'c Header<'c>,
     ) -> Result<(Caller<'c>, Admission), Error> {
-        let has_descriptors = header.unix_fds().is_some_and(|count| count > 0);
-        let carried = has_descriptors.then(|| Arc::clone(&self.carrying).try_acquire_owned());
-        let carried = carried.transpose().map_err(|_| NoTurn { most: CARRYING })?;
-        let caller = Caller::of(connection, header).await?;
+        let caller = Caller::of(connection, header, &self.asking).await?;
         if let Asker::User(uid) = caller.asker
             && !self.rate.allows(uid, Instant::now())
         {
             return Err(Error::too_often());
         }
         let call = self.calls.take(caller.asker)?;
+        let has_descriptors = header.unix_fds().is_some_and(|count| count > 0);
         let handing = has_descriptors.then(|| self.handing.take(caller.asker)).transpose()?;
-        Ok((caller, Admission { _call: call, _handing: handing, _carried: carried }))
+        Ok((caller, Admission { _call: call, _handing: handing }))
+    }
+
+    /// A turn for a call with descriptors, of which nothing is known yet.
+    fn carry(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let turn = Arc::clone(&self.carrying).try_acquire_owned();
+        turn.map_err(|_| NoTurn { most: CARRYING }.into())
     }
 
     /// As [`Verifier::admit`], who may have this done. Nobody waits for a caller who has left.
@@ -269,10 +286,28 @@ impl Verifier {
         let admitted = self.admit(connection, header).await?;
         tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
-            authorized = action.authorize(&admitted.0) => match authorized {
+            authorized = action.authorize(&admitted.0, &self.asking_polkit) => match authorized {
                 Ok(()) => Ok(admitted),
                 Err(error) => Err(self.denied(&admitted.0, error)),
             },
+        }
+    }
+
+    /// What the caller may have done, who is perhaps asked for a password. No turn at gathering is held meanwhile (T-26).
+    async fn shown(&self, caller: &Caller<'_>, options: &Options) -> Result<Shown, Error> {
+        let turns = &self.asking_polkit;
+        Action::Verify.authorize(caller, turns).await?;
+        if !options.question.require_signature {
+            Action::VerifyInsecure.authorize(caller, turns).await?;
+        }
+        if options.auth_file.is_some() {
+            return Ok(Shown::AsAsked);
+        }
+        match options.anonymous {
+            Some(true) => Ok(Shown::AsAsked),
+            Some(false) => Action::UseCredentials.authorize(caller, turns).await.map(|()| Shown::AsAsked),
+            None if Action::UseCredentials.is_allowed(caller, turns).await? => Ok(Shown::AsAsked),
+            None => Ok(Shown::NothingOfThisHost),
         }
     }
 
@@ -292,17 +327,20 @@ impl Verifier {
         &self,
         (connection, header): (&Connection, &Header<'_>),
         reference: &str,
-        options: &Dictionary,
+        options: Dictionary,
         asked: Asked<'_>,
     ) -> Result<Decided, Error> {
+        // What the caller sent is held no longer than it takes to read it.
+        let parsed = Options::parse(&options, asked.method());
+        drop(options);
         let (caller, _turn) = self.admit(connection, header).await?;
-        let options = Options::parse(options, asked.method())?;
+        let options = parsed?;
         check_reference(reference)?;
         let held = self.hold(&caller, &options)?;
         let shown = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left()),
             () = cancelled(held.as_ref()) => Err(Error::cancelled()),
-            shown = shown(&caller, &options) => shown.map_err(|error| self.denied(&caller, error)),
+            shown = self.shown(&caller, &options) => shown.map_err(|error| self.denied(&caller, error)),
         }?;
         let stage = held.as_ref().map(|_| watch::Sender::new(Stage::Resolving));
         if let (Some(stage), Some(cookie)) = (&stage, &options.cookie) {
@@ -312,7 +350,7 @@ impl Verifier {
         let began = Instant::now();
         // No answer waits for it for long.
         let mut unit = JoinSet::new();
-        unit.spawn(unit_of(connection.clone(), caller.pid));
+        unit.spawn(unit_of(connection.clone(), caller.pid, Arc::clone(&self.asking)));
         let answer = tokio::select! {
             () = self.callers.left(connection, header.sender()) => Err(Error::caller_left().into()),
             () = cancelled(held.as_ref()) => Err(Error::cancelled().into()),
@@ -413,19 +451,22 @@ impl Verifier {
         };
         let id = self.counters.count(outcome, code);
         if matches!(outcome, Outcome::Failed | Outcome::Rejected) {
-            self.refusals.add(Refusal {
-                time: now_usec(),
-                id,
-                verdict: outcome.as_str(),
-                reference: reference.to_owned(),
-                code: code.map(str::to_owned),
-                reason: match result {
-                    Ok(report) => report.message.clone().unwrap_or_default(),
-                    Err(undecided) => undecided.error.message(),
+            self.refusals.add(
+                caller.asker,
+                Refusal {
+                    time: now_usec(),
+                    id,
+                    verdict: outcome.as_str(),
+                    reference: reference.to_owned(),
+                    code: code.map(str::to_owned),
+                    reason: match result {
+                        Ok(report) => report.message.clone().unwrap_or_default(),
+                        Err(undecided) => undecided.error.message(),
+                    },
+                    uid: caller.uid,
+                    initiator: options.initiator.clone(),
                 },
-                uid: caller.uid,
-                initiator: options.initiator.clone(),
-            });
+            );
         }
         let (reference, initiator) = (reference.to_owned(), options.initiator.clone());
         let (caller, unit, took) = (caller.uid, unit.map(str::to_owned), began.elapsed());
@@ -501,7 +542,8 @@ impl Verifier {
             }
             Ok(Some(Ok(Err(undecided)))) => {
                 let policy = undecided.policy.as_deref().and_then(digest_of);
-                Err(Undecided { error: Error::of_engine(&undecided.error), policy })
+                let error = Error::of_engine(&undecided.error);
+                Err(Undecided { error: if asker == Asker::Owner { error } else { error.for_user() }, policy })
             }
             Ok(Some(Err(_)) | None) => Err(Error::internal("the verification broke off").into()),
             Err(_) => Err(Error::timed_out().into()),
@@ -536,7 +578,6 @@ fn digest_of(policy: &LoadedPolicy) -> Option<String> {
 struct Admission {
     _call: Turn,
     _handing: Option<Turn>,
-    _carried: Option<OwnedSemaphorePermit>,
 }
 
 /// What registries are shown, beside what the caller hands over.
@@ -546,23 +587,6 @@ enum Shown {
     AsAsked,
     /// No credentials of this host, because the caller may not use them.
     NothingOfThisHost,
-}
-
-/// What the caller may have done, who is perhaps asked for a password. No turn at gathering is held meanwhile (T-26).
-async fn shown(caller: &Caller<'_>, options: &Options) -> Result<Shown, Error> {
-    Action::Verify.authorize(caller).await?;
-    if !options.question.require_signature {
-        Action::VerifyInsecure.authorize(caller).await?;
-    }
-    if options.auth_file.is_some() {
-        return Ok(Shown::AsAsked);
-    }
-    match options.anonymous {
-        Some(true) => Ok(Shown::AsAsked),
-        Some(false) => Action::UseCredentials.authorize(caller).await.map(|()| Shown::AsAsked),
-        None if Action::UseCredentials.is_allowed(caller).await? => Ok(Shown::AsAsked),
-        None => Ok(Shown::NothingOfThisHost),
-    }
 }
 
 /// Who hands something over, who pays for it, and until when it is read.
@@ -749,7 +773,7 @@ impl Verifier {
     /// most 1 KiB. A name that leads to a local file is refused: .Error.UnsupportedTransport.
     ///
     /// options, at most 32; one that is not known, or of another type, is
-    /// org.freedesktop.DBus.Error.InvalidArgs:
+    /// org.freedesktop.DBus.Error.InvalidArgs, and so is a call of more than 4 KiB:
     ///
     ///   require-signature b  refuse with .Error.SignatureRequired unless a requirement that verifies
     ///     signatures was satisfied, so that insecureAcceptAnything is not enough; default true
@@ -783,7 +807,7 @@ impl Verifier {
         options: Dictionary,
     ) -> Result<(String, String, Dictionary), Error> {
         let decided =
-            self.decide((connection, &header), reference, &options, Asked::Image).await?.allowed()?;
+            self.decide((connection, &header), reference, options, Asked::Image).await?.allowed()?;
         let details = decided.details()?;
         let text = |value: Option<String>| value.unwrap_or_default();
         Ok((text(decided.report.manifest_digest), text(decided.report.pinned_reference), details))
@@ -814,7 +838,7 @@ impl Verifier {
             .filter(|digest| digest.algorithm() == Algorithm::Sha256)
             .ok_or_else(|| Error::invalid_args("the digest must be \"sha256:\" and 64 hexadecimal digits"))?;
         let asked = Asked::Digest(digest);
-        self.decide((connection, &header), reference, &options, asked).await?.allowed()?.details()
+        self.decide((connection, &header), reference, options, asked).await?.allowed()?.details()
     }
 
     /// VerifyImage for a manifest that the caller has: only its signatures are looked for.
@@ -845,7 +869,7 @@ impl Verifier {
         options: Dictionary,
     ) -> Result<(String, Dictionary), Error> {
         let asked = Asked::Manifest(manifest);
-        let decided = self.decide((connection, &header), reference, &options, asked).await?.allowed()?;
+        let decided = self.decide((connection, &header), reference, options, asked).await?.allowed()?;
         let details = decided.details()?;
         Ok((decided.report.manifest_digest.unwrap_or_default(), details))
     }
@@ -892,7 +916,7 @@ impl Verifier {
         reference: &str,
         options: Dictionary,
     ) -> Result<Dictionary, Error> {
-        self.decide((connection, &header), reference, &options, Asked::Image).await?.details()
+        self.decide((connection, &header), reference, options, Asked::Image).await?.details()
     }
 
     /// What the policy requires of an image, and where it and its signatures would be looked for. Asks nobody.
@@ -918,8 +942,8 @@ impl Verifier {
         reference: &str,
         options: Dictionary,
     ) -> Result<Dictionary, Error> {
+        no_options("ExplainImage", options)?;
         let (caller, _call) = self.admit_to(Action::Explain, connection, &header).await?;
-        no_options("ExplainImage", &options)?;
         check_reference(reference)?;
         let _turn = self.reading.take(caller.asker)?;
         let explanation = self.engine.explain_within(reference.to_owned(), READING_TIME).await;
@@ -951,6 +975,7 @@ impl Verifier {
         options: Dictionary,
     ) -> Result<(bool, Vec<Dictionary>), Error> {
         let with_files = check_paths(&options)?;
+        drop(options);
         let action = if with_files { Action::InspectPaths } else { Action::Explain };
         let (caller, _call) = self.admit_to(action, connection, &header).await?;
         let asker = caller.asker;
@@ -1006,7 +1031,8 @@ impl Verifier {
         if self.cookies.cancel(sender, cookie) { Ok(()) } else { Err(Error::unknown_cookie()) }
     }
 
-    /// The last 16 answers that were not yes, the newest last. Only root may ask, because they name images.
+    /// The last 16 answers to root that were not yes, and the last 16 to others, the newest last. Only root may ask,
+    /// because they name images.
     ///
     /// Keys of each: time-usec t (since 1970), verdict-id t, verdict s ("rejected" or "failed"), reference s, code s (a
     /// name of vouchd-codes(7), absent if there is none), message s, caller-uid u, initiator s (absent if the caller gave
@@ -1164,7 +1190,7 @@ fn outcome(result: &Result<Report, Undecided>) -> Outcome {
     }
 }
 
-fn no_options(method: &str, options: &Dictionary) -> Result<(), Error> {
+fn no_options(method: &str, options: Dictionary) -> Result<(), Error> {
     match options.iter().next() {
         Some((key, _)) => Err(Error::invalid_args(&format!("option {key:?} is not one of {method}"))),
         None => Ok(()),
@@ -1188,7 +1214,8 @@ fn now_usec() -> u64 {
 }
 
 /// The unit of systemd that a process belongs to, if it is known.
-async fn unit_of(connection: Connection, pid: Option<u32>) -> Option<String> {
+async fn unit_of(connection: Connection, pid: Option<u32>, asking: Arc<Semaphore>) -> Option<String> {
+    let _turn = asking.acquire().await.ok()?;
     match pid {
         Some(pid) => systemd::unit_of(&connection, pid).await,
         None => None,

@@ -8,7 +8,7 @@ use zbus::fdo;
 use zbus::proxy::CacheProperties;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
-use crate::engine::LONGEST_TIMEOUT;
+use crate::engine::{LONGEST_TIMEOUT, Turns};
 use crate::fetch::Asker;
 
 use super::Error;
@@ -67,8 +67,8 @@ impl Action {
     }
 
     /// Whether the caller may, who is perhaps asked for a password. Root may, without polkit.
-    pub(super) async fn authorize(self, caller: &Caller<'_>) -> Result<(), Error> {
-        match self.ask(caller, caller.is_interactive).await? {
+    pub(super) async fn authorize(self, caller: &Caller<'_>, turns: &Turns) -> Result<(), Error> {
+        match self.ask(caller, turns, caller.is_interactive).await? {
             Answer::Yes => Ok(()),
             Answer::Perhaps if !caller.is_interactive => Err(Error::authorization_required(self.id())),
             Answer::No | Answer::Perhaps => {
@@ -79,15 +79,15 @@ impl Action {
     }
 
     /// Whether the caller may without being asked for anything.
-    pub(super) async fn is_allowed(self, caller: &Caller<'_>) -> Result<bool, Error> {
-        Ok(self.ask(caller, false).await? == Answer::Yes)
+    pub(super) async fn is_allowed(self, caller: &Caller<'_>, turns: &Turns) -> Result<bool, Error> {
+        Ok(self.ask(caller, turns, false).await? == Answer::Yes)
     }
 
-    async fn ask(self, caller: &Caller<'_>, may_interact: bool) -> Result<Answer, Error> {
-        match caller.asker {
+    async fn ask(self, caller: &Caller<'_>, turns: &Turns, may_interact: bool) -> Result<Answer, Error> {
+        let _turn = match caller.asker {
             Asker::Owner => return Ok(Answer::Yes),
-            Asker::User(_) => {}
-        }
+            Asker::User(_) => turns.take(caller.asker)?,
+        };
         let asking = self.check(caller, may_interact);
         let patience = if may_interact { LONGEST_TIMEOUT } else { PATIENCE };
         match tokio::time::timeout(patience, asking).await {

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use zbus::wire::Str;
 
 use crate::diagnostic::escape;
+use crate::fetch::Asker;
 
 use super::Dictionary;
 
-/// How many there are.
+/// How many there are of root's, and of all other users', so that nobody washes away what root was refused.
 const KEPT: usize = 16;
 
 /// Most characters of the reason: what matters stands at the beginning.
@@ -33,22 +34,34 @@ pub(super) struct Refusal {
 
 /// The last of them. Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Refusals(Arc<Mutex<VecDeque<Refusal>>>);
+pub(super) struct Refusals(Arc<Mutex<Rings>>);
+
+#[derive(Debug, Default)]
+struct Rings {
+    roots: VecDeque<Refusal>,
+    users: VecDeque<Refusal>,
+}
 
 impl Refusals {
-    pub(super) fn add(&self, mut refusal: Refusal) {
+    pub(super) fn add(&self, asker: Asker, mut refusal: Refusal) {
         refusal.reason = refusal.reason.chars().take(REASON_CHARS).collect();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= KEPT {
-            all.pop_front();
+        let mut rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = match asker {
+            Asker::Owner => &mut rings.roots,
+            Asker::User(_) => &mut rings.users,
+        };
+        if ring.len() >= KEPT {
+            ring.pop_front();
         }
-        all.push_back(refusal);
+        ring.push_back(refusal);
     }
 
     /// The newest last.
     pub(super) fn to_dictionaries(&self) -> Vec<Dictionary> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(Refusal::to_dictionary).collect()
+        let rings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<&Refusal> = rings.roots.iter().chain(&rings.users).collect();
+        all.sort_by_key(|refusal| refusal.id);
+        all.into_iter().map(Refusal::to_dictionary).collect()
     }
 }
 
@@ -80,21 +93,25 @@ mod tests {
     #[test]
     fn only_the_last_are_there_and_nothing_in_them_acts_on_a_terminal() {
         let refusals = Refusals::default();
-        for id in 0..20 {
-            refusals.add(Refusal {
-                time: 1,
-                id,
-                verdict: "rejected",
-                reference: "docker://h/a\u{1b}[2J".into(),
-                code: None,
-                reason: "x".repeat(10_000),
-                uid: 7,
-                initiator: Some("\0".into()),
-            });
+        let refusal = |id| Refusal {
+            time: 1,
+            id,
+            verdict: "rejected",
+            reference: "docker://h/a\u{1b}[2J".into(),
+            code: None,
+            reason: "x".repeat(10_000),
+            uid: 7,
+            initiator: Some("\0".into()),
+        };
+        refusals.add(Asker::Owner, refusal(0));
+        for id in 1..20 {
+            refusals.add(Asker::User(7), refusal(id));
         }
+        refusals.add(Asker::Owner, refusal(20));
         let all = refusals.to_dictionaries();
         let ids: Vec<_> = all.iter().filter_map(|refusal| refusal.value("verdict-id")).collect();
-        assert_eq!((ids.len(), ids[0], ids[15]), (16, &Variant::U64(4), &Variant::U64(19)));
+        let wanted: Vec<Variant<'_>> = [0].into_iter().chain(4..=20).map(Variant::U64).collect();
+        assert_eq!(ids, wanted.iter().collect::<Vec<_>>(), "root's stay");
         assert_eq!(all[0].value("reference"), Some(&Variant::from("docker://h/a\\u{1b}[2J")));
         assert_eq!(all[0].value("initiator"), Some(&Variant::from("\\u{0}")));
         assert_eq!(all[0].value("code"), None);

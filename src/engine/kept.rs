@@ -26,6 +26,8 @@ pub(super) const IMAGE_BYTES: usize = 512 << 10;
 /// Everything on which it depends what is gathered (T-25).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Key {
+    /// How often everything had been forgotten: what began before that is not used after it.
+    pub(super) generation: u64,
     pub(super) image: String,
     pub(super) places: Places,
     pub(super) principal: PrincipalClass,
@@ -37,6 +39,7 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(
+        generation: u64,
         image: String,
         places: Places,
         principal: PrincipalClass,
@@ -45,7 +48,7 @@ impl Key {
     ) -> Self {
         let (subject, platform) = (question.subject, question.platform.clone());
         let (signatures, attachments) = (needs.signatures, needs.attachments);
-        Self { image, places, principal, subject, platform, signatures, attachments }
+        Self { generation, image, places, principal, subject, platform, signatures, attachments }
     }
 }
 
@@ -101,6 +104,12 @@ impl Kept {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|entry| entry.key != *key);
     }
 
+    /// Forgets what is of another generation.
+    pub(super) fn retain_generation(&self, generation: u64) {
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.retain(|entry| entry.key.generation == generation);
+    }
+
     pub(super) fn forget_all(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -125,7 +134,7 @@ pub(super) mod tests {
             platform: Platform { os: "linux".into(), architecture: "amd64".into(), variant: String::new() },
         };
         let principal = crate::fetch::Principal::OWNER.class();
-        Key::new(image.to_owned(), Places::default(), principal, &question, &Needs::default())
+        Key::new(0, image.to_owned(), Places::default(), principal, &question, &Needs::default())
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod turns;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -75,6 +76,8 @@ pub struct Engine {
     only_ours: bool,
     gatherings: Turns,
     sharing: Sharing,
+    /// How often everything has been forgotten.
+    generation: AtomicU64,
     /// What was found for root, and for other users, so that nobody crowds out what is root's.
     kept: Kept,
     kept_for_users: Kept,
@@ -574,6 +577,7 @@ impl Engine {
             only_ours: false,
             gatherings: Turns::new(GATHERINGS),
             sharing: Sharing::default(),
+            generation: AtomicU64::new(0),
             kept: Kept::default(),
             kept_for_users: Kept::default(),
             parsed: Mutex::new(None),
@@ -736,37 +740,46 @@ impl Engine {
         let (material, ways) = read.unwrap_or_else(|_| Err(late("the configuration")))?;
         case.ways = ways;
         let case = Arc::new(case);
-        let key = case.key(request);
+        let key = case.key(request, self.generation.load(Ordering::SeqCst));
         let kept = self.kept(case.principal.asker);
         let is_pinned = case.fetched(request).is_some_and(|image| image.pinned_digest().is_some());
         // Tags are resolved anew each time.
         if let Some(key) = key.as_ref().filter(|_| is_pinned)
             && let Some(found) = kept.get(key)
-            && let Some(decided) = self.judge_found(&case, request, &material, &found).await?
         {
+            let (decided, _) = self.judge_found(&case, request, &material, &found).await?;
             if matches!(decided.judged.verdict.decision, Decision::Allow(_)) {
                 return Ok(decided);
             }
             // It may have been signed since.
             kept.forget(key);
         }
-        let lead = match key.clone().map(|key| self.sharing.enter(key)) {
-            None => None,
-            Some(Part::Lead(lead)) => Some(lead),
-            Some(Part::Follow(follow)) => {
-                let following = self.follow(&case, request, &material, follow);
-                let followed = tokio::time::timeout_at(deadline, following).await;
-                if let Some(decided) = followed.unwrap_or_else(|_| Err(late("the evidence").into()))? {
-                    return Ok(decided);
+        let mut lead = None;
+        // Where mirrors are passed over, each in its share of the time, that of somebody else is no measure.
+        if let Some(key) = key.as_ref().filter(|key| key.places.is_one()) {
+            for _ in 0..FOLLOWED {
+                match self.sharing.enter(key.clone()) {
+                    Part::Lead(leading) => lead = Some(leading),
+                    Part::Follow(follow) => {
+                        let following = self.follow(&case, request, &material, follow);
+                        let followed = tokio::time::timeout_at(deadline, following).await;
+                        match followed.unwrap_or_else(|_| Err(late("the evidence").into()))? {
+                            Some(decided) => return Ok(decided),
+                            // It ended before it was enough; one of those who followed leads now.
+                            None => continue,
+                        }
+                    }
                 }
-                None
+                break;
             }
-        };
+        }
         let (decided, found) = self.gather_and_judge(&case, request, &material, lead).await?;
         if let (Some(key), Some(found), Decision::Allow(_)) =
             (key.filter(|_| is_pinned), found, &decided.judged.verdict.decision)
         {
             kept.keep(key, found);
+            // What was forgotten meanwhile must not come back.
+            kept.retain_generation(self.generation.load(Ordering::SeqCst));
         }
         Ok(decided)
     }
@@ -796,7 +809,7 @@ impl Engine {
         if let (Some(lead), Some(found)) = (&lead, &found) {
             lead.first(Arc::clone(found));
         }
-        let mut judged = self.judge_evidence(case, request, material, evidence).await?;
+        let mut judged = self.judge_evidence(case, request, material, || evidence).await?;
         if let Some(mut evidence) = judged.refused.take()
             && let Some(place) = place
         {
@@ -808,7 +821,7 @@ impl Engine {
             if let (Some(lead), Some(found)) = (&lead, &found) {
                 lead.second(Arc::clone(found));
             }
-            judged = self.judge_evidence(case, request, material, evidence).await?;
+            judged = self.judge_evidence(case, request, material, || evidence).await?;
             // What was not to be had might have been the signature.
             if let (Some(_), Some(failure)) = (&judged.refused, failure) {
                 return Err(failure.into());
@@ -827,29 +840,32 @@ impl Engine {
     ) -> Result<Option<Decided>, Error> {
         request.enter(Stage::Manifest);
         let Some(first) = follow.first().await else { return Ok(None) };
-        let decided = self.judge_found(case, request, material, &first).await?;
-        if decided.as_ref().is_none_or(|decided| decided.judged.refused.is_none()) {
-            return Ok(decided);
+        let (decided, wants_more) = self.judge_found(case, request, material, &first).await?;
+        if !wants_more {
+            return Ok(Some(decided));
         }
+        drop((decided, first));
         request.enter(Stage::Signatures);
         let Some(second) = follow.second().await else { return Ok(None) };
-        self.judge_found(case, request, material, &second).await
+        let (decided, _) = self.judge_found(case, request, material, &second).await?;
+        Ok(Some(decided))
     }
 
-    /// The judgement by evidence that is there; nothing if it cannot be paid for now.
+    /// The judgement by evidence that is there, and whether more of it could turn a no into a yes.
     async fn judge_found(
         self: &Arc<Self>,
         case: &Arc<Case>,
         request: &Request,
         material: &Evidence,
-        found: &Found,
-    ) -> Result<Option<Decided>, Error> {
-        if case.budget.bytes(found.evidence.image_bytes()).is_err() {
-            return Ok(None);
-        }
-        let judged = self.judge_evidence(case, request, material, found.evidence.clone()).await?;
+        found: &Arc<Found>,
+    ) -> Result<(Decided, bool), Error> {
+        let copied = Arc::clone(found);
+        // Made in its turn, so that there are never more copies than turns (T-28).
+        let evidence = move || copied.evidence.clone();
+        let mut judged = self.judge_evidence(case, request, material, evidence).await?;
+        let wants_more = judged.refused.take().is_some();
         let (source, warnings) = (found.source.clone(), found.warnings.clone());
-        Ok(Some(Decided { judged, source, warnings, reused: true }))
+        Ok((Decided { judged, source, warnings, reused: true }, wants_more))
     }
 
     /// Judges where it holds nobody up.
@@ -858,13 +874,13 @@ impl Engine {
         case: &Arc<Case>,
         request: &Request,
         material: &Evidence,
-        evidence: Evidence,
+        evidence: impl FnOnce() -> Evidence + Send + 'static,
     ) -> Result<Judged, Error> {
         request.enter(Stage::Evaluating);
         let (engine, judging, content) = (Arc::clone(self), Arc::clone(case), request.content.clone());
-        let evidence = evidence.with_keys_of(material.clone());
+        let material = material.clone();
         // The bytes are given back when nobody holds the case any more.
-        let judgement = move || Ok(engine.judge(&judging, &content, evidence));
+        let judgement = move || Ok(engine.judge(&judging, &content, evidence().with_keys_of(material)));
         let turns = self.judging(case.principal.asker);
         blocking(turns, judgement, "the judgement", case.deadline).await
     }
@@ -878,6 +894,7 @@ impl Engine {
 
     /// Forgets everything that was read, gathered or verified; what is being judged goes on.
     pub fn forget(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
         self.kept.forget_all();
         self.kept_for_users.forget_all();
         self.client.keys().forget();
@@ -1134,13 +1151,14 @@ impl Case {
     }
 
     /// What is gathered, if others would gather the same; not what the caller has, and nothing outside registries.
-    fn key(&self, request: &Request) -> Option<Key> {
+    fn key(&self, request: &Request, generation: u64) -> Option<Key> {
         let is_common = request.reuse && !request.content.is_of_caller() && self.needs.manifest;
         let fetched = self.fetched(request).filter(|_| is_common)?;
         let named = fetched.in_registry()?;
         let places = self.ways.as_ref()?.locations.places(named)?;
         let name = format!("{}:{named}", fetched.transport());
-        Some(Key::new(name, places, self.principal.class(), &self.question, &self.needs))
+        let class = self.principal.class();
+        Some(Key::new(generation, name, places, class, &self.question, &self.needs))
     }
 
     /// Whether manifests and signatures of both names are looked for in the same places.
@@ -1258,6 +1276,9 @@ async fn blocking<'a, T: Send + 'static>(
 
 /// Most policies and paths read at once: 8, so that a disk that hangs does not take every thread.
 const READING: usize = 8;
+
+/// How often a request waits for what others gather before it gathers alone.
+const FOLLOWED: usize = 8;
 
 /// Most judgements at once: 2. Each may unpack 4 MiB at a time, beyond what the evidence takes (T-28).
 const JUDGING: usize = 2;

@@ -76,6 +76,13 @@ pub struct Locations {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places(Vec<Place>);
 
+impl Places {
+    /// Whether there is but one, so that nobody waits for others to be passed over.
+    pub fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     repository: String,

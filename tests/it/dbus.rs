@@ -29,7 +29,7 @@ use zbus::{Connection, DBusError, Guid, OwnedVariant, Variant};
 use vouchd::config::{
     Directories, Environment, PolicySource, ProxySettings, RegistriesConfSource, ShortNames,
 };
-use vouchd::dbus::{self, ClientError, Dictionary, Verifier, VerifierProxy};
+use vouchd::dbus::{self, ClientError, Dictionary, Served, Verifier, VerifierProxy};
 use vouchd::digest::Digest;
 use vouchd::engine::{Engine, GATHERINGS, Settings};
 use vouchd::evaluate::evidence::{Question, Subject};
@@ -961,9 +961,11 @@ async fn a_caller_can_cancel_its_own_verification() {
     }
     let error = own.verify_image(&silent.image(), options("two")).await.unwrap_err();
     assert_eq!(name(&error), "org.freedesktop.DBus.Error.InvalidArgs", "{error}");
-    for cookie in ["", "One", "three", &"x".repeat(1 << 20)] {
+    for cookie in ["", "One", "three", &"x".repeat(2000)] {
         unknown(&own, cookie).await;
     }
+    let error = own.cancel_verification(&"x".repeat(1 << 20)).await.unwrap_err();
+    assert_eq!(error.code(), Some("usage"), "{error}");
     unknown(&other, "two").await;
     for verifier in [&own, &own, &other] {
         let cookie = if asking.len() == 2 { "two" } else { "one" };
@@ -1636,7 +1638,7 @@ impl Rig {
         let server = zbus::connection::Builder::unix_stream(server)
             .server(Guid::generate())
             .p2p()
-            .serve_at(dbus::PATH, verifier);
+            .serve_at(dbus::PATH, Served::new(verifier));
         let client = zbus::connection::Builder::unix_stream(client).p2p();
         let (server, client) = tokio::try_join!(server.build(), client.build()).unwrap();
         // It lives as long as the client does.

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use zbus::wire::Str;
-use zbus::{OwnedVariant, Variant};
+use zbus::wire::{Array, Fd, Str};
+use zbus::{OwnedVariant, Type, Variant};
 
 use vouchd::dbus::{self, Dictionary, VerifierProxy};
 use vouchd::digest::Digest;
 
 use crate::dbus::{Bus, Daemon, Rig, Rules, uncached};
+use crate::dbus_users::{NOBODY, User, bus as users_bus, sealed};
 
 /// Allowed or not without anybody being asked.
 const IMAGE: &str = "docker-daemon:a/b:1";
@@ -215,6 +216,68 @@ async fn many_calls_leak_neither_memory_nor_descriptors() {
     daemon.end();
 }
 
+/// Rule T-28: what a user sends costs little before it is refused; the unit of the daemon may have 256 MiB.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_not_read() {
+    let Some(bus) = users_bus() else { return };
+    let rig = Rig::new(CLOSED);
+    let daemon = Daemon::start(&bus, &rig);
+    let user = User::connect(&bus, NOBODY).await.unwrap();
+    for size in [30 << 20, 60 << 10] {
+        let mut calling = JoinSet::new();
+        for _ in 0..if size > 1 << 20 { 1 } else { 60 } {
+            let connection = user.connection.clone();
+            calling.spawn(async move {
+                let options = std::collections::HashMap::from([("x", Variant::from(vec![7_u8; size]))]);
+                let manager = Some("org.vouchd.Verifier1.Manager");
+                let body = (IMAGE, options);
+                connection.call_method(Some(dbus::NAME), dbus::PATH, manager, "ExplainImage", &body).await
+            });
+        }
+        for answer in calling.join_all().await {
+            let error = answer.unwrap_err().to_string();
+            assert!(error.contains("larger than 4 KiB"), "{error}");
+        }
+    }
+    let most = daemon.peak();
+    assert!(most < 160 << 10, "{most} KiB");
+    daemon.end();
+}
+
+/// Rules T-26, T-27: nobody takes the descriptors that the daemon needs to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_user_does_not_take_all_descriptors() {
+    let Some(bus) = users_bus() else { return };
+    let rig = Rig::new(CLOSED);
+    let daemon = Daemon::start(&bus, &rig);
+    let (mut users, mut calling) = (Vec::new(), JoinSet::new());
+    for _ in 0..4 {
+        let user = User::connect(&bus, NOBODY).await.unwrap();
+        let verifier = uncached(&user.connection).await;
+        for _ in 0..100 {
+            let verifier = verifier.clone();
+            calling.spawn(async move {
+                let mut signatures = Array::new(<Fd<'_> as Type>::SIGNATURE);
+                for _ in 0..15 {
+                    signatures.append(Variant::Fd(sealed(b"{}"))).unwrap();
+                }
+                let signatures = OwnedVariant::try_from(Variant::Array(signatures)).unwrap();
+                let options = Dictionary::new().with("signatures", signatures);
+                verifier.verify_manifest(IMAGE, sealed(b"{}"), options).await.map(drop)
+            });
+        }
+        users.push(user);
+    }
+    let mut most = 0;
+    while !calling.is_empty() {
+        let _ = tokio::time::timeout(Duration::from_millis(5), calling.join_next()).await;
+        most = most.max(daemon.usage().0);
+    }
+    assert!(most < 4096, "{most}");
+    assert_eq!(ask(&uncached(&bus.connect().await).await).await, Right::Rejected);
+    daemon.end();
+}
+
 async fn call(verifier: &VerifierProxy<'static>, number: u64) {
     let file = || {
         let mut file = tempfile::tempfile().unwrap();
@@ -246,5 +309,12 @@ impl Daemon {
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         let resident = resident.trim().strip_suffix(" kB").unwrap().parse().unwrap();
         (fs::read_dir(proc.join("fd")).unwrap().count(), resident)
+    }
+
+    /// The most resident KiB that there ever were.
+    fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse().unwrap()
     }
 }

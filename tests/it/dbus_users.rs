@@ -20,7 +20,7 @@ use zbus::proxy::MethodFlags;
 use zbus::wire::Str;
 use zbus::{Connection, OwnedVariant, Variant};
 
-use vouchd::dbus::{self, Dictionary, Verifier, VerifierProxy};
+use vouchd::dbus::{self, Dictionary, Served, Verifier, VerifierProxy};
 use vouchd::digest::Digest;
 use vouchd::engine::Engine;
 
@@ -130,14 +130,14 @@ async fn waiting_for_polkit_holds_nothing_and_can_be_ended() {
     let user = host.user(NOBODY).await;
     let verifier = uncached(&user.connection).await;
     let mut waiting = JoinSet::new();
-    for cookie in 0..20 {
+    for cookie in 0..8 {
         let (verifier, cookie) = (verifier.clone(), cookie.to_string());
         waiting.spawn(async move {
             let options = Dictionary::new().with("cookie", Str::from(cookie));
             verifier.verify_image(IMAGE, options).await.unwrap_err()
         });
     }
-    until("all wait", || host.polkit.count() == 20).await;
+    until("all wait", || host.polkit.count() == 8).await;
     let root = host.root().await;
     assert_eq!(root.active_verifications().await.unwrap(), 0);
     let error = root.verify_image(IMAGE, Dictionary::new()).await.unwrap_err();
@@ -150,9 +150,32 @@ async fn waiting_for_polkit_holds_nothing_and_can_be_ended() {
     let asked = host.polkit.asked();
     assert!(asked.iter().any(|asked| asked.id == host.polkit.cancelled()[0]));
     drop(user);
-    until("polkit to hear that the caller left", || host.polkit.cancelled().len() == 20).await;
+    until("polkit to hear that the caller left", || host.polkit.cancelled().len() == 8).await;
     let unique: std::collections::BTreeSet<String> = asked.into_iter().map(|asked| asked.id).collect();
     assert_eq!(unique, host.polkit.cancelled().into_iter().collect());
+}
+
+/// Rule T-26: of one connection the bus takes only so many questions.
+#[tokio::test]
+async fn users_who_have_polkit_wait_keep_no_other_user_out() {
+    let Some(host) = Host::start(Rig::new(REJECT)).await else { return };
+    host.polkit.set([(VERIFY, Answer::Never), (EXPLAIN, Answer::Yes)]);
+    let (mut users, mut waiting) = (Vec::new(), JoinSet::new());
+    for uid in [1, 2] {
+        let user = host.user(uid).await;
+        let verifier = uncached(&user.connection).await;
+        for _ in 0..64 {
+            let verifier = verifier.clone();
+            waiting.spawn(async move { verifier.verify_image(IMAGE, Dictionary::new()).await.unwrap_err() });
+        }
+        users.push(user);
+    }
+    for _ in 0..2 * (64 - 8) {
+        let error = waiting.join_next().await.unwrap().unwrap();
+        assert_eq!(error.code(), Some("too-many-requests"), "{error}");
+    }
+    let other = host.user(3).await;
+    uncached(&other.connection).await.explain_image(IMAGE, Dictionary::new()).await.unwrap();
 }
 
 #[tokio::test]
@@ -241,6 +264,64 @@ async fn users_do_not_get_the_credentials_of_the_host() {
     host.polkit.set([(EXPLAIN, Answer::Yes)]);
     let error = verifier.lint_policy(policy, Dictionary::new()).await.unwrap_err();
     assert!(matches!(&error, dbus::Error::BadFileDescriptor(_)), "{error}");
+}
+
+/// Rule T-25: a token that was given for the client certificate of this host is what that certificate is.
+#[tokio::test]
+async fn a_token_for_the_client_certificate_is_not_lent() {
+    let certificates = server::Rig::new();
+    certificates.add_client_certificate("client");
+    let registry = certificates
+        .server_named("127.0.0.1", Some(server::ClientCertificate::Accepted), |host, seen| {
+            match seen.header("authorization") {
+                _ if seen.path.starts_with("/token") && seen.client_certificate => {
+                    server::Reply::ok(br#"{"token":"private","expires_in":3600}"#)
+                }
+                _ if seen.path.starts_with("/token") => {
+                    server::Reply::ok(br#"{"token":"public","expires_in":3600}"#)
+                }
+                Some("Bearer private") => server::Reply::manifest(MANIFEST),
+                Some(_) => server::Reply::oci_error(403, "DENIED", "no"),
+                None => server::Reply::challenge(&server::bearer(host)),
+            }
+        })
+        .await;
+    let mut rig = Rig::new(&accepting(&registry.host));
+    rig.settings.registry.cert_dir = Some(certificates.certs());
+    let Some(host) = Host::start(rig).await else { return };
+    host.polkit.set([(VERIFY, Answer::Yes), (VERIFY_INSECURE, Answer::Yes)]);
+    let image = format!("docker://{}/ns/app:1", registry.host);
+    let lax = || Dictionary::new().with("require-signature", false);
+    let user = host.user(NOBODY).await;
+    let (verifier, root) = (uncached(&user.connection).await, host.root().await);
+    for _ in 0..2 {
+        let error = verifier.verify_image(&image, lax()).await.unwrap_err();
+        assert!(matches!(&error, dbus::Error::RegistryAuth(_)), "{error}");
+        root.verify_image(&image, lax()).await.unwrap();
+        let error = root.verify_image(&image, lax().with("anonymous", true)).await.unwrap_err();
+        assert!(matches!(&error, dbus::Error::RegistryAuth(_)), "{error}");
+    }
+}
+
+/// Rule T-34: where client keys are is for root.
+#[tokio::test]
+async fn users_are_not_told_where_client_keys_are() {
+    let certificates = server::Rig::new();
+    certificates.add_client_certificate("secret-name");
+    std::fs::remove_file(certificates.certs().join("secret-name.key")).unwrap();
+    let registry = certificates.server(|_, _| server::Reply::manifest(MANIFEST)).await;
+    let mut rig = Rig::new(&accepting(&registry.host));
+    rig.settings.registry.cert_dir = Some(certificates.certs());
+    let Some(host) = Host::start(rig).await else { return };
+    host.polkit.set([(VERIFY, Answer::Yes), (VERIFY_INSECURE, Answer::Yes)]);
+    let image = format!("docker://{}/ns/app:1", registry.host);
+    let lax = || Dictionary::new().with("require-signature", false);
+    let user = host.user(NOBODY).await;
+    let told = uncached(&user.connection).await.verify_image(&image, lax()).await.unwrap_err();
+    let roots = host.root().await.verify_image(&image, lax()).await.unwrap_err();
+    assert_eq!((told.code(), roots.code()), (Some("certificates-invalid"), Some("certificates-invalid")));
+    assert!(!told.to_string().contains("secret-name"), "{told}");
+    assert!(roots.to_string().contains("secret-name"), "{roots}");
 }
 
 /// Rule T-25: user and password of a lookaside store are stored credentials, too.
@@ -456,12 +537,12 @@ async fn a_call_that_is_too_large_is_not_looked_at() {
     let verifier = uncached(&user.connection).await;
     let error = verifier.verify_image(&"x".repeat(1 << 20), Dictionary::new()).await.unwrap_err();
     assert_eq!((error.code(), host.polkit.count()), (Some("usage"), 0), "{error}");
-    assert!(error.message().contains("64 KiB"), "{error}");
+    assert!(error.message().contains("4 KiB"), "{error}");
 }
 
 // What the tests stand on.
 
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Whether a method returns; what, does not matter.
 async fn call<B>(
@@ -489,7 +570,7 @@ fn policy_for(host: &str, requirement: &str) -> String {
 }
 
 /// A memfd that nobody can change.
-fn sealed(content: &[u8]) -> zbus::wire::Fd<'static> {
+pub(crate) fn sealed(content: &[u8]) -> zbus::wire::Fd<'static> {
     let memfd = memfd_create("test", MFdFlags::MFD_ALLOW_SEALING).unwrap();
     File::from(memfd.try_clone().unwrap()).write_all(content).unwrap();
     let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
@@ -535,7 +616,7 @@ impl Host {
 }
 
 /// A bus, if somebody else can be on it.
-fn bus() -> Option<Bus> {
+pub(crate) fn bus() -> Option<Bus> {
     if !geteuid().is_root() || !is_installed("setpriv") || !is_installed("systemd-stdio-bridge") {
         skip("needs root to be somebody else, and setpriv and systemd-stdio-bridge");
         return None;
@@ -547,20 +628,20 @@ fn bus() -> Option<Bus> {
 async fn serve(rig: &Rig, bus: &Bus) -> Connection {
     let verifier = Verifier::new(Arc::new(Engine::new(rig.settings.clone())));
     let builder = zbus::connection::Builder::address(bus.address.as_str());
-    let connection = builder.serve_at(dbus::PATH, verifier.clone()).build().await.unwrap();
+    let connection = builder.serve_at(dbus::PATH, Served::new(verifier.clone())).build().await.unwrap();
     tokio::spawn(verifier.departures(&connection).await.unwrap().follow());
     connection.request_name(dbus::NAME).await.unwrap();
     connection
 }
 
 /// Another user on the bus, until it is dropped.
-struct User {
-    connection: Connection,
+pub(crate) struct User {
+    pub(crate) connection: Connection,
     bridge: Child,
 }
 
 impl User {
-    async fn connect(bus: &Bus, uid: u32) -> Option<Self> {
+    pub(crate) async fn connect(bus: &Bus, uid: u32) -> Option<Self> {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut command = mortal("setpriv");
         command.args(["--reuid", &uid.to_string(), "--regid", &uid.to_string(), "--clear-groups"]);

@@ -1095,3 +1095,19 @@ fn tls_config(certificate: &Certificate, key: &KeyPair) -> rustls::ServerConfig 
         )
         .unwrap()
 }
+
+/// Rule T-25: who has more time spends it at a mirror that says nothing; who has less does not wait for that.
+#[tokio::test]
+async fn where_mirrors_are_passed_over_everybody_does_it_in_its_own_time() {
+    let host = Host::new();
+    let primary = host.registry().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mirror = silent.local_addr().unwrap().to_string();
+    let engine = host.engine(&conf(&primary.host, &[&mirror]));
+    let leading = Arc::clone(&engine);
+    let leader = tokio::spawn(async move { verify(&leading, &tagged(), Duration::from_secs(600)).await });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let result = verify(&engine, &tagged(), Duration::from_secs(4)).await;
+    leader.abort();
+    assert_eq!(code(&result), "allowed", "{result:?}");
+}

@@ -249,6 +249,59 @@ async fn who_gives_up_takes_nobody_along() {
     }
 }
 
+/// Rule T-25: of many who follow, one leads next, and the others need no turns.
+#[tokio::test]
+async fn many_go_on_when_the_first_gives_up() {
+    let world = World::new().await;
+    let (tagged, engine) = (world.tagged(), world.engine());
+    world.state.first.lock().unwrap().replace(Reply::Hang);
+    let (leading, image) = (Arc::clone(&engine), tagged.clone());
+    let leader =
+        tokio::spawn(async move { leading.answer(&image, request(&leading), MINUTE, engine::now()).await });
+    while world.state.manifests.load(Ordering::SeqCst) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut following = JoinSet::new();
+    for _ in 0..engine::GATHERINGS.all + 20 {
+        let (engine, tagged) = (Arc::clone(&engine), tagged.clone());
+        following.spawn(async move { engine.answer(&tagged, request(&engine), MINUTE, engine::now()).await });
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    *world.state.delay.lock().unwrap() = Duration::from_millis(300);
+    leader.abort();
+    for answer in following.join_all().await {
+        assert!(is_allowed(&answer.unwrap()));
+    }
+    assert_eq!(world.state.manifests.load(Ordering::SeqCst), 2);
+}
+
+/// What began before everything was forgotten is neither given to who asks after it, nor kept.
+#[tokio::test]
+async fn what_is_forgotten_does_not_come_back() {
+    for joins in [true, false] {
+        let world = World::new().await;
+        let (pinned, engine) = (world.pinned(), world.engine());
+        *world.state.delay.lock().unwrap() = Duration::from_millis(300);
+        let (leading, image) = (Arc::clone(&engine), pinned.clone());
+        let leader =
+            tokio::spawn(
+                async move { leading.answer(&image, request(&leading), MINUTE, engine::now()).await },
+            );
+        while world.state.manifests.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        engine.forget();
+        if joins {
+            assert!(!ask(&engine, &pinned).await.unwrap().reused);
+        }
+        assert!(is_allowed(&leader.await.unwrap().unwrap()));
+        if !joins {
+            world.state.signed.store(false, Ordering::SeqCst);
+            assert_eq!(code_of(&ask(&engine, &pinned).await.unwrap()), Some("unsigned"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_follower_has_a_deadline_of_its_own() {
     let world = World::new().await;

@@ -1,10 +1,13 @@
 //! [`Reach`]: where connections may lead, by the class of the address and by the URL that names it (T-29).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, LazyLock};
 
 use reqwest::Url;
 use reqwest::dns::{Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, LOCATION};
+use tokio::sync::Semaphore;
 
 use crate::fetch::registry::Proxies;
 
@@ -17,6 +20,8 @@ pub(super) enum Reach {
     Guarded,
     /// To a server that a server of this class named: to public addresses, and to those of the same class.
     Steered(Class),
+    /// The same for such a user: only where both lead.
+    GuardedSteered(Class),
 }
 
 impl Reach {
@@ -27,6 +32,17 @@ impl Reach {
             (Self::Steered(_), Class::Public) => true,
             (Self::Steered(_), Class::Metadata | Class::Reserved) => false,
             (Self::Steered(home), class) => home == class,
+            (Self::GuardedSteered(home), _) => {
+                Self::Guarded.allows(address) && Self::Steered(home).allows(address)
+            }
+        }
+    }
+
+    /// Whether it is for a user who must not reach everything.
+    pub(super) fn is_guarded(self) -> bool {
+        match self {
+            Self::Configured | Self::Steered(_) => false,
+            Self::Guarded | Self::GuardedSteered(_) => true,
         }
     }
 
@@ -49,7 +65,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let reach = if self.proxies.are_at(name.as_str()) { Reach::Configured } else { self.reach };
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = look_up(name.as_str().to_owned(), reach).await?;
             let allowed: Vec<SocketAddr> =
                 found.into_iter().filter(|address| reach.allows(address.ip())).collect();
             if allowed.is_empty() {
@@ -60,6 +76,30 @@ impl Resolve for Resolver {
         })
     }
 }
+
+/// The addresses of a name. A lookup that nobody waits for any more goes on, and keeps its turn: each takes a thread,
+/// of which others need some (T-26).
+async fn look_up(name: String, reach: Reach) -> io::Result<Vec<SocketAddr>> {
+    static LOOKUPS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LOOKING_UP)));
+    static FOR_USERS: LazyLock<Arc<Semaphore>> =
+        LazyLock::new(|| Arc::new(Semaphore::new(LOOKING_UP_FOR_USERS)));
+    let of_users = reach.is_guarded().then_some(&FOR_USERS);
+    let mut turns = Vec::new();
+    for all in of_users.into_iter().chain([&LOOKUPS]) {
+        turns.push(Arc::clone(all).acquire_owned().await.map_err(io::Error::other)?);
+    }
+    let looking = tokio::task::spawn_blocking(move || {
+        let _turns = turns;
+        (name.as_str(), 0).to_socket_addrs().map(Iterator::collect)
+    });
+    looking.await.map_err(io::Error::other)?
+}
+
+/// Most names looked up at the same time: 16, of the 48 threads that a daemon has for whatever waits.
+const LOOKING_UP: usize = 16;
+
+/// Most of them for users other than root.
+const LOOKING_UP_FOR_USERS: usize = 8;
 
 /// A registry named a host that it must not name (T-29).
 #[derive(Debug, thiserror::Error)]
@@ -120,8 +160,11 @@ impl Class {
                 embedded(high, low)
             }
             [0, 0, 0, 0, 0xffff, 0, high, low] | [0x2002, high, low, ..] => embedded(high, low),
-            // Amazon EC2; Google Compute Engine.
-            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254] => Self::Metadata,
+            // Amazon EC2 and EKS; Google Compute Engine; Oracle; Scaleway.
+            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x23]
+            | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+            | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+            | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => Self::Metadata,
             [0x64, 0xff9b, 1, ..] | [0xfc00..=0xfdff | 0xfec0..=0xfeff, ..] => Self::Private,
             [0xfe80..=0xfebf, ..] => Self::LinkLocal,
             [0x2001, 0, ..] | [0xff00..=0xffff, ..] => Self::Reserved,
@@ -188,6 +231,9 @@ mod tests {
             ("fd00:ec2::254", Class::Metadata),
             ("fd00:ec2::255", Class::Private),
             ("fd20:ce::254", Class::Metadata),
+            ("fd00:ec2::23", Class::Metadata),
+            ("fd00:c1::a9fe:a9fe", Class::Metadata),
+            ("fd00:42::42", Class::Metadata),
             ("::ffff:168.63.129.16", Class::Metadata),
             ("127.0.0.1", Class::Loopback),
             ("0.0.0.0", Class::Loopback),
@@ -256,7 +302,12 @@ mod tests {
             ("192.0.0.192", false),
             ("224.0.0.1", false),
         ] {
-            assert_eq!(Reach::Guarded.allows(address.parse().unwrap()), allowed, "{address}");
+            let address = address.parse().unwrap();
+            assert_eq!(Reach::Guarded.allows(address), allowed, "{address}");
+            let home = Class::of(address);
+            assert_eq!(Reach::GuardedSteered(home).allows(address), allowed, "{address}");
+            let is_public = home == Class::Public;
+            assert_eq!(Reach::GuardedSteered(Class::Public).allows(address), is_public, "{address}");
         }
     }
 

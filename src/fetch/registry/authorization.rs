@@ -64,7 +64,8 @@ impl Client {
 
     pub(super) async fn hint_key(&self, visit: &Visit<'_>) -> Result<HintKey, Error> {
         let trust = self.trust(visit).await?.id.clone();
-        Ok(HintKey { registry: visit.registry.clone(), insecure: visit.insecure, trust })
+        let Visit { insecure, client_certificate, guarded, .. } = *visit;
+        Ok(HintKey { registry: visit.registry.clone(), insecure, client_certificate, guarded, trust })
     }
 
     async fn comply(
@@ -78,9 +79,7 @@ impl Client {
             return credentials.filter(|c| has_password(c)).map(|c| basic(visit, c)).transpose();
         };
         let key = TokenKey {
-            registry: visit.registry.clone(),
-            insecure: visit.insecure,
-            trust: self.trust(visit).await?.id.clone(),
+            asked: self.hint_key(visit).await?,
             realm: realm.clone(),
             service: service.clone(),
             scopes: scopes.to_vec(),
@@ -156,7 +155,7 @@ impl Client {
     }
 
     pub(super) fn forget_tokens(&self, registry: &str, scopes: &[String]) {
-        lock(&self.tokens).retain(|key, _| key.registry != registry || key.scopes != scopes);
+        lock(&self.tokens).retain(|key, _| key.asked.registry != registry || key.scopes != scopes);
     }
 }
 
@@ -174,15 +173,17 @@ pub(super) struct HintKey {
     registry: String,
     /// What a server said that proved nothing counts only where none needs to.
     insecure: bool,
+    /// What it said to this host's client certificate is for nobody else (T-25).
+    client_certificate: bool,
+    /// Where it led root, it leads no user (T-29).
+    guarded: bool,
     trust: Digest,
 }
 
 /// Everything on which a token depends.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TokenKey {
-    registry: String,
-    insecure: bool,
-    trust: Digest,
+    asked: HintKey,
     realm: String,
     service: String,
     scopes: Vec<String>,
@@ -287,9 +288,13 @@ mod tests {
     async fn tokens_are_kept_until_they_expire_and_only_for_our_own_scope() {
         let client = Client::new(Settings::default());
         let key = |scopes: &[&str]| TokenKey {
-            registry: "r".into(),
-            insecure: false,
-            trust: Digest::sha256(b""),
+            asked: HintKey {
+                registry: "r".into(),
+                insecure: false,
+                client_certificate: true,
+                guarded: false,
+                trust: Digest::sha256(b""),
+            },
             realm: "https://r/".into(),
             service: String::new(),
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),

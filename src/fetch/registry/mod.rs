@@ -425,7 +425,8 @@ impl Client {
             let reach = match (at_home, visit.guarded) {
                 (true, false) => Reach::Configured,
                 (true, true) => Reach::Guarded,
-                (false, _) => Reach::Steered(class.unwrap_or(Class::Public)),
+                (false, false) => Reach::Steered(class.unwrap_or(Class::Public)),
+                (false, true) => Reach::GuardedSteered(class.unwrap_or(Class::Public)),
             };
             let host = url.host_str().unwrap_or_default();
             let proxied = visit.proxies.of(&url).is_some();

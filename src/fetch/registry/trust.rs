@@ -103,8 +103,9 @@ const REMEMBERED: Duration = Duration::from_secs(600);
 /// Registries remembered at a time: a host uses a handful.
 const REGISTRIES: usize = 64;
 
-/// Kinds of connections of one registry at a time: four classes of address, with and without verification.
-const ROUTES: usize = 16;
+/// Kinds of connections of one registry at a time: four classes of address, with and without verification, for root and
+/// for users.
+const ROUTES: usize = 32;
 
 #[cfg(test)]
 mod tests {
