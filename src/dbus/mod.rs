@@ -371,7 +371,12 @@ impl Verifier {
         let id = self.record(&caller, unit.as_deref(), reference, &options, began, &result);
         self.look_if_changed(&result);
         self.say_verdict(connection, id, reference, &result).await;
-        result.map(|report| Decided { id, report }).map_err(|undecided| undecided.error)
+        // What was at hand tells what others had verified (T-34).
+        let told = |report: Report| match caller.asker {
+            Asker::Owner => report,
+            Asker::User(_) => Report { requests: 0, ..report },
+        };
+        result.map(|report| Decided { id, report: told(report) }).map_err(|undecided| undecided.error)
     }
 
     /// What an answer tells of the policy is looked into; nobody's answer waits for it.
@@ -906,7 +911,7 @@ impl Verifier {
     ///   problems aa{sv}  empty, because a policy that is not valid is an error
     ///   trusted-roots aa{sv}  the roots that certificates were judged with: source s, current-until s, stale b
     ///   warnings as  things to know that do not change the answer
-    ///   requests t  the number of requests that were made
+    ///   requests t  the number of requests that were made; to users other than root always 0
     ///   verdict-id t  the number of the answer since the service started, as in the signal Verdict
     #[zbus(out_args("report"), proxy(allow_interactive_auth))]
     pub async fn evaluate_image(

@@ -110,6 +110,31 @@ mod tests {
         assert_eq!(of(large).unwrap().len(), 4097);
     }
 
+    // Rule T-27: it is one of the files that there were, or a mixture of them, and never more than may be.
+    #[test]
+    fn a_file_that_grows_and_shrinks_while_it_is_read_does_no_harm() {
+        let file = tempfile::tempfile().unwrap();
+        let changing = file.try_clone().unwrap();
+        let over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let ended = std::sync::Arc::clone(&over);
+        let change = std::thread::spawn(move || {
+            let mut length = 0;
+            while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                changing.set_len(length % 9000).unwrap();
+                length += 1237;
+            }
+        });
+        let mut lengths = std::collections::BTreeSet::new();
+        for _ in 0..5000 {
+            let bytes = of(file.try_clone().unwrap()).unwrap();
+            assert!(bytes.len() <= 4097 && bytes.iter().all(|byte| *byte == 0));
+            lengths.insert(bytes.len());
+        }
+        over.store(true, std::sync::atomic::Ordering::SeqCst);
+        change.join().unwrap();
+        assert!(lengths.len() > 3, "{lengths:?}");
+    }
+
     // Rule T-27.
     #[test]
     fn whatever_could_make_us_wait_is_refused() {

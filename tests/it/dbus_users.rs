@@ -324,6 +324,29 @@ async fn users_are_not_told_where_client_keys_are() {
     assert!(roots.to_string().contains("secret-name"), "{roots}");
 }
 
+/// Rule T-34: nobody is told what another had verified.
+#[tokio::test]
+async fn users_do_not_see_what_was_at_hand() {
+    let certificates = server::Rig::new();
+    let registry = certificates.server(|_, _| server::Reply::manifest(MANIFEST)).await;
+    let mut rig = Rig::new(&accepting(&registry.host));
+    rig.settings.registry.cert_dir = Some(certificates.certs());
+    let Some(host) = Host::start(rig).await else { return };
+    host.polkit.set([(VERIFY, Answer::Yes), (VERIFY_INSECURE, Answer::Yes)]);
+    let image = format!("docker://{}/ns/app@{}", registry.host, Digest::sha256(MANIFEST));
+    let requests = async |verifier: VerifierProxy<'static>| {
+        let lax = Dictionary::new().with("require-signature", false);
+        let (_, _, details) = verifier.verify_image(&image, lax).await.unwrap();
+        format!("{:?}", details.value("requests"))
+    };
+    let (one, other) = (host.user(1).await, host.user(2).await);
+    let first = requests(uncached(&one.connection).await).await;
+    assert_eq!(registry.count(), 1);
+    assert_eq!(requests(uncached(&other.connection).await).await, first);
+    assert_eq!(registry.count(), 1, "it was at hand");
+    assert_ne!(requests(host.root().await).await, first);
+}
+
 /// Rule T-25: user and password of a lookaside store are stored credentials, too.
 #[tokio::test]
 async fn users_do_not_get_what_a_lookaside_store_is_asked_with() {
