@@ -5,6 +5,7 @@
 mod explain;
 mod inspect;
 mod lint;
+mod simulate;
 mod status;
 mod trust;
 
@@ -25,6 +26,7 @@ pub use inspect::{
     ItemReport, LogEntryReport, PlaceReport, ProvenReport,
 };
 pub use lint::{LintFailure, LintFinding, LintPlace, LintRelated, LintReport, Linted};
+pub use simulate::{Change, Counts, SimulateReport, SimulatedImage, SimulatedVerdict, Standing};
 pub use status::{DaemonReport, FaultReport, Health, PolicyStateReport, RefusalReport, StatusReport};
 pub use trust::{InstanceReport, STALE_AFTER_DAYS, TrustReport, TufReport};
 
