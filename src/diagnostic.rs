@@ -114,6 +114,8 @@ codes! {
     IdentityNotSigned = "identity-not-signed",
     /// A requirement adds nothing to those beside it.
     IdleRequirement = "idle-requirement",
+    /// The image was another one for each of two policies.
+    ImageChanged = "image-changed",
     /// The registry has no such image.
     ImageNotFound = "image-not-found",
     /// A fault of vouchd itself.

@@ -6,6 +6,7 @@ mod policy_lint;
 mod print;
 mod reload;
 mod signer;
+mod simulate;
 mod status;
 mod trust;
 mod verify;
@@ -77,6 +78,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Say what is wrong with a policy, or likely not what was meant
     PolicyLint(policy_lint::PolicyLint),
+    /// Say what a new policy would change for a list of images
+    Simulate(Box<simulate::Simulate>),
     /// Verify a file with a Sigstore bundle, offline and without a policy
     VerifyBlob(verify_blob::VerifyBlob),
     /// Show or replace the Sigstore trusted root of this host
@@ -252,6 +255,7 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => explain::run(command),
         Command::Inspect(command) => runtime.block_on(inspect::run(command)),
         Command::PolicyLint(command) => policy_lint::run(command),
+        Command::Simulate(command) => runtime.block_on(simulate::run(*command)),
         Command::VerifyBlob(command) => verify_blob::run(command),
         Command::Trust(command) => runtime.block_on(trust::run(command)),
         Command::Status(command) => runtime.block_on(status::run(command)),

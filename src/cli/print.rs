@@ -1,6 +1,6 @@
 //! Rendering for people and machines. Nothing else prints.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde::Serialize;
 
@@ -8,9 +8,10 @@ use crate::diagnostic::{escape, escape_json};
 use crate::digest::Digest;
 use crate::fetch::trust_update::Outcome;
 use crate::report::{
-    DaemonReport, EndpointReport, ExplainReport, FailureReport, FindingReport, Health, HearsayReport,
+    Change, DaemonReport, EndpointReport, ExplainReport, FailureReport, FindingReport, Health, HearsayReport,
     InspectReport, ItemReport, LogEntryReport, PlaceReport, ProvenReport, Report, RequirementReport,
-    STALE_AFTER_DAYS, SignatureReport, SignerReport, StatusReport, TrustReport, TufReport,
+    STALE_AFTER_DAYS, ScopeReport, SignatureReport, SignerReport, SimulateReport, SimulatedImage,
+    SimulatedVerdict, Standing, StatusReport, TrustReport, TufReport,
 };
 
 use crate::verify::bundle::{BundleClaim, Subject};
@@ -149,14 +150,7 @@ fn headline(report: &Report) -> String {
 #[must_use]
 pub(super) fn report(report: &Report) -> Exit {
     let mut text = format!("{}\n", headline(report));
-    if let Some(scope) = &report.scope {
-        let name = match &scope.transport {
-            Some(transport) => format!("scope {} \"{}\"", escape(transport), escape(&scope.name)),
-            None => escape(&scope.name),
-        };
-        let (line, column) = (scope.line, scope.column);
-        text.push_str(&format!("  policy    {}:{line}:{column}, {name}\n", escape(&scope.file)));
-    }
+    report.scope.iter().for_each(|scope| push_scope(&mut text, scope));
     if let Some(policy) = &report.policy {
         if report.scope.is_none() {
             text.push_str(&format!("  policy    {}\n", escape(&policy.path)));
@@ -211,6 +205,15 @@ pub(super) fn report(report: &Report) -> Exit {
     }
 }
 
+fn push_scope(text: &mut String, scope: &ScopeReport) {
+    let name = match &scope.transport {
+        Some(transport) => format!("scope {} \"{}\"", escape(transport), escape(&scope.name)),
+        None => escape(&scope.name),
+    };
+    let (line, column) = (scope.line, scope.column);
+    text.push_str(&format!("  policy    {}:{line}:{column}, {name}\n", escape(&scope.file)));
+}
+
 fn would(accept: Option<bool>) -> &'static str {
     match accept {
         Some(true) => "accept it",
@@ -261,6 +264,104 @@ fn who(signer: &SignerReport) -> String {
         (Some(subject), Some(issuer)) => format!("{} by way of {}", escape(subject), escape(issuer)),
         (None, _) | (_, None) if signer.kind == "openpgp" => format!("OpenPGP key {}", escape(&signer.id)),
         (None, _) | (_, None) => format!("public key {}", escape(&signer.id)),
+    }
+}
+
+/// How many of so many images are judged, for who waits at a terminal.
+pub(super) fn progress(done: usize, of: usize) {
+    if io::stderr().is_terminal() {
+        err(&format!("\r{}", how_far(done, of)));
+    }
+}
+
+/// Takes the last word of [`progress`] away again.
+pub(super) fn progress_ended(of: usize) {
+    if io::stderr().is_terminal() {
+        err(&format!("\r{}\r", " ".repeat(how_far(of, of).len())));
+    }
+}
+
+fn how_far(done: usize, of: usize) -> String {
+    format!("{done} of {of} images judged")
+}
+
+/// What a new policy would change, and why.
+#[must_use]
+pub(super) fn simulation(report: &SimulateReport) -> Exit {
+    let mut text = String::new();
+    for (which, policy) in [("old", &report.against), ("new", &report.policy)] {
+        if let Some(policy) = policy {
+            text.push_str(&format!("{which} policy  {}\n", escape(&policy.path)));
+        }
+    }
+    let names: Vec<String> = report.images.iter().map(|image| escape(&image.reference)).collect();
+    // One long name must not push the verdicts of all others out of sight.
+    let longest = names.iter().map(|name| name.chars().count()).filter(|length| *length <= COLUMN).max();
+    let width = longest.unwrap_or_default().max("image".len());
+    let mut row = |name: &str, old: &str, new: &str, change: &str| {
+        text.push_str(&format!("{name:<width$}  {old:<19}  {new:<19}  {change}\n"));
+    };
+    row("image", "old", "new", "change");
+    for (name, image) in names.iter().zip(&report.images) {
+        row(name, image.old.standing().as_str(), image.new.standing().as_str(), image.change.as_str());
+    }
+    for (name, image) in names.iter().zip(&report.images) {
+        push_change(&mut text, name, image);
+    }
+    let counts = report.counts.all().into_iter().filter(|(_, count)| *count > 0);
+    let counts: Vec<String> = counts.map(|(change, count)| format!("{count} {}", change.as_str())).collect();
+    let noun = if names.len() == 1 { "image" } else { "images" };
+    text.push_str(&format!("{} {noun}: {}\n", names.len(), counts.join(", ")));
+    out(&text)
+}
+
+/// The reason of a change: what the new policy says, and where the old one could not be asked, why.
+fn push_change(text: &mut String, name: &str, image: &SimulatedImage) {
+    let SimulatedImage { change, line, old, new, .. } = image;
+    match change {
+        Change::Same => {}
+        Change::Unknown => {
+            text.push_str(&format!("line {line}, {name}: unknown: {}\n", outcome(old)));
+            push_verdict(text, old);
+            if (&old.code, &old.message) != (&new.code, &new.message) {
+                text.push_str(&format!("  under the new policy: {}\n", outcome(new)));
+                push_verdict(text, new);
+            }
+        }
+        Change::NoLongerVerified
+        | Change::NowAllowed
+        | Change::NowRefused
+        | Change::NowUndecided
+        | Change::NowVerified => {
+            text.push_str(&format!("line {line}, {name}: {}: {}\n", change.as_str(), outcome(new)));
+            push_verdict(text, new);
+        }
+    }
+    let warnings =
+        new.warnings.iter().filter(|warning| *change != Change::Same || !old.warnings.contains(warning));
+    for warning in warnings {
+        text.push_str(&format!("warning: line {line}, {name}: {}\n", escape(warning)));
+    }
+}
+
+fn outcome(verdict: &SimulatedVerdict) -> String {
+    match verdict.standing() {
+        Standing::AllowedUnverified => "no signature required".to_owned(),
+        Standing::AllowedVerified => "signature verified".to_owned(),
+        Standing::Denied | Standing::Undecided => {
+            let message = escape(verdict.message.as_deref().unwrap_or_default());
+            format!("{message} [{}]", escape(verdict.code.as_deref().unwrap_or_default()))
+        }
+    }
+}
+
+fn push_verdict(text: &mut String, verdict: &SimulatedVerdict) {
+    verdict.scope.iter().for_each(|scope| push_scope(text, scope));
+    for signer in &verdict.signers {
+        text.push_str(&format!("  signer    {}\n", who(signer)));
+    }
+    if let Some(help) = &verdict.help {
+        text.push_str(&format!("  help: {}\n", escape(help)));
     }
 }
 
@@ -608,6 +709,10 @@ fn log_entry(entry: &LogEntryReport) -> String {
     let index = entry.index.map(|index| format!(", entry {index}")).unwrap_or_default();
     format!("{}{index}", entry.log)
 }
+
+/// Widest column of names.
+const COLUMN: usize = 80;
+
 /// Most scopes of a policy that `status` lists; `--json` has all.
 const SCOPES: usize = 20;
 

@@ -78,7 +78,7 @@ pub(super) struct Verify {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum SubjectArgument {
+pub(super) enum SubjectArgument {
     /// Index and instance
     Both,
     /// Index or instance
@@ -105,16 +105,16 @@ pub(super) fn parse_platform(text: &str) -> Result<Platform, String> {
 }
 
 /// An image as the command line names it.
-struct Argument {
+pub(super) struct Argument {
     /// The name with a transport.
-    name: String,
-    require_signature: bool,
-    warning: Option<&'static str>,
+    pub(super) name: String,
+    pub(super) require_signature: bool,
+    pub(super) warning: Option<&'static str>,
 }
 
 impl Argument {
     /// Takes the prefixes of ostree off and puts a transport on; vouchd(1), IMAGE NAMES.
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         // To ostree a registry need not be named, as to "docker://".
         let registry = |rest: &str| match rest.strip_prefix("registry:") {
             Some(name) => format!("docker://{name}"),

@@ -56,6 +56,8 @@ mod reuse;
 mod rules;
 // Servers that answer by a script.
 mod server;
+// What a new policy would change.
+mod simulate;
 // A small Sigstore.
 mod signer;
 mod status;

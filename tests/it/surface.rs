@@ -132,7 +132,7 @@ pub(crate) mod manual {
             assert!(read("man/vouchd.1").replace("\\-", "-").contains(&title), "{title}has no section");
             let signatures =
                 !["reload", "verify-blob"].contains(&name.as_str()) && !name.starts_with("trust ");
-            let policy = signatures && name != "inspect" && name != "policy-lint";
+            let policy = signatures && !["inspect", "policy-lint", "simulate"].contains(&name.as_str());
             let registries = signatures && !["explain", "policy-lint", "status"].contains(&name.as_str());
             let mut written = flags(&entries, |entry| {
                 own(entry)
@@ -248,6 +248,7 @@ pub(crate) mod manual {
         let images = ["signed", "tampered", "unsigned"].map(|image| format!("dir:{DEMO}/{image}"));
         let image = images[0].as_str();
         let stores = format!("{DEMO}/keys");
+        let images_list = format!("{DEMO}/images.txt");
         let registry = "docker://registry.example/demo/hello:1";
         let nowhere = "unix:path=/no/such/bus";
         let directory = tempfile::tempdir().unwrap();
@@ -275,6 +276,31 @@ pub(crate) mod manual {
             (
                 "Keys of policy-lint --format json",
                 vec![vec!["policy-lint", "--format", "json", "--registries-d", &stores, &twice, &missing]],
+            ),
+            (
+                "Keys of simulate --json",
+                vec![
+                    vec![
+                        "simulate",
+                        "--json",
+                        "--against",
+                        &policy,
+                        "--policy",
+                        &open,
+                        "--refs",
+                        &images_list,
+                    ],
+                    vec![
+                        "simulate",
+                        "--json",
+                        "--against",
+                        &policy,
+                        "--policy",
+                        &missing,
+                        "--refs",
+                        &images_list,
+                    ],
+                ],
             ),
             (
                 "Keys of explain --json",
@@ -305,6 +331,7 @@ pub(crate) mod manual {
             &["explain", "--help"],
             &["inspect", "--help"],
             &["policy-lint", "--help"],
+            &["simulate", "--help"],
             &["daemon", "--help"],
             &["status", "--help"],
             &["reload", "--help"],
@@ -321,7 +348,7 @@ pub(crate) mod manual {
         }
         let mut command = vouchd::cli::command();
         command.build();
-        assert_eq!(leaves(&command).len(), 12, "try the help of the new command too");
+        assert_eq!(leaves(&command).len(), 13, "try the help of the new command too");
     }
 }
 
