@@ -382,7 +382,7 @@ async fn an_image_of_which_both_policies_require_the_same_is_fetched_once() {
     let host = world.server.host.clone();
     let (signed, image) = (world.signed(), world.image("signed"));
     let old = world.write("old.json", json!({"default": [signed]}).to_string());
-    let new = json!({"default": [reject()], "transports": {"docker": {format!("{host}/signed"): [signed]}}});
+    let new = json!({"default": [reject()], "transports": {"docker": {format!("{host}/signed"): [signed], format!("{host}/gone"): [signed], format!("{host}/plain"): [signed]}}});
     let new = world.write("new.json", format!("\n\n{new}"));
     let ran = world.run(&old, &old, &image, &["--json"]).await;
     assert_eq!((ran.exit, changes(&ran.json())), (0, vec!["same"]));
@@ -405,7 +405,11 @@ async fn an_image_of_which_both_policies_require_the_same_is_fetched_once() {
     let ran = world.run(&old, &world.policy(&reject()), &image, &["--json"]).await;
     assert_eq!((changes(&ran.json()), world.server.count()), (vec!["now-refused"], 3 * once));
     let ran = world.run(&old, &new, world.image("gone"), &["--json"]).await;
-    assert_eq!((ran.exit, changes(&ran.json())), (3, vec!["unknown"]));
+    let report = ran.json();
+    let gone = &report["images"][0];
+    assert_eq!((ran.exit, changes(&report)), (3, vec!["unknown"]));
+    assert_eq!(place(&gone["old"]), (json!(old), json!("default"), json!(1)));
+    assert_eq!(place(&gone["new"]), (json!(new), json!(format!("{host}/gone")), json!(3)));
     let ran = world.run(&new, &old, world.image("plain"), &["--json"]).await;
     assert_eq!((ran.exit, ran.json()["images"][0]["new"]["code"].clone()), (0, json!("unsigned")));
 }
@@ -463,6 +467,36 @@ async fn a_registry_that_hangs_holds_up_nobody_else() {
         assert_eq!(*change, if n % 2 == 0 { "now-verified" } else { "now-refused" });
     }
     assert_eq!(report["images"][0]["new"]["code"], "timed-out");
+}
+
+#[tokio::test]
+async fn others_are_asked_while_the_first_of_the_list_hangs() {
+    let world = World::new().await;
+    let (old, new) = (world.policy(&anything()), world.policy(&world.signed()));
+    // One image would be fetched once for all who ask at the same time.
+    let plain = (0..20).map(|n| world.image(&format!("plain{n}")));
+    let list: Vec<String> = std::iter::once(world.image("hangs")).chain(plain).collect();
+    let list = world.write("list", list.join("\n"));
+    let mut arguments = world.command(&old, &new);
+    arguments.extend(["--refs".to_owned(), list]);
+    let mut child = command(&arguments).stdout(Stdio::null()).spawn().unwrap();
+    let asked = || {
+        world
+            .server
+            .seen()
+            .iter()
+            .filter(|seen| seen.path.contains("plain") && seen.path.ends_with("/manifests/1"))
+            .count()
+    };
+    let begun = Instant::now();
+    // Once for each policy; by default the first would hang for 90 s.
+    while asked() < 40 {
+        assert!(begun.elapsed() < Duration::from_secs(45), "{}", asked());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[tokio::test]
