@@ -12,7 +12,7 @@ mod trust;
 mod verify;
 mod verify_blob;
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -285,6 +285,17 @@ fn asks_only_for_help() -> bool {
         }
     }
     asked
+}
+
+/// Standard input, of at most as many bytes as a file in its place may have.
+fn read_stdin(limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    io::stdin().lock().take(most).read_to_end(&mut bytes)?;
+    if bytes.len() > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
+    }
+    Ok(bytes)
 }
 
 async fn run_daemon(command: Daemon) -> Exit {

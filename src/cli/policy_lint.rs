@@ -1,6 +1,6 @@
 //! `vouchd policy-lint`
 
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -148,7 +148,7 @@ impl PolicyLint {
         let read = |path: &PathBuf| {
             let name = path.to_string_lossy().into_owned();
             let bytes = if name == "-" {
-                read_stdin()
+                super::read_stdin(POLICY_BYTES)
             } else {
                 RegularFile::open(path).and_then(|file| file.read(POLICY_BYTES))
             };
@@ -239,20 +239,6 @@ fn readers(environment: &Environment, path: &Path) -> Vec<Target> {
     let is_common = [user, named, Some(system), Some(vendor)].iter().flatten().any(|common| common == path);
     let other = is_common.then_some(Target::ContainersImage(Release::Latest));
     std::iter::once(Target::Vouchd).chain(other).collect()
-}
-
-/// At most as much as a file may have.
-fn read_stdin() -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = u64::try_from(POLICY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    io::stdin().lock().take(most).read_to_end(&mut bytes)?;
-    if bytes.len() > POLICY_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is larger than {POLICY_BYTES} bytes"),
-        ));
-    }
-    Ok(bytes)
 }
 
 fn failure(error: &config::Error) -> LintFailure {

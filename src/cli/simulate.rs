@@ -1,7 +1,6 @@
 //! `vouchd simulate`
 
 use std::ffi::OsStr;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -135,7 +134,7 @@ struct Listed {
 
 fn read_list(path: &Path) -> Result<Vec<Listed>, Failure> {
     let read = if path.as_os_str() == OsStr::new("-") {
-        read_stdin()
+        super::read_stdin(CONFIGURATION_BYTES)
     } else {
         RegularFile::open(path).and_then(|file| file.read(CONFIGURATION_BYTES))
     };
@@ -161,18 +160,6 @@ fn read_list(path: &Path) -> Result<Vec<Listed>, Failure> {
             "split the list",
         )),
     }
-}
-
-/// At most as much as a file may have.
-fn read_stdin() -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let most = u64::try_from(CONFIGURATION_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    io::stdin().lock().take(most).read_to_end(&mut bytes)?;
-    if bytes.len() > CONFIGURATION_BYTES {
-        let message = format!("it is larger than {CONFIGURATION_BYTES} bytes");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    Ok(bytes)
 }
 
 impl Listed {
