@@ -132,7 +132,7 @@ impl Error {
 
     /// Why the engine reached no verdict.
     pub(super) fn of_engine(error: &engine::Error) -> Self {
-        let text = helpful_text(error.code(), &error.to_string(), error.help());
+        let text = helpful_text(error.code().as_str(), &error.to_string(), error.help());
         match error {
             engine::Error::Config(error) => Self::of_config(error, text),
             engine::Error::Fetch(error) => Self::of_fetch(error, text),
@@ -196,7 +196,13 @@ impl Error {
     /// The refusal that `report` describes.
     pub(super) fn of_denial(report: &Report) -> Self {
         let code = report.code.as_deref().unwrap_or(Code::RejectedByPolicy.as_str());
-        let text = text(code, report.message.as_deref().unwrap_or("the policy refuses the image"));
+        let scope = report.scope.as_ref().map(|scope| match &scope.transport {
+            Some(transport) => format!("the scope is {transport} \"{}\"", scope.name),
+            None => "the scope is \"default\"".to_owned(),
+        });
+        let help: Vec<String> = report.help.iter().cloned().chain(scope).collect();
+        let message = report.message.as_deref().unwrap_or("the policy refuses the image");
+        let text = helpful_text(code, message, &help.join("; "));
         if code == Code::SignatureRequired.as_str() {
             Self::SignatureRequired(text)
         } else if code == Code::Unsupported.as_str() {
@@ -207,13 +213,13 @@ impl Error {
     }
 
     pub(super) fn access_denied(message: &str, help: &str) -> Self {
-        Self::AccessDenied(helpful_text(Code::AccessDenied, message, help))
+        Self::AccessDenied(helpful_text(Code::AccessDenied.as_str(), message, help))
     }
 
     pub(super) fn authorization_required(action: &str) -> Self {
         let message = format!("the action {action} wants the caller, or an administrator, to authenticate");
         let help = "allow interactive authorization in the call, or ask as root";
-        Self::AuthorizationRequired(helpful_text(Code::AuthorizationRequired, &message, help))
+        Self::AuthorizationRequired(helpful_text(Code::AuthorizationRequired.as_str(), &message, help))
     }
 
     /// The same for a caller who may not use the credentials of this host, which may be why.
@@ -232,7 +238,7 @@ impl Error {
         let code = of_credentials.into_iter().find(|code| self.code() == Some(code.as_str()));
         match code {
             Some(code) => Self::ConfigurationInvalid(helpful_text(
-                code,
+                code.as_str(),
                 "what this host has for the registry cannot be used",
                 "root is told which file it is",
             )),
@@ -280,7 +286,7 @@ impl Error {
 
     pub(super) fn too_often() -> Self {
         let message = "a user may make 100 calls at once, and 10 a second";
-        Self::TooManyRequests(helpful_text(Code::TooManyRequests, message, "ask again later"))
+        Self::TooManyRequests(helpful_text(Code::TooManyRequests.as_str(), message, "ask again later"))
     }
 
     pub(super) fn unknown_cookie() -> Self {
@@ -311,8 +317,8 @@ fn split_help(text: &str) -> (&str, &str) {
 const HELP: &str = "\nhelp: ";
 
 /// As [`text`], with what can be done about it, if there is anything.
-fn helpful_text(code: Code, message: &str, help: &str) -> String {
-    let mut text = text(code.as_str(), message);
+fn helpful_text(code: &str, message: &str, help: &str) -> String {
+    let mut text = text(code, message);
     if !help.is_empty() {
         text.push_str(HELP);
         text.push_str(&escape(help));
@@ -328,7 +334,7 @@ fn text(code: &str, message: &str) -> String {
 impl From<NoTurn> for Error {
     fn from(NoTurn { most }: NoTurn) -> Self {
         let message = format!("{most} calls of this kind are running already, or the service is ending");
-        Self::TooManyRequests(helpful_text(Code::TooManyRequests, &message, "ask again later"))
+        Self::TooManyRequests(helpful_text(Code::TooManyRequests.as_str(), &message, "ask again later"))
     }
 }
 

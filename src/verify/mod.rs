@@ -645,7 +645,7 @@ impl Rejection {
                 "an attestation is no signature; ask the publisher to sign the image, too"
             }
             Self::RejectedByPolicy => {
-                "if the image is wanted, give its repository a scope of its own in the policy"
+                "if the image is wanted, change what its scope requires, or give it a scope of its own; \"vouchd explain\" tells which applies"
             }
             Self::SctInvalid { .. } => {
                 "check that the trusted root is that of the Sigstore instance which the publisher uses, and is up to date"
