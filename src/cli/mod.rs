@@ -231,8 +231,8 @@ struct Daemon {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let command = match parse() {
+        Ok(command) => command,
         Err(error) => {
             let exit = if error.use_stderr() || !asks_only_for_help() { Exit::Usage } else { Exit::Success };
             return match error.print() {
@@ -250,7 +250,7 @@ pub fn main() -> ExitCode {
             return Exit::Undecided.into();
         }
     };
-    let exit = match arguments.command {
+    let exit = match command {
         Command::Verify(command) => runtime.block_on(verify::run(*command)),
         Command::Explain(command) => explain::run(command),
         Command::Inspect(command) => runtime.block_on(inspect::run(command)),
@@ -265,6 +265,25 @@ pub fn main() -> ExitCode {
     // Threads that still wait for a disk or a name server must not keep the answer back.
     runtime.shutdown_background();
     exit.into()
+}
+
+/// Reads the command line. That of the daemon is read without the other commands, whose definitions would stay in memory
+/// as long as it runs: a third of all that it needs.
+fn parse() -> Result<Command, clap::Error> {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.peek().is_some_and(|first| first == "daemon")
+        && let Ok(DaemonAlone { daemon }) = DaemonAlone::try_parse_from(arguments)
+    {
+        return Ok(Command::Daemon(daemon));
+    }
+    Arguments::try_parse().map(|arguments| arguments.command)
+}
+
+/// The command line of the daemon, where nothing is wrong with it and nobody asks for help.
+#[derive(Debug, Parser)]
+struct DaemonAlone {
+    #[command(flatten)]
+    daemon: Daemon,
 }
 
 /// Whether the arguments are a question about usage and nothing else: "vouchd verify IMAGE" in a script must not
